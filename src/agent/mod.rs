@@ -1,0 +1,1 @@
+//! The half of the agent that touches the machine.

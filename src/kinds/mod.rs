@@ -1,0 +1,1 @@
+//! What mainstay knows of each Kubernetes kind, in one registry.

@@ -1,0 +1,35 @@
+//! The words of the cluster: keys, ids, time, quantities, selectors and objects.
+//!
+//! Everything here is a value. Every other room uses these words and no other room defines them again.
+//!
+//! Glossary (one word for one thing, in code, metrics, status files and docs):
+//!
+//! | word | meaning |
+//! |---|---|
+//! | commit | a Git commit of the desired branch; [`CommitId`] |
+//! | head | the newest commit that was admitted |
+//! | admit | accept a commit whole: parsed, defaulted, validated, then one log entry makes it visible |
+//! | revision | the counter that each object change raises; what Kubernetes calls `resourceVersion`; [`Revision`] |
+//! | generation | of an object: how often its spec changed (Kubernetes' word); of an assignment: the [`Revision`] it was made from |
+//! | object | one Kubernetes object, as canonical JSON with a typed view; [`Object`] |
+//! | key | kind, namespace and name of an object; [`Key`] |
+//! | node | a machine with an agent |
+//! | server | a control-plane replica |
+//! | assignment | what one agent is told to run |
+//! | observed | what an agent has seen and reports |
+
+mod ids;
+mod key;
+mod object;
+mod problem;
+mod quantity;
+mod selector;
+mod time;
+
+pub use ids::{CommitId, RequestId, Revision};
+pub use key::{GroupKind, Key, KeyError, NodeName};
+pub use object::{Object, ObjectError};
+pub use problem::Problem;
+pub use quantity::{Quantity, QuantityError};
+pub use selector::{Labels, Selector, SelectorError};
+pub use time::Timestamp;

@@ -1,0 +1,1 @@
+//! Controllers: from a view and the time to commands.

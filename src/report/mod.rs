@@ -1,0 +1,1 @@
+//! From a view to status files, commit texts and metrics.

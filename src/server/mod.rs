@@ -1,0 +1,1 @@
+//! The leader's loops: they carry values between the rooms.
