@@ -24,6 +24,7 @@ mod object;
 mod problem;
 mod quantity;
 mod selector;
+pub mod session;
 mod time;
 
 pub use ids::{CommitId, RequestId, Revision};
