@@ -18,6 +18,7 @@
 //! | assignment | what one agent is told to run |
 //! | observed | what an agent has seen and reports |
 
+mod hash;
 mod ids;
 mod key;
 mod object;
@@ -27,6 +28,7 @@ mod selector;
 pub mod session;
 mod time;
 
+pub use hash::{fnv1a, fnv1a_from};
 pub use ids::{CommitId, RequestId, Revision};
 pub use key::{GroupKind, Key, KeyError, NodeName};
 pub use object::{Object, ObjectError};

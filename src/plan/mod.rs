@@ -1,1 +1,81 @@
-//! Controllers: from a view and the time to commands.
+//! Controllers: from a View and the time to commands.
+//!
+//! In: a [`View`](crate::state::View), the changes since the last look, and [`Inputs`]. Out: a [`Plan`] for each
+//! object that a change touched. `server::driver` asks, proposes the commands, and asks again when they are applied or
+//! when `wake_at` has come.
+//!
+//! A controller says which of its objects a change touches and plans one object at a time, so that cost follows the
+//! change; planning everything gives the same (a property test). Never here: changing State, clocks, waiting.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    model::{Key, NodeName, Timestamp},
+    state::{Change, Command, View},
+};
+
+/// What a controller is given beside the View.
+#[derive(Clone, Debug)]
+pub struct Inputs<'a> {
+    /// The leader's clock.
+    pub now: Timestamp,
+    /// When each node's agent was last heard, by the leader's clock. Leases are kept out of the log, so that an idle
+    /// cluster writes nothing; a new leader starts with its own start for every node.
+    pub heard: &'a BTreeMap<NodeName, Timestamp>,
+    /// Times that an administrator may change.
+    pub timing: &'a Timing,
+}
+
+/// Times that an administrator may change; the defaults are Kubernetes'.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How long a node may be silent before it counts as unreachable (Kubernetes: 50 s).
+    pub node_silence_seconds: i64,
+    /// How long a node that came back must be heard before its pods count again.
+    pub event_ttl_seconds: i64,
+    /// How long a commit may take to become healthy unless it says otherwise (`Deploy-Deadline:`).
+    pub commit_deadline_seconds: i64,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { node_silence_seconds: 50, event_ttl_seconds: 3600, commit_deadline_seconds: 600 }
+    }
+}
+
+/// What to do, when to look again, and why something waits.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// To be proposed in this order; each whole or not at all.
+    pub commands: Vec<Command>,
+    /// Plan this object again at this time, even if nothing changes.
+    pub wake_at: Option<Timestamp>,
+    /// Why something waits: the same words reach the condition, the event, the status file and `describe`.
+    pub notes: Vec<Note>,
+}
+
+/// Why an object waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The object.
+    pub about: Key,
+    /// One word, as in a condition.
+    pub reason: String,
+    /// One sentence.
+    pub message: String,
+}
+
+/// One controller.
+pub struct Controller {
+    /// As Kubernetes calls it: `deployment-controller`.
+    pub name: &'static str,
+    /// The objects of this controller that a change touches.
+    pub affected: fn(&Change, &View) -> BTreeSet<Key>,
+    /// Every object of this controller.
+    pub all: fn(&View) -> BTreeSet<Key>,
+    /// Brings one object closer to what it should be. A settled one gives no commands.
+    pub plan: fn(&View, &Key, &Inputs<'_>) -> Plan,
+}
+
+/// Every controller, in the order in which they are asked.
+pub const CONTROLLERS: &[Controller] = &[];

@@ -1,0 +1,627 @@
+//! The only place that changes State.
+
+use imbl::{OrdMap, Vector};
+use serde_json::{Value, json};
+use smol_str::SmolStr;
+
+use super::{
+    allocate,
+    command::{
+        Adopt, Command, Desired, Entry, Expect, LOG_VERSION, NewEvent, Op, OutboxItem, Outcome,
+        Part, Refusal,
+    },
+    event,
+    view::{Change, HISTORY_MAX, Head, View},
+};
+use crate::{
+    kinds,
+    model::{
+        CommitId, GroupKind, Key, NodeName, Object, Problem, RequestId, Revision, Timestamp, fnv1a,
+        fnv1a_from, session::ObservedPod,
+    },
+};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
+
+/// How many applied request ids are remembered. A proposer retries for seconds, not for 16,384 proposals.
+const REQUESTS_MAX: usize = 16_384;
+
+/// State: the [`View`] and what only `apply` needs.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    pub(super) view: View,
+    /// Parts of commits that are not complete yet. At most one commit at a time: a new first part drops older ones.
+    pub(super) staged: Vec<Adopt>,
+    pub(super) requests: OrdMap<RequestId, Vec<Outcome>>,
+    pub(super) request_order: Vector<RequestId>,
+    pub(super) outbox_next: u64,
+}
+
+/// What a command sees of the entry it came in.
+struct Context {
+    at: Timestamp,
+    id: RequestId,
+    uids: u64,
+}
+
+impl Context {
+    /// A new uid: the same on every replica, different for each object of each entry.
+    fn uid(&mut self) -> String {
+        self.uids += 1;
+        let (high, low) = ((self.id.0 >> 64) as u64, self.id.0 as u64);
+        let mix = |half: u64, salt: u64| {
+            fnv1a_from(fnv1a(&half.to_be_bytes()), &(self.uids ^ salt).to_be_bytes())
+        };
+        let bits = u128::from(mix(high, 0)) << 64 | u128::from(mix(low, 1 << 63));
+        uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid().to_string()
+    }
+}
+
+impl State {
+    /// The picture after the last entry.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Applies one entry: every command in order, each whole or not at all.
+    ///
+    /// An entry whose id was applied before gives its old outcomes and changes nothing.
+    pub fn apply(&mut self, entry: Entry) -> Vec<Outcome> {
+        if entry.version > LOG_VERSION {
+            let text = format!(
+                "entry of log version {}, this server reads up to {LOG_VERSION}: update it",
+                entry.version
+            );
+            return vec![Outcome::Refused(Refusal::Misplaced(text))];
+        }
+        if let Some(outcomes) = self.requests.get(&entry.id) {
+            return outcomes.clone();
+        }
+        let mut context = Context { at: entry.at, id: entry.id, uids: 0 };
+        self.view.applied_at = self.view.applied_at.max(entry.at);
+        let commands = entry.commands.into_iter();
+        let outcomes: Vec<_> = commands.map(|c| self.transact(c, &mut context)).collect();
+        self.remember(entry.id, outcomes.clone());
+        outcomes
+    }
+
+    fn remember(&mut self, id: RequestId, outcomes: Vec<Outcome>) {
+        self.requests.insert(id, outcomes);
+        self.request_order.push_back(id);
+        while self.request_order.len() > REQUESTS_MAX {
+            if let Some(oldest) = self.request_order.pop_front() {
+                self.requests.remove(&oldest);
+            }
+        }
+    }
+
+    /// Runs one command; a refused one leaves nothing behind.
+    fn transact(&mut self, command: Command, context: &mut Context) -> Outcome {
+        let (view, outbox_next) = (self.view.clone(), self.outbox_next);
+        match self.run(command, context) {
+            Ok(()) => Outcome::Done(self.view.revision),
+            Err(refusal) => {
+                self.view = view;
+                self.outbox_next = outbox_next;
+                Outcome::Refused(refusal)
+            }
+        }
+    }
+
+    fn run(&mut self, command: Command, context: &mut Context) -> Result<(), Refusal> {
+        match command {
+            Command::Configure(config) => match &self.view.config {
+                Some(_) => Err(Refusal::Misplaced("the cluster is configured already".into())),
+                None => {
+                    self.view.config = Some(config.into());
+                    Ok(())
+                }
+            },
+            Command::Adopt(adopt) => self.adopt(*adopt, context),
+            Command::Write(ops) => ops.into_iter().try_for_each(|op| self.write(op, context)),
+            Command::Bind { pod, uid, node } => self.bind(&pod, &uid, &node, context),
+            Command::Observe { node, pods } => {
+                pods.into_iter().try_for_each(|pod| self.observe(&node, pod, context))
+            }
+            Command::ObserveNode { node, labels, status } => {
+                self.observe_node(&node, labels, status, context)
+            }
+            Command::Enqueue(item) => {
+                self.enqueue(item);
+                Ok(())
+            }
+            Command::Done(id) => {
+                self.view.outbox.remove(&id);
+                Ok(())
+            }
+            Command::Exported(revision) => {
+                self.view.exported = self.view.exported.max(revision);
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts an item into the outbox unless the same one still waits there.
+    fn enqueue(&mut self, item: OutboxItem) {
+        if !self.view.outbox.values().any(|waiting| *waiting == item) {
+            self.outbox_next += 1;
+            self.view.outbox.insert(self.outbox_next, item);
+        }
+    }
+
+    fn write(&mut self, op: Op, context: &mut Context) -> Result<(), Refusal> {
+        match op {
+            Op::Put { object, expect, part: Part::Main } => self.put(object, expect, context),
+            Op::Put { object, expect, part: Part::Status } => self.put_status(&object, expect),
+            Op::Delete { key, uid, grace_seconds } => {
+                self.delete(&key, &uid, grace_seconds, context.at)
+            }
+            Op::Event(new) => self.event(&new, context),
+        }
+    }
+
+    fn expected(&self, key: &Key, expect: Expect) -> Result<Option<Object>, Refusal> {
+        let live = self.view.objects.get(key).cloned();
+        match (expect, &live) {
+            (Expect::Absent, Some(_)) => Err(Refusal::AlreadyExists(key.clone())),
+            (Expect::At(_), None) => Err(Refusal::NotFound(key.clone())),
+            (Expect::At(revision), Some(live)) if live.revision() != revision => {
+                Err(Refusal::Conflict { key: key.clone(), found: live.revision() })
+            }
+            _ => Ok(live),
+        }
+    }
+
+    /// Creates or replaces everything but status.
+    fn put(
+        &mut self,
+        object: Object,
+        expect: Expect,
+        context: &mut Context,
+    ) -> Result<(), Refusal> {
+        let key = object.key().clone();
+        let mut value = match self.expected(&key, expect)? {
+            None => {
+                let mut value = object.value();
+                value["metadata"]["uid"] = context.uid().into();
+                value["metadata"]["creationTimestamp"] = json!(context.at.to_time());
+                let metadata = value["metadata"].as_object_mut().ok_or_else(|| shapeless(&key))?;
+                metadata.remove("deletionTimestamp");
+                metadata.remove("deletionGracePeriodSeconds");
+                if value.get("spec").is_some() {
+                    value["metadata"]["generation"] = 1.into();
+                }
+                value
+            }
+            Some(live) => match replaced(&live, object)? {
+                Some(value) => value,
+                None => return Ok(()),
+            },
+        };
+        if key.is::<Service>() {
+            allocate::service(&self.view, &key, &mut value)?;
+        } else if key.is::<Node>() {
+            allocate::node(&self.view, &mut value)?;
+        }
+        if is_finished(&value) {
+            self.remove(&key);
+            return Ok(());
+        }
+        self.set(value)
+    }
+
+    fn put_status(&mut self, object: &Object, expect: Expect) -> Result<(), Refusal> {
+        let key = object.key();
+        let live = self.expected(key, expect)?.ok_or_else(|| Refusal::NotFound(key.clone()))?;
+        let status = object.value().get("status").cloned().unwrap_or(Value::Null);
+        self.set_status(&live, status)
+    }
+
+    /// Replaces an object's status; the same status again is no change.
+    fn set_status(&mut self, live: &Object, status: Value) -> Result<(), Refusal> {
+        let mut value = live.value();
+        if value.get("status").unwrap_or(&Value::Null) == &status {
+            return Ok(());
+        }
+        value["status"] = status;
+        self.set(value)
+    }
+
+    /// Removes an object, or marks it as terminating when something still holds it: a node its pod, a finalizer
+    /// anything. A second deletion may shorten the grace period and never lengthens it.
+    fn delete(
+        &mut self,
+        key: &Key,
+        uid: &str,
+        grace_seconds: Option<i64>,
+        at: Timestamp,
+    ) -> Result<(), Refusal> {
+        let live = self.view.objects.get(key).filter(|o| uid.is_empty() || o.uid() == uid);
+        let live = live.cloned().ok_or_else(|| Refusal::NotFound(key.clone()))?;
+        let pod_grace = live.view::<Pod>().and_then(|pod| pod_grace(&self.view, pod));
+        let grace = match (pod_grace, grace_seconds) {
+            (Some(own), asked) => asked.unwrap_or(own).max(0),
+            (None, _) => 0,
+        };
+        if grace == 0 && (pod_grace.is_some() || !has_finalizers(&live.value())) {
+            self.remove(key);
+            return Ok(());
+        }
+        let deadline = at.plus_seconds(grace);
+        let before = live.meta().deletion_timestamp.as_ref().map(Timestamp::from);
+        if before.is_some_and(|before| before <= deadline) {
+            return Ok(());
+        }
+        let mut value = live.value();
+        value["metadata"]["deletionTimestamp"] = json!(deadline.to_time());
+        value["metadata"]["deletionGracePeriodSeconds"] = grace.into();
+        if key.kind == GroupKind::new("", "Namespace") {
+            value["status"]["phase"] = "Terminating".into();
+        }
+        self.set(value)
+    }
+
+    fn bind(
+        &mut self,
+        key: &Key,
+        uid: &str,
+        node: &NodeName,
+        context: &Context,
+    ) -> Result<(), Refusal> {
+        let live = self.view.objects.get(key).filter(|o| o.uid() == uid).cloned();
+        let live = live.ok_or_else(|| Refusal::NotFound(key.clone()))?;
+        if !self.view.objects.contains_key(&Key::of::<Node>("", node.as_str())) {
+            return Err(Refusal::NotFound(Key::of::<Node>("", node.as_str())));
+        }
+        let bound = |pod: &Pod| pod.spec.as_ref().is_some_and(|s| s.node_name.is_some());
+        if live.is_terminating() || live.view::<Pod>().is_none_or(bound) {
+            let text = format!("{key} is bound already, terminating, or no pod");
+            return Err(Refusal::Misplaced(text));
+        }
+        let mut value = live.value();
+        value["spec"]["nodeName"] = node.as_str().into();
+        let condition = json!({
+            "type": "PodScheduled", "status": "True", "lastProbeTime": null,
+            "lastTransitionTime": context.at.to_time(),
+        });
+        let conditions = &mut value["status"]["conditions"];
+        match conditions.as_array_mut() {
+            Some(list) => {
+                list.retain(|c| c["type"] != "PodScheduled");
+                list.push(condition);
+            }
+            None => *conditions = json!([condition]),
+        }
+        self.set(value)
+    }
+
+    /// Takes over what an agent saw. Reports about another uid, another node's pod or a pod that has gone are late
+    /// and ignored; a phase never moves back.
+    fn observe(
+        &mut self,
+        node: &NodeName,
+        seen: ObservedPod,
+        context: &Context,
+    ) -> Result<(), Refusal> {
+        let live = self.view.objects.get(&seen.key).filter(|o| o.uid() == seen.uid).cloned();
+        let Some((live, pod)) = live.as_ref().and_then(|o| Some((o, o.view::<Pod>()?))) else {
+            return Ok(());
+        };
+        let on = pod.spec.as_ref().and_then(|s| s.node_name.as_deref());
+        if on != Some(node.as_str()) {
+            return Ok(());
+        }
+        if seen.gone && live.is_terminating() {
+            self.remove(&seen.key);
+            return Ok(());
+        }
+        let phase = |status: Option<&str>| match status {
+            Some("Running") => 1,
+            Some("Succeeded" | "Failed") => 2,
+            _ => 0,
+        };
+        let before = phase(pod.status.as_ref().and_then(|s| s.phase.as_deref()));
+        if phase(seen.status.phase.as_deref()) < before {
+            return Ok(());
+        }
+        let mut status = serde_json::to_value(&*seen.status).unwrap_or_default();
+        keep_scheduled(&mut status, &live.value(), context);
+        self.set_status(live, status)
+    }
+
+    /// Takes over what an agent says of its node, and creates the Node when it is new.
+    fn observe_node(
+        &mut self,
+        node: &NodeName,
+        labels: crate::model::Labels,
+        status: Value,
+        context: &mut Context,
+    ) -> Result<(), Refusal> {
+        let key = Key::of::<Node>("", node.as_str());
+        let Some(live) = self.view.objects.get(&key).cloned() else {
+            let value = json!({
+                "apiVersion": "v1", "kind": "Node", "spec": {}, "status": status,
+                "metadata": { "name": node.as_str(), "labels": labels },
+            });
+            return self.put(parsed(&value, &key)?, Expect::Absent, context);
+        };
+        let mut value = live.value();
+        for (name, label) in labels {
+            value["metadata"]["labels"][name] = label.into();
+        }
+        value["status"] = status;
+        if value == live.value() { Ok(()) } else { self.set(value) }
+    }
+
+    fn event(&mut self, new: &NewEvent, context: &mut Context) -> Result<(), Refusal> {
+        let key = event::key(new);
+        let value = event::count(self.view.objects.get(&key), new, context.at);
+        let object = parsed(&value, &key)?;
+        match self.view.objects.contains_key(&key) {
+            true => self.set(value),
+            false => self.put(object, Expect::Absent, context),
+        }
+    }
+
+    /// Makes a commit the head once its last part is here.
+    fn adopt(&mut self, adopt: Adopt, context: &mut Context) -> Result<(), Refusal> {
+        let head = self.view.head.as_ref().map(|h| h.commit.clone());
+        if adopt.base != head {
+            self.staged.clear();
+            return Err(Refusal::HeadMoved { found: head });
+        }
+        if adopt.part == 0 {
+            self.staged.clear();
+        }
+        let fits = self.staged.iter().all(|p| p.commit == adopt.commit && p.parts == adopt.parts);
+        if !fits || self.staged.len() != adopt.part as usize {
+            self.staged.clear();
+            let text = format!("part {} of {} came out of order", adopt.part, adopt.parts);
+            return Err(Refusal::Misplaced(text));
+        }
+        let last = adopt.part + 1 == adopt.parts;
+        self.staged.push(adopt);
+        if !last {
+            return Ok(());
+        }
+        let parts = std::mem::take(&mut self.staged);
+        let Some(commit) = parts.first().map(|p| p.commit.clone()) else { return Ok(()) };
+        self.adopt_all(commit, parts, context)
+    }
+
+    fn adopt_all(
+        &mut self,
+        commit: CommitId,
+        parts: Vec<Adopt>,
+        context: &mut Context,
+    ) -> Result<(), Refusal> {
+        let mut problems = Vec::new();
+        for part in parts {
+            if part.part == 0 {
+                self.put(part.record.clone(), Expect::Any, context)?;
+                if let Some(live) = self.view.objects.get(part.record.key()).cloned() {
+                    let status = part.record.value().get("status").cloned().unwrap_or_default();
+                    self.set_status(&live, status)?;
+                }
+            }
+            for key in part.deletes {
+                if self.view.origins.remove(&key).is_some() && self.view.objects.contains_key(&key)
+                {
+                    self.delete(&key, "", None, context.at)?;
+                }
+            }
+            for desired in part.upserts {
+                self.adopt_one(desired, &mut problems, context)?;
+            }
+        }
+        if !problems.is_empty() {
+            return Err(Refusal::Invalid { problems });
+        }
+        let revision = self.view.revision;
+        self.view.head = Some(Head { commit, at: context.at, revision });
+        Ok(())
+    }
+
+    fn adopt_one(
+        &mut self,
+        desired: Desired,
+        problems: &mut Vec<Problem>,
+        context: &mut Context,
+    ) -> Result<(), Refusal> {
+        let Desired { object, origin } = desired;
+        let key = object.key().clone();
+        let mut value = object.value();
+        value["metadata"]["annotations"]["mainstay.io/commit"] = origin.commit.as_str().into();
+        value["metadata"]["annotations"]["mainstay.io/source"] =
+            format!("{}:{}", origin.file, origin.line).into();
+        match self.put(parsed(&value, &key)?, Expect::Any, context) {
+            Err(Refusal::Invalid { problems: found }) => {
+                problems.extend(found.into_iter().map(|p| Problem {
+                    file: origin.file.clone(),
+                    line: origin.line,
+                    ..p
+                }));
+            }
+            other => other?,
+        }
+        self.view.origins.insert(key, origin);
+        Ok(())
+    }
+
+    /// Stores one object at the next revision; the only place where one enters State.
+    fn set(&mut self, mut value: Value) -> Result<(), Refusal> {
+        let revision = self.view.revision.next();
+        value["metadata"]["resourceVersion"] = revision.to_string().into();
+        let object = Object::from_value(&value).map_err(|e| Refusal::Misplaced(e.to_string()))?;
+        if !kinds::decodes(&object) {
+            return Err(shapeless(object.key()));
+        }
+        self.replace(&object.key().clone(), Some(object), revision);
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &Key) {
+        if self.view.objects.contains_key(key) {
+            self.replace(key, None, self.view.revision.next());
+        }
+    }
+
+    fn replace(&mut self, key: &Key, new: Option<Object>, revision: Revision) {
+        let view = &mut self.view;
+        view.revision = revision;
+        let old = match &new {
+            Some(object) => view.objects.insert(key.clone(), object.clone()),
+            None => view.objects.remove(key),
+        };
+        if let Some(old) = &old {
+            view.forget(old);
+        }
+        if let Some(new) = &new {
+            view.index(new);
+        }
+        view.history.push_back(Change { revision, key: key.clone(), old, new });
+        while view.history.len() > HISTORY_MAX {
+            view.history.pop_front();
+        }
+    }
+}
+
+impl View {
+    /// Adds an object to every index.
+    pub(super) fn index(&mut self, object: &Object) {
+        self.digest ^= digest(object);
+        if let Some(owner) = object.controller_uid() {
+            let owned = self.owned.entry(SmolStr::from(owner)).or_default();
+            owned.insert(object.key().clone());
+        }
+        if let Some(node) = object.view::<Pod>().and_then(node_of) {
+            self.on_node.entry(node).or_default().insert(object.key().clone());
+        }
+        for address in allocate::addresses(object) {
+            self.addresses.insert(address, object.key().clone());
+        }
+        for port in allocate::node_ports(object) {
+            self.node_ports.insert(port, object.key().clone());
+        }
+    }
+
+    /// Takes an object out of every index.
+    fn forget(&mut self, object: &Object) {
+        self.digest ^= digest(object);
+        if let Some(owner) = object.controller_uid() {
+            let owner = SmolStr::from(owner);
+            if let Some(owned) = self.owned.get_mut(&owner) {
+                owned.remove(object.key());
+                if owned.is_empty() {
+                    self.owned.remove(&owner);
+                }
+            }
+        }
+        if let Some(node) = object.view::<Pod>().and_then(node_of)
+            && let Some(pods) = self.on_node.get_mut(&node)
+        {
+            pods.remove(object.key());
+            if pods.is_empty() {
+                self.on_node.remove(&node);
+            }
+        }
+        for address in allocate::addresses(object) {
+            self.addresses.remove(&address);
+        }
+        for port in allocate::node_ports(object) {
+            self.node_ports.remove(&port);
+        }
+    }
+}
+
+fn digest(object: &Object) -> u64 {
+    fnv1a_from(fnv1a(object.key().to_path().as_bytes()), object.bytes())
+}
+
+fn node_of(pod: &Pod) -> Option<NodeName> {
+    pod.spec.as_ref()?.node_name.as_deref().map(NodeName::new)
+}
+
+/// The value of `new` stored over `live`: identity, status and a pending deletion stay; `None` when nothing changes.
+fn replaced(live: &Object, new: Object) -> Result<Option<Value>, Refusal> {
+    let key = live.key().clone();
+    let new = kinds::update(live, new).map_err(|errors| Refusal::Invalid {
+        problems: errors.into_iter().map(|e| e.into_problem()).collect(),
+    })?;
+    let (before, mut value) = (live.value(), new.value());
+    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        carry(&mut value["metadata"], &before["metadata"], field);
+    }
+    for field in ["generation", "resourceVersion"] {
+        carry(&mut value["metadata"], &before["metadata"], field);
+    }
+    carry(&mut value, &before, "status");
+    if !value["metadata"].is_object() {
+        return Err(shapeless(&key));
+    }
+    if value == before {
+        return Ok(None);
+    }
+    if value.get("spec") != before.get("spec") {
+        let generation = before["metadata"]["generation"].as_i64().unwrap_or(0);
+        value["metadata"]["generation"] = (generation + 1).into();
+    }
+    Ok(Some(value))
+}
+
+/// Gives `to` the field as `from` has it, present or absent.
+fn carry(to: &mut Value, from: &Value, field: &str) {
+    match (from.get(field), to.as_object_mut()) {
+        (Some(kept), Some(to)) => {
+            to.insert(field.to_owned(), kept.clone());
+        }
+        (None, Some(to)) => {
+            to.remove(field);
+        }
+        (_, None) => {}
+    }
+}
+
+/// Whether a terminating object has nothing left that holds it. Pods on a node are held by their node.
+fn is_finished(value: &Value) -> bool {
+    let terminating = !value["metadata"]["deletionTimestamp"].is_null();
+    let held = value["kind"] == "Pod" && !value["spec"]["nodeName"].is_null();
+    terminating && !held && !has_finalizers(value)
+}
+
+fn has_finalizers(value: &Value) -> bool {
+    let any = |list: &Value| list.as_array().is_some_and(|l| !l.is_empty());
+    let namespace = value["kind"] == "Namespace" && any(&value["spec"]["finalizers"]);
+    namespace || any(&value["metadata"]["finalizers"])
+}
+
+/// The seconds a pod gets to stop; `None` when no node holds it.
+fn pod_grace(view: &View, pod: &Pod) -> Option<i64> {
+    let node = node_of(pod)?;
+    view.object(&Key::of::<Node>("", node.as_str()))?;
+    Some(pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30))
+}
+
+/// The agent does not know when its pod was scheduled; that condition stays as `bind` wrote it.
+fn keep_scheduled(status: &mut Value, live: &Value, context: &Context) {
+    let scheduled = |c: &&Value| c["type"] == "PodScheduled";
+    let conditions = live["status"]["conditions"].as_array();
+    let kept = conditions.and_then(|l| l.iter().find(scheduled)).cloned().unwrap_or_else(|| {
+        let at = context.at.to_time();
+        json!({ "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": at })
+    });
+    match status["conditions"].as_array_mut() {
+        Some(list) => {
+            list.retain(|c| c["type"] != "PodScheduled");
+            list.push(kept);
+        }
+        None => status["conditions"] = json!([kept]),
+    }
+}
+
+fn parsed(value: &Value, key: &Key) -> Result<Object, Refusal> {
+    Object::from_value(value).map_err(|e| Refusal::Misplaced(format!("{key}: {e}")))
+}
+
+fn shapeless(key: &Key) -> Refusal {
+    Refusal::Misplaced(format!("{key} does not decode as its kind"))
+}

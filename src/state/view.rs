@@ -1,0 +1,250 @@
+//! State as everybody but `apply` sees it: an immutable picture that is cheap to hold.
+
+use std::{net::Ipv4Addr, ops::Bound, sync::Arc};
+
+use imbl::{OrdMap, OrdSet, Vector};
+use k8s_openapi::Resource;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use smol_str::SmolStr;
+
+use super::command::OutboxItem;
+use crate::model::{CommitId, GroupKind, Key, NodeName, Object, Revision, Timestamp};
+
+/// How many changes the history keeps for watches. A watch that asks for an older revision gets 410 and lists again.
+/// Old and new versions are shared with State, so an entry costs what the superseded version weighs.
+pub const HISTORY_MAX: usize = 8192;
+
+/// The ranges of a cluster; set once, at its start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterConfig {
+    /// Names the cluster; drawn at its start.
+    pub cluster_id: String,
+    /// First address of the range of ClusterIPs.
+    pub service_base: Ipv4Addr,
+    /// Prefix length of that range.
+    pub service_prefix: u8,
+    /// First address of the range of pods.
+    pub pod_base: Ipv4Addr,
+    /// Prefix length of that range.
+    pub pod_prefix: u8,
+    /// Prefix length of one node's part of it.
+    pub node_prefix: u8,
+    /// First node port.
+    pub node_port_min: u16,
+    /// Last node port.
+    pub node_port_max: u16,
+}
+
+impl ClusterConfig {
+    /// The ranges kubeadm users know: Services 10.96.0.0/12, pods 10.244.0.0/16 in /24 per node, ports 30000-32767.
+    pub fn with_id(cluster_id: &str) -> Self {
+        Self {
+            cluster_id: cluster_id.to_owned(),
+            service_base: Ipv4Addr::new(10, 96, 0, 0),
+            service_prefix: 12,
+            pod_base: Ipv4Addr::new(10, 244, 0, 0),
+            pod_prefix: 16,
+            node_prefix: 24,
+            node_port_min: 30000,
+            node_port_max: 32767,
+        }
+    }
+}
+
+/// Where a desired object stands in Git.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Origin {
+    /// The commit that last changed it.
+    pub commit: CommitId,
+    /// Its file.
+    pub file: String,
+    /// Its line in that file, from 1.
+    pub line: u32,
+    /// A hash of the object as rendered; equal hashes need no write.
+    pub digest: u64,
+}
+
+/// The commit the cluster runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Head {
+    /// The commit.
+    pub commit: CommitId,
+    /// When it was admitted.
+    pub at: Timestamp,
+    /// The revision it became visible with.
+    pub revision: Revision,
+}
+
+/// One change of one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The revision the change made.
+    pub revision: Revision,
+    /// The object.
+    pub key: Key,
+    /// The version before; `None` when it was created.
+    pub old: Option<Object>,
+    /// The version after; `None` when it was removed.
+    pub new: Option<Object>,
+}
+
+/// An immutable picture of State. Cloning is cheap and shares everything.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    pub(super) config: Option<Arc<ClusterConfig>>,
+    pub(super) revision: Revision,
+    pub(super) applied_at: Timestamp,
+    pub(super) objects: OrdMap<Key, Object>,
+    pub(super) origins: OrdMap<Key, Origin>,
+    pub(super) head: Option<Head>,
+    pub(super) outbox: OrdMap<u64, OutboxItem>,
+    pub(super) exported: Revision,
+    pub(super) history: Vector<Change>,
+    pub(super) owned: OrdMap<SmolStr, OrdSet<Key>>,
+    pub(super) on_node: OrdMap<NodeName, OrdSet<Key>>,
+    pub(super) addresses: OrdMap<Ipv4Addr, Key>,
+    pub(super) node_ports: OrdMap<u16, Key>,
+    pub(super) digest: u64,
+}
+
+impl View {
+    /// The cluster's ranges; `None` before [`Command::Configure`](super::Command::Configure).
+    pub fn config(&self) -> Option<&ClusterConfig> {
+        self.config.as_deref()
+    }
+
+    /// The revision of the last change.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The proposer's clock of the last entry.
+    pub fn applied_at(&self) -> Timestamp {
+        self.applied_at
+    }
+
+    /// A hash over everything stored; equal on replicas that applied the same entries.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// The commit the cluster runs.
+    pub fn head(&self) -> Option<&Head> {
+        self.head.as_ref()
+    }
+
+    /// Where a desired object stands in Git; `None` for objects Git does not own.
+    pub fn origin(&self, key: &Key) -> Option<&Origin> {
+        self.origins.get(key)
+    }
+
+    /// Every object Git owns, with its place.
+    pub fn origins(&self) -> impl Iterator<Item = (&Key, &Origin)> {
+        self.origins.iter()
+    }
+
+    /// How many objects Git owns.
+    pub fn origins_len(&self) -> usize {
+        self.origins.len()
+    }
+
+    /// One object.
+    pub fn object(&self, key: &Key) -> Option<&Object> {
+        self.objects.get(key)
+    }
+
+    /// One object, typed.
+    pub fn get<T>(&self, namespace: &str, name: &str) -> Option<&T>
+    where
+        T: Resource + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.objects.get(&Key::of::<T>(namespace, name))?.view()
+    }
+
+    /// Every object, ordered by kind, namespace and name.
+    pub fn objects(&self) -> impl Iterator<Item = &Object> {
+        self.objects.values()
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Whether there is no object.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// The objects of one kind (and of one namespace when `namespace` is given), ordered by namespace and name.
+    /// Costs what it yields.
+    pub fn of_kind<'a>(
+        &'a self,
+        kind: &GroupKind,
+        namespace: Option<&str>,
+    ) -> impl Iterator<Item = &'a Object> + use<'a> {
+        let start = Key::new(kind.clone(), namespace.unwrap_or_default(), "");
+        let (kind, namespace) = (kind.clone(), namespace.map(SmolStr::from));
+        self.objects
+            .range((Bound::Included(start), Bound::Unbounded))
+            .map(|(_, object)| object)
+            .take_while(move |object| {
+                let key = object.key();
+                key.kind == kind && namespace.as_ref().is_none_or(|n| *n == key.namespace)
+            })
+    }
+
+    /// The objects of one typed kind.
+    pub fn list<T>(&self, namespace: Option<&str>) -> impl Iterator<Item = (&Object, &T)>
+    where
+        T: Resource + DeserializeOwned + Send + Sync + 'static,
+    {
+        let kind = GroupKind::of::<T>();
+        self.of_kind(&kind, namespace).filter_map(|object| Some((object, object.view::<T>()?)))
+    }
+
+    /// The objects whose controlling owner has this uid.
+    pub fn owned_by(&self, uid: &str) -> impl Iterator<Item = &Object> {
+        let keys = self.owned.get(uid);
+        keys.into_iter().flatten().filter_map(|key| self.objects.get(key))
+    }
+
+    /// The pods bound to a node.
+    pub fn pods_on(&self, node: &NodeName) -> impl Iterator<Item = &Object> {
+        let keys = self.on_node.get(node);
+        keys.into_iter().flatten().filter_map(|key| self.objects.get(key))
+    }
+
+    /// What must still leave the cluster, oldest first.
+    pub fn outbox(&self) -> impl Iterator<Item = (u64, &OutboxItem)> {
+        self.outbox.iter().map(|(id, item)| (*id, item))
+    }
+
+    /// The revision the status branch shows.
+    pub fn exported(&self) -> Revision {
+        self.exported
+    }
+
+    /// The changes after `revision`, in order; `None` when the history no longer reaches back that far.
+    pub fn changes_since(&self, revision: Revision) -> Option<impl Iterator<Item = &Change>> {
+        let first = self.history.front().map_or(self.revision.next(), |c| c.revision);
+        if revision.next() < first && revision < self.revision {
+            return None;
+        }
+        let skip = self.history.binary_search_by_key(&revision.next(), |c| c.revision);
+        Some(self.history.iter().skip(skip.unwrap_or_else(|at| at)))
+    }
+
+    /// The Service that holds a ClusterIP.
+    pub fn holder_of_address(&self, address: Ipv4Addr) -> Option<&Key> {
+        self.addresses.get(&address)
+    }
+
+    /// The Service that holds a node port.
+    pub fn holder_of_port(&self, port: u16) -> Option<&Key> {
+        self.node_ports.get(&port)
+    }
+}
