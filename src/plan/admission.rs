@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-
-
 use crate::{
     kinds::{Commit, CommitChanges, CommitSpec, CommitState, CommitStatus, CommitTimings},
     model::{CommitId, Key, Object, ObjectError, Problem, Timestamp},
@@ -163,4 +161,3 @@ pub fn deadline_seconds(text: &str) -> Option<i64> {
     };
     number.parse::<i64>().ok().filter(|n| *n > 0)?.checked_mul(unit)
 }
-
