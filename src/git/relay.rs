@@ -1,0 +1,303 @@
+//! Carries the bytes between libgit2 and one server, and cuts them at a deadline or a bound.
+//!
+//! libgit2 calls us back only while a pack arrives: a server that accepts and stays silent, or sends its list
+//! of refs one byte a minute, would hold the calling thread for ever. So libgit2 connects to a loopback port
+//! of ours, which ends both halves when the time is over. For HTTP(S) it is a proxy (RFC 9110 §9.3.6 CONNECT
+//! for TLS, which stays end to end), for SSH a plain tunnel. It goes to that one server only, so a redirect to
+//! another host ends here too, and with it any try to collect credentials.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Longest head of a proxy request in bytes; libgit2 sends a few hundred.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes copied at once; one TCP window on a LAN.
+const COPY_BYTES: usize = 64 << 10;
+
+/// Most connections of one exchange; libgit2 needs one, and a few more when a server closes between requests.
+const CONNECTIONS_MAX: u32 = 64;
+
+/// Why the bytes were cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// The exchange is over.
+    Finished,
+    /// Its time is over.
+    Deadline,
+    /// It brought more bytes than its bound.
+    Oversized,
+}
+
+/// What the client's bytes begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speech {
+    /// An HTTP request to a proxy.
+    Proxy,
+    /// Anything: it is passed on.
+    Tunnel,
+}
+
+/// The one server the bytes go to.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    /// Name or address, without brackets.
+    pub(super) host: String,
+    /// TCP port.
+    pub(super) port: u16,
+    /// What is spoken on the loopback side.
+    pub(super) speech: Speech,
+}
+
+/// A loopback port that lives as long as this value.
+pub(super) struct Relay {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    target: Target,
+    until: Instant,
+    bytes_max: u64,
+    state: Mutex<State>,
+    over: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    cut: Option<Cut>,
+    bytes: u64,
+    failure: Option<String>,
+    streams: Vec<TcpStream>,
+}
+
+impl Relay {
+    /// Opens the port. Everything ends at `until` or after `bytes_max` bytes from the server.
+    pub(super) fn start(target: Target, until: Instant, bytes_max: u64) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        let state = Mutex::new(State::default());
+        let shared = Arc::new(Shared { target, until, bytes_max, state, over: Condvar::new() });
+        let relay = Self { address, shared: Arc::clone(&shared) };
+        let accepting = Arc::clone(&shared);
+        spawn("git-relay", move || accept(&listener, &accepting))?;
+        spawn("git-deadline", move || shared.keep_deadline(address))?;
+        Ok(relay)
+    }
+
+    /// The loopback port.
+    pub(super) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Why the bytes were cut, if they were.
+    pub(super) fn cut(&self) -> Option<Cut> {
+        self.shared.lock().cut
+    }
+
+    /// What went wrong on the way to the server, in its own words.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.shared.lock().failure.clone()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.shared.cut(Cut::Finished);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends every connection; the first reason stays.
+    fn cut(&self, why: Cut) {
+        let mut state = self.lock();
+        state.cut.get_or_insert(why);
+        for stream in state.streams.drain(..) {
+            // A stream whose other side is gone already cannot be shut down again.
+            stream.shutdown(Shutdown::Both).ok();
+        }
+        self.over.notify_all();
+    }
+
+    /// Waits for the end of the exchange or its deadline, then frees the accepting thread.
+    fn keep_deadline(&self, address: SocketAddr) {
+        let mut state = self.lock();
+        while state.cut.is_none() {
+            let left = self.until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                drop(state);
+                self.cut(Cut::Deadline);
+                break;
+            }
+            let waited = self.over.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        // `accept` has no deadline of its own: one connection from ourselves wakes it.
+        TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok();
+    }
+
+    /// Remembers a stream so that a cut reaches it; false when the cut came first.
+    fn adopt(&self, stream: &TcpStream) -> io::Result<bool> {
+        let clone = stream.try_clone()?;
+        let mut state = self.lock();
+        let open = state.cut.is_none();
+        if open {
+            state.streams.push(clone);
+        }
+        Ok(open)
+    }
+
+    fn fail(&self, reason: String) {
+        self.lock().failure.get_or_insert(reason);
+    }
+
+    /// Counts bytes from the server; false once they pass the bound.
+    fn count(&self, bytes: usize) -> bool {
+        let mut state = self.lock();
+        state.bytes += bytes as u64;
+        state.bytes <= self.bytes_max
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name(name.into()).spawn(body).map(drop)
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    for _ in 0..CONNECTIONS_MAX {
+        let Ok((client, _)) = listener.accept() else { return };
+        if shared.lock().cut.is_some() {
+            return;
+        }
+        let connection = Arc::clone(shared);
+        let serving = spawn("git-relay", move || {
+            if let Err(cause) = serve(&client, &connection) {
+                connection.fail(cause.to_string());
+            }
+            client.shutdown(Shutdown::Both).ok();
+        });
+        if let Err(cause) = serving {
+            shared.fail(cause.to_string());
+        }
+    }
+}
+
+/// One connection: the head when there is one, then bytes both ways until one side ends.
+fn serve(client: &TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
+    if !shared.adopt(client)? {
+        return Ok(());
+    }
+    let head = match shared.target.speech {
+        Speech::Tunnel => Head { forward: Vec::new(), answer: b"" },
+        Speech::Proxy => read_head(client, &shared.target)?,
+    };
+    let server = connect(shared)?;
+    if !shared.adopt(&server)? {
+        return Ok(());
+    }
+    let (mut to_server, mut to_client) = (server.try_clone()?, client.try_clone()?);
+    to_client.write_all(head.answer)?;
+    to_server.write_all(&head.forward)?;
+    let (from_server, down) = (server.try_clone()?, Arc::clone(shared));
+    spawn("git-relay", move || {
+        let ended = copy(&from_server, &to_client, |bytes| down.count(bytes));
+        if let Ok(false) = ended {
+            down.cut(Cut::Oversized);
+        }
+        to_client.shutdown(Shutdown::Both).ok();
+    })?;
+    // An error here means that one side closed: the other thread and libgit2 see the end of the stream.
+    copy(client, &server, |_| true).ok();
+    server.shutdown(Shutdown::Write)
+}
+
+/// What a proxy request asks us to say and pass on.
+struct Head {
+    forward: Vec<u8>,
+    answer: &'static [u8],
+}
+
+fn read_head(mut client: &TcpStream, target: &Target) -> io::Result<Head> {
+    let mut head = Vec::new();
+    let mut buffer = [0; 1024];
+    while !head.windows(4).any(|four| four == b"\r\n\r\n") {
+        let read = client.read(&mut buffer)?;
+        if read == 0 || head.len() > HEAD_BYTES_MAX {
+            return Err(io::Error::other("the request ended early or is too long"));
+        }
+        head.extend_from_slice(&buffer[..read]);
+    }
+    let text = String::from_utf8_lossy(&head);
+    let mut words = text.lines().next().unwrap_or_default().split(' ');
+    let (method, place) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let connect = method == "CONNECT";
+    let authority = if connect {
+        place
+    } else {
+        place.strip_prefix("http://").and_then(|rest| rest.split('/').next()).unwrap_or_default()
+    };
+    if !is_target(authority, target) {
+        let reason = format!("it redirects to {authority:?}, another host, which is not followed");
+        return Err(io::Error::other(reason));
+    }
+    Ok(if connect {
+        Head { forward: Vec::new(), answer: b"HTTP/1.1 200 Connection established\r\n\r\n" }
+    } else {
+        Head { forward: head, answer: b"" }
+    })
+}
+
+fn is_target(authority: &str, target: &Target) -> bool {
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, port.parse().ok()),
+        _ => (host, Some(80)),
+    };
+    let name = name.trim_matches(['[', ']']);
+    name.eq_ignore_ascii_case(&target.host) && port == Some(target.port)
+}
+
+/// Connects to the first address that answers in time.
+fn connect(shared: &Shared) -> io::Result<TcpStream> {
+    let target = &shared.target;
+    let mut last = io::Error::other("its name has no address");
+    for address in (target.host.as_str(), target.port).to_socket_addrs()? {
+        let left = shared.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        match TcpStream::connect_timeout(&address, left) {
+            Ok(stream) => return Ok(stream),
+            Err(cause) => last = cause,
+        }
+    }
+    Err(last)
+}
+
+/// Copies until the end; false when `allow` says no.
+fn copy(
+    mut from: &TcpStream,
+    mut to: &TcpStream,
+    allow: impl Fn(usize) -> bool,
+) -> io::Result<bool> {
+    let mut buffer = vec![0; COPY_BYTES];
+    loop {
+        let read = from.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(true);
+        }
+        if !allow(read) {
+            return Ok(false);
+        }
+        to.write_all(&buffer[..read])?;
+    }
+}
