@@ -10,6 +10,7 @@
 pub mod admission;
 mod agenda;
 pub mod assign;
+pub mod token;
 
 pub use agenda::{Agenda, ROUND_COMMANDS_MAX, Round};
 
