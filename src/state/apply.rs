@@ -20,7 +20,7 @@ use crate::{
         fnv1a_from, session::ObservedPod,
     },
 };
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 
 /// How many applied request ids are remembered. A proposer retries for seconds, not for 16,384 proposals.
 const REQUESTS_MAX: usize = 16_384;
@@ -150,7 +150,9 @@ impl State {
 
     fn write(&mut self, op: Op, context: &mut Context) -> Result<(), Refusal> {
         match op {
-            Op::Put { object, expect, part: Part::Main } => self.put(object, expect, context),
+            Op::Put { object, expect, part: Part::Main } => {
+                self.put(object, expect, Writer::Direct, context)
+            },
             Op::Put { object, expect, part: Part::Status } => self.put_status(&object, expect),
             Op::Delete { key, uid, grace_seconds } => {
                 self.delete(&key, &uid, grace_seconds, context.at)
@@ -176,6 +178,7 @@ impl State {
         &mut self,
         object: Object,
         expect: Expect,
+        writer: Writer,
         context: &mut Context,
     ) -> Result<(), Refusal> {
         let key = object.key().clone();
@@ -187,12 +190,12 @@ impl State {
                 let metadata = value["metadata"].as_object_mut().ok_or_else(|| shapeless(&key))?;
                 metadata.remove("deletionTimestamp");
                 metadata.remove("deletionGracePeriodSeconds");
-                if value.get("spec").is_some() {
+                if kinds::lookup(&key.kind).is_some_and(|info| info.generation) {
                     value["metadata"]["generation"] = 1.into();
                 }
                 value
             }
-            Some(live) => match replaced(&live, object)? {
+            Some(live) => match replaced(&live, &object, writer)? {
                 Some(value) => value,
                 None => return Ok(()),
             },
@@ -342,7 +345,7 @@ impl State {
                 "apiVersion": "v1", "kind": "Node", "spec": {}, "status": status,
                 "metadata": { "name": node.as_str(), "labels": labels },
             });
-            return self.put(parsed(&value, &key)?, Expect::Absent, context);
+            return self.put(parsed(&value, &key)?, Expect::Absent, Writer::Direct, context);
         };
         let mut value = live.value();
         for (name, label) in labels {
@@ -358,7 +361,7 @@ impl State {
         let object = parsed(&value, &key)?;
         match self.view.objects.contains_key(&key) {
             true => self.set(value),
-            false => self.put(object, Expect::Absent, context),
+            false => self.put(object, Expect::Absent, Writer::Direct, context),
         }
     }
 
@@ -397,7 +400,7 @@ impl State {
         let mut problems = Vec::new();
         for part in parts {
             if part.part == 0 {
-                self.put(part.record.clone(), Expect::Any, context)?;
+                self.put(part.record.clone(), Expect::Any, Writer::Git, context)?;
                 if let Some(live) = self.view.objects.get(part.record.key()).cloned() {
                     let status = part.record.value().get("status").cloned().unwrap_or_default();
                     self.set_status(&live, status)?;
@@ -433,7 +436,11 @@ impl State {
         value["metadata"]["annotations"]["mainstay.io/commit"] = origin.commit.as_str().into();
         value["metadata"]["annotations"]["mainstay.io/source"] =
             format!("{}:{}", origin.file, origin.line).into();
-        match self.put(parsed(&value, &key)?, Expect::Any, context) {
+        let mut object = parsed(&value, &key)?;
+        if !self.view.objects.contains_key(&key) {
+            object = kinds::create(&object);
+        }
+        match self.put(object, Expect::Any, Writer::Git, context) {
             Err(Refusal::Invalid { problems: found }) => {
                 problems.extend(found.into_iter().map(|p| Problem {
                     file: origin.file.clone(),
@@ -489,11 +496,9 @@ impl View {
     /// Adds an object to every index.
     pub(super) fn index(&mut self, object: &Object) {
         self.digest ^= digest(object);
-        if let Some(owner) = object.controller_uid() {
-            let owned = self.owned.entry(SmolStr::from(owner)).or_default();
-            owned.insert(object.key().clone());
-        }
-        if let Some(node) = object.view::<Pod>().and_then(node_of) {
+        let owner = SmolStr::from(object.controller_uid().unwrap_or_default());
+        self.owned.entry(owner).or_default().insert(object.key().clone());
+        if let Some(node) = object.view::<Pod>().map(node_or_none) {
             self.on_node.entry(node).or_default().insert(object.key().clone());
         }
         for address in allocate::addresses(object) {
@@ -507,16 +512,14 @@ impl View {
     /// Takes an object out of every index.
     fn forget(&mut self, object: &Object) {
         self.digest ^= digest(object);
-        if let Some(owner) = object.controller_uid() {
-            let owner = SmolStr::from(owner);
-            if let Some(owned) = self.owned.get_mut(&owner) {
-                owned.remove(object.key());
-                if owned.is_empty() {
-                    self.owned.remove(&owner);
-                }
+        let owner = SmolStr::from(object.controller_uid().unwrap_or_default());
+        if let Some(owned) = self.owned.get_mut(&owner) {
+            owned.remove(object.key());
+            if owned.is_empty() {
+                self.owned.remove(&owner);
             }
         }
-        if let Some(node) = object.view::<Pod>().and_then(node_of)
+        if let Some(node) = object.view::<Pod>().map(node_or_none)
             && let Some(pods) = self.on_node.get_mut(&node)
         {
             pods.remove(object.key());
@@ -537,35 +540,46 @@ fn digest(object: &Object) -> u64 {
     fnv1a_from(fnv1a(object.key().to_path().as_bytes()), object.bytes())
 }
 
+/// The node of a pod for the index; the empty name for a pod that waits for one.
+fn node_or_none(pod: &Pod) -> NodeName {
+    node_of(pod).unwrap_or_else(|| NodeName::new(""))
+}
+
 fn node_of(pod: &Pod) -> Option<NodeName> {
     pod.spec.as_ref()?.node_name.as_deref().map(NodeName::new)
 }
 
+/// Who changes an object that exists: an owner says less than Git does, and Git less than a controller.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    Direct,
+    Git,
+}
+
 /// The value of `new` stored over `live`: identity, status and a pending deletion stay; `None` when nothing changes.
-fn replaced(live: &Object, new: Object) -> Result<Option<Value>, Refusal> {
-    let key = live.key().clone();
-    let new = kinds::update(live, new).map_err(|errors| Refusal::Invalid {
-        problems: errors.into_iter().map(|e| e.into_problem()).collect(),
+fn replaced(live: &Object, new: &Object, writer: Writer) -> Result<Option<Value>, Refusal> {
+    let changed = match writer {
+        Writer::Direct => kinds::update(live, new),
+        Writer::Git => kinds::adopt(live, new),
+    };
+    let changed = changed.map_err(|errors| Refusal::Invalid {
+        problems: errors.into_iter().map(problem).collect(),
     })?;
-    let (before, mut value) = (live.value(), new.value());
-    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
-        carry(&mut value["metadata"], &before["metadata"], field);
-    }
-    for field in ["generation", "resourceVersion"] {
-        carry(&mut value["metadata"], &before["metadata"], field);
-    }
+    let (before, mut value) = (live.value(), changed.value());
+    carry(&mut value["metadata"], &before["metadata"], "resourceVersion");
     carry(&mut value, &before, "status");
+    if live.key().is::<Namespace>() && live.is_terminating() {
+        // Only the namespace controller lets a namespace go, by writing it without finalizers.
+        carry(&mut value, &new.value(), "spec");
+    }
     if !value["metadata"].is_object() {
-        return Err(shapeless(&key));
+        return Err(shapeless(live.key()));
     }
-    if value == before {
-        return Ok(None);
-    }
-    if value.get("spec") != before.get("spec") {
-        let generation = before["metadata"]["generation"].as_i64().unwrap_or(0);
-        value["metadata"]["generation"] = (generation + 1).into();
-    }
-    Ok(Some(value))
+    Ok((value != before).then_some(value))
+}
+
+fn problem(error: kinds::FieldError) -> Problem {
+    Problem { field: error.field, message: error.detail, ..Problem::default() }
 }
 
 /// Gives `to` the field as `from` has it, present or absent.
