@@ -8,11 +8,8 @@
 //! change; planning everything gives the same (a property test). Never here: changing State, clocks, waiting.
 
 pub mod admission;
-mod agenda;
 pub mod assign;
 pub mod token;
-
-pub use agenda::{Agenda, ROUND_COMMANDS_MAX, Round};
 
 use std::collections::{BTreeMap, BTreeSet};
 

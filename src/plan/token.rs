@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 
 use crate::{
     model::{Object, ObjectError, Timestamp},
@@ -162,7 +164,9 @@ mod tests {
             let other = Token::parse(other).unwrap();
             assert_eq!(redeem(state.view(), &other, NOW), Err(TokenError::Unknown));
         }
-        for bad in ["", "abcdef", "abcdef.short", "ABCDEF.0123456789abcdef", "abcdef.0123456789abcde!"] {
+        for bad in
+            ["", "abcdef", "abcdef.short", "ABCDEF.0123456789abcdef", "abcdef.0123456789abcde!"]
+        {
             assert_eq!(Token::parse(bad).err(), Some(TokenError::Malformed), "{bad}");
         }
     }

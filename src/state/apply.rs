@@ -20,7 +20,7 @@ use crate::{
         fnv1a_from, session::ObservedPod,
     },
 };
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 
 /// How many applied request ids are remembered. A proposer retries for seconds, not for 16,384 proposals.
 const REQUESTS_MAX: usize = 16_384;
@@ -202,10 +202,15 @@ impl State {
                     Way::Git => kinds::adopt(&live, object),
                 }
                 .map_err(|errors| invalid(&errors))?;
-                if updated == live {
+                let mut value = updated.value();
+                if key.is::<Namespace>() && live.is_terminating() {
+                    // Only the namespace controller lets a namespace go, by writing it without finalizers.
+                    carry(&mut value, &object.value(), "spec");
+                }
+                if value == live.value() {
                     return Ok(());
                 }
-                updated.value()
+                value
             }
         };
         if key.is::<Service>() {
@@ -502,11 +507,9 @@ impl View {
     /// Adds an object to every index.
     pub(super) fn index(&mut self, object: &Object) {
         self.digest ^= digest(object);
-        if let Some(owner) = object.controller_uid() {
-            let owned = self.owned.entry(SmolStr::from(owner)).or_default();
-            owned.insert(object.key().clone());
-        }
-        if let Some(node) = object.view::<Pod>().and_then(node_of) {
+        let owner = SmolStr::from(object.controller_uid().unwrap_or_default());
+        self.owned.entry(owner).or_default().insert(object.key().clone());
+        if let Some(node) = object.view::<Pod>().map(node_or_none) {
             self.on_node.entry(node).or_default().insert(object.key().clone());
         }
         for address in allocate::addresses(object) {
@@ -520,16 +523,14 @@ impl View {
     /// Takes an object out of every index.
     fn forget(&mut self, object: &Object) {
         self.digest ^= digest(object);
-        if let Some(owner) = object.controller_uid() {
-            let owner = SmolStr::from(owner);
-            if let Some(owned) = self.owned.get_mut(&owner) {
-                owned.remove(object.key());
-                if owned.is_empty() {
-                    self.owned.remove(&owner);
-                }
+        let owner = SmolStr::from(object.controller_uid().unwrap_or_default());
+        if let Some(owned) = self.owned.get_mut(&owner) {
+            owned.remove(object.key());
+            if owned.is_empty() {
+                self.owned.remove(&owner);
             }
         }
-        if let Some(node) = object.view::<Pod>().and_then(node_of)
+        if let Some(node) = object.view::<Pod>().map(node_or_none)
             && let Some(pods) = self.on_node.get_mut(&node)
         {
             pods.remove(object.key());
@@ -550,6 +551,11 @@ fn digest(object: &Object) -> u64 {
     fnv1a_from(fnv1a(object.key().to_path().as_bytes()), object.bytes())
 }
 
+/// The node of a pod for the index; the empty name for a pod that waits for one.
+fn node_or_none(pod: &Pod) -> NodeName {
+    node_of(pod).unwrap_or_else(|| NodeName::new(""))
+}
+
 fn node_of(pod: &Pod) -> Option<NodeName> {
     pod.spec.as_ref()?.node_name.as_deref().map(NodeName::new)
 }
@@ -561,6 +567,19 @@ fn invalid(errors: &[kinds::FieldError]) -> Refusal {
         ..Problem::default()
     };
     Refusal::Invalid { problems: errors.iter().map(problem).collect() }
+}
+
+/// Gives `to` the field as `from` has it, present or absent.
+fn carry(to: &mut Value, from: &Value, field: &str) {
+    match (from.get(field), to.as_object_mut()) {
+        (Some(kept), Some(to)) => {
+            to.insert(field.to_owned(), kept.clone());
+        }
+        (None, Some(to)) => {
+            to.remove(field);
+        }
+        (_, None) => {}
+    }
 }
 
 /// Whether a terminating object has nothing left that holds it. Pods on a node are held by their node.

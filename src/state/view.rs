@@ -62,8 +62,8 @@ pub struct Origin {
     pub file: String,
     /// Its line in that file, from 1.
     pub line: u32,
-    /// A hash of the object as rendered; equal hashes need no write.
-    pub digest: u64,
+    /// A hash of the object as rendered, in hexadecimal; equal hashes need no write.
+    pub digest: String,
 }
 
 /// The commit the cluster runs.
@@ -210,6 +210,37 @@ impl View {
     pub fn owned_by(&self, uid: &str) -> impl Iterator<Item = &Object> {
         let keys = self.owned.get(uid);
         keys.into_iter().flatten().filter_map(|key| self.objects.get(key))
+    }
+
+    /// The objects of one kind and namespace that no owner controls.
+    pub fn orphans<'a>(
+        &'a self,
+        kind: &GroupKind,
+        namespace: &str,
+    ) -> impl Iterator<Item = &'a Object> + use<'a> {
+        let start = Key::new(kind.clone(), namespace, "");
+        let (kind, namespace) = (kind.clone(), SmolStr::from(namespace));
+        let keys = self.owned.get("").map(|keys| keys.range(start..));
+        keys.into_iter()
+            .flatten()
+            .take_while(move |key| key.kind == kind && key.namespace == namespace)
+            .filter_map(|key| self.objects.get(key))
+    }
+
+    /// The pods that wait for a node.
+    pub fn pods_waiting(&self) -> impl Iterator<Item = &Object> {
+        let keys = self.on_node.get(&NodeName::new(""));
+        keys.into_iter().flatten().filter_map(|key| self.objects.get(key))
+    }
+
+    /// The objects of one kind that Git owns, with their places. Costs what it yields.
+    pub fn origins_of<'a>(
+        &'a self,
+        kind: &GroupKind,
+    ) -> impl Iterator<Item = (&'a Key, &'a Origin)> + use<'a> {
+        let kind = kind.clone();
+        let start = Key::new(kind.clone(), "", "");
+        self.origins.range(start..).take_while(move |(key, _)| key.kind == kind)
     }
 
     /// The pods bound to a node.
