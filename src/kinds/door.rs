@@ -128,7 +128,8 @@ pub(super) fn create_as<T: Kind>(info: &KindInfo, mut value: Value) -> Option<Va
             meta.remove(field);
         }
     }
-    if info.status {
+    // A node brings its status along.
+    if info.status && info.kind != "Node" {
         value.as_object_mut()?.remove("status");
     }
     let mut typed: T = serde_json::from_value(value).ok()?;
@@ -158,7 +159,12 @@ pub(super) fn update_as<T: Kind>(info: &KindInfo, pair: Pair) -> Result<Value, V
     }
     let mut updated = tidy::to_value(info, &new_typed).map_err(|e| vec![e])?;
     let before = tidy::to_value(info, &live_typed).map_err(|e| vec![e])?;
-    if info.generation && updated.get("spec") != before.get("spec") {
+    // An EndpointSlice has no spec: every change counts.
+    let changed = match updated.get("spec") {
+        None => updated != before,
+        spec => spec != before.get("spec"),
+    };
+    if info.generation && changed {
         let generation = live_typed.metadata().generation.unwrap_or(0) + 1;
         updated["metadata"]["generation"] = generation.into();
     }

@@ -105,6 +105,10 @@ impl KindInfo {
         self.categories = &["all"];
         self
     }
+    const fn counted(mut self) -> Self {
+        self.generation = true;
+        self
+    }
     const fn with_status(mut self) -> Self {
         self.status = true;
         self
@@ -144,7 +148,7 @@ static REGISTRY: [KindInfo; 14] = [
     KindInfo::of::<Pod>("pod", 4).short(&["po"]).workload(),
     KindInfo::of::<ReplicaSet>("replicaset", 4).short(&["rs"]).workload(),
     KindInfo::of::<Deployment>("deployment", 4).short(&["deploy"]).workload(),
-    KindInfo::of::<EndpointSlice>("endpointslice", 5).made_by_cluster(),
+    KindInfo::of::<EndpointSlice>("endpointslice", 5).counted().made_by_cluster(),
     KindInfo::of::<Node>("node", 5).short(&["no"]).cluster().with_status().made_by_cluster(),
     KindInfo::of::<Lease>("lease", 5).made_by_cluster(),
     KindInfo::of::<Event>("event", 5).short(&["ev"]).made_by_cluster(),

@@ -71,7 +71,8 @@ impl Kind for Service {
         for port in spec.ports.iter_mut().flatten() {
             default_port(port, is_headless_name(spec.cluster_ip.as_deref()));
         }
-        if matches!(of_type.as_str(), "NodePort" | "LoadBalancer") {
+        let outside = spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty());
+        if outside || matches!(of_type.as_str(), "NodePort" | "LoadBalancer") {
             fill(&mut spec.external_traffic_policy, "Cluster");
         }
         if of_type != "ExternalName" {
