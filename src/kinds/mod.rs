@@ -1,25 +1,93 @@
 //! What mainstay knows of each Kubernetes kind, in one registry.
+//!
+//! JSON values come in, [`Object`]s or [`FieldError`]s go out: [`admit`] is the one door for Git, the API and the
+//! controllers (decode strictly, default, validate), [`create`], [`update`], [`adopt`] and [`update_status`] say what
+//! of an object its writer may set, [`lookup`] and [`registry`] describe the kinds. Called by render, api, state and
+//! the controllers. Never touches State, clocks or the network: allocated addresses, uids, names and times are
+//! given by the caller afterwards.
 
-use crate::model::{Object, Problem};
-/// x
-#[derive(Debug)]
-pub struct FieldError {
-    /// f
-    pub field: String,
-    /// d
-    pub detail: String,
-}
-impl FieldError {
-    /// x
-    pub fn into_problem(self) -> Problem {
-        Problem { field: self.field, message: self.detail, ..Problem::default() }
-    }
-}
-/// x
-pub fn update(_live: &Object, new: Object) -> Result<Object, Vec<FieldError>> {
-    Ok(new)
-}
-/// x
-pub fn decodes(_object: &Object) -> bool {
-    true
+mod amount;
+mod config_map;
+mod container;
+mod decode;
+mod deployment;
+mod deployment_hash;
+mod door;
+mod endpoint_slice;
+mod event;
+mod field;
+mod inert;
+mod known;
+mod lease;
+mod meta;
+mod names;
+mod namespace;
+mod node;
+mod own;
+mod pod;
+mod pod_defaults;
+mod pod_spec;
+mod registry;
+mod replica_set;
+mod schemas;
+mod secret;
+mod service;
+mod service_account;
+#[cfg(test)]
+mod tests;
+mod tidy;
+mod volume;
+
+pub use decode::Strictness;
+pub use deployment_hash::template_hash;
+pub use door::{Admitted, admit, adopt, create, decodes, update, update_status};
+pub use field::{FieldError, Reason};
+pub use known::{known_kubernetes_kind, unsupported};
+pub use own::{
+    API_VERSION, Commit, CommitChanges, CommitSpec, CommitState, CommitStatus, CommitTimings,
+    GROUP, GitReference, GitSource, GitSourceSpec, GitSourceStatus, PruneSpec,
+};
+pub use pod::qos_class;
+pub use registry::{KindInfo, lookup, lookup_resource, registry};
+pub use schemas::schemas;
+pub use service::{needs_cluster_ip, needs_node_ports};
+
+use field::Check;
+use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use serde::{Serialize, de::DeserializeOwned};
+
+#[expect(unused_imports, reason = "named by the module's own documentation")]
+use crate::model::Object;
+
+/// What one kind adds to the rules that hold for all: implemented in one file per kind.
+trait Kind:
+    Resource
+    + Metadata<Ty = ObjectMeta>
+    + Serialize
+    + DeserializeOwned
+    + schemars::JsonSchema
+    + Send
+    + Sync
+    + 'static
+{
+    /// Fields (as JSON pointers) whose absence differs from their emptiness; found absent, they stand in `Check::absent`.
+    const NEEDED: &'static [&'static str] = &[];
+
+    /// Fills what the author may leave out.
+    fn default_fields(&mut self) {}
+
+    /// Finds what is wrong, metadata aside.
+    fn validate(&self, _check: &mut Check) {}
+
+    /// Sets what a new object starts with and takes away what only the cluster may set.
+    fn prepare_create(&mut self) {}
+
+    /// Carries over from `live` what an update by its owner does not say (allocated addresses, …).
+    fn prepare_update(&mut self, _live: &Self) {}
+
+    /// Carries over from `live` what Git never says though the API may (the node of a pod, …).
+    fn prepare_adopt(&mut self, _live: &Self) {}
+
+    /// Finds what must not change.
+    fn validate_update(&self, _live: &Self, _check: &mut Check) {}
 }

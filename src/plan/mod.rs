@@ -7,6 +7,12 @@
 //! A controller says which of its objects a change touches and plans one object at a time, so that cost follows the
 //! change; planning everything gives the same (a property test). Never here: changing State, clocks, waiting.
 
+pub mod admission;
+mod agenda;
+pub mod assign;
+
+pub use agenda::{Agenda, ROUND_COMMANDS_MAX, Round};
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{

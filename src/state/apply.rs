@@ -36,6 +36,13 @@ pub struct State {
     pub(super) outbox_next: u64,
 }
 
+/// Who replaces an object: its owner, who says all of it, or Git, which never says what runs (owners, nodes).
+#[derive(Clone, Copy)]
+enum Way {
+    Owner,
+    Git,
+}
+
 /// What a command sees of the entry it came in.
 struct Context {
     at: Timestamp,
@@ -150,7 +157,9 @@ impl State {
 
     fn write(&mut self, op: Op, context: &mut Context) -> Result<(), Refusal> {
         match op {
-            Op::Put { object, expect, part: Part::Main } => self.put(object, expect, context),
+            Op::Put { object, expect, part: Part::Main } => {
+                self.put(&object, expect, Way::Owner, context)
+            }
             Op::Put { object, expect, part: Part::Status } => self.put_status(&object, expect),
             Op::Delete { key, uid, grace_seconds } => {
                 self.delete(&key, &uid, grace_seconds, context.at)
@@ -174,36 +183,38 @@ impl State {
     /// Creates or replaces everything but status.
     fn put(
         &mut self,
-        object: Object,
+        object: &Object,
         expect: Expect,
+        way: Way,
         context: &mut Context,
     ) -> Result<(), Refusal> {
-        let key = object.key().clone();
-        let mut value = match self.expected(&key, expect)? {
+        let key = object.key();
+        let mut value = match self.expected(key, expect)? {
             None => {
-                let mut value = object.value();
+                let mut value = kinds::create(object).value();
                 value["metadata"]["uid"] = context.uid().into();
                 value["metadata"]["creationTimestamp"] = json!(context.at.to_time());
-                let metadata = value["metadata"].as_object_mut().ok_or_else(|| shapeless(&key))?;
-                metadata.remove("deletionTimestamp");
-                metadata.remove("deletionGracePeriodSeconds");
-                if value.get("spec").is_some() {
-                    value["metadata"]["generation"] = 1.into();
-                }
                 value
             }
-            Some(live) => match replaced(&live, object)? {
-                Some(value) => value,
-                None => return Ok(()),
-            },
+            Some(live) => {
+                let updated = match way {
+                    Way::Owner => kinds::update(&live, object),
+                    Way::Git => kinds::adopt(&live, object),
+                }
+                .map_err(|errors| invalid(&errors))?;
+                if updated == live {
+                    return Ok(());
+                }
+                updated.value()
+            }
         };
         if key.is::<Service>() {
-            allocate::service(&self.view, &key, &mut value)?;
+            allocate::service(&self.view, key, &mut value)?;
         } else if key.is::<Node>() {
             allocate::node(&self.view, &mut value)?;
         }
         if is_finished(&value) {
-            self.remove(&key);
+            self.remove(key);
             return Ok(());
         }
         self.set(value)
@@ -342,7 +353,7 @@ impl State {
                 "apiVersion": "v1", "kind": "Node", "spec": {}, "status": status,
                 "metadata": { "name": node.as_str(), "labels": labels },
             });
-            return self.put(parsed(&value, &key)?, Expect::Absent, context);
+            return self.register_node(&parsed(&value, &key)?, context);
         };
         let mut value = live.value();
         for (name, label) in labels {
@@ -358,8 +369,13 @@ impl State {
         let object = parsed(&value, &key)?;
         match self.view.objects.contains_key(&key) {
             true => self.set(value),
-            false => self.put(object, Expect::Absent, context),
+            false => self.put(&object, Expect::Absent, Way::Owner, context),
         }
+    }
+
+    fn register_node(&mut self, node: &Object, context: &mut Context) -> Result<(), Refusal> {
+        self.put(node, Expect::Absent, Way::Owner, context)?;
+        self.put_status(node, Expect::Any)
     }
 
     /// Makes a commit the head once its last part is here.
@@ -397,11 +413,8 @@ impl State {
         let mut problems = Vec::new();
         for part in parts {
             if part.part == 0 {
-                self.put(part.record.clone(), Expect::Any, context)?;
-                if let Some(live) = self.view.objects.get(part.record.key()).cloned() {
-                    let status = part.record.value().get("status").cloned().unwrap_or_default();
-                    self.set_status(&live, status)?;
-                }
+                self.put(&part.record, Expect::Any, Way::Owner, context)?;
+                self.put_status(&part.record, Expect::Any)?;
             }
             for key in part.deletes {
                 if self.view.origins.remove(&key).is_some() && self.view.objects.contains_key(&key)
@@ -433,7 +446,7 @@ impl State {
         value["metadata"]["annotations"]["mainstay.io/commit"] = origin.commit.as_str().into();
         value["metadata"]["annotations"]["mainstay.io/source"] =
             format!("{}:{}", origin.file, origin.line).into();
-        match self.put(parsed(&value, &key)?, Expect::Any, context) {
+        match self.put(&parsed(&value, &key)?, Expect::Any, Way::Git, context) {
             Err(Refusal::Invalid { problems: found }) => {
                 problems.extend(found.into_iter().map(|p| Problem {
                     file: origin.file.clone(),
@@ -541,44 +554,13 @@ fn node_of(pod: &Pod) -> Option<NodeName> {
     pod.spec.as_ref()?.node_name.as_deref().map(NodeName::new)
 }
 
-/// The value of `new` stored over `live`: identity, status and a pending deletion stay; `None` when nothing changes.
-fn replaced(live: &Object, new: Object) -> Result<Option<Value>, Refusal> {
-    let key = live.key().clone();
-    let new = kinds::update(live, new).map_err(|errors| Refusal::Invalid {
-        problems: errors.into_iter().map(|e| e.into_problem()).collect(),
-    })?;
-    let (before, mut value) = (live.value(), new.value());
-    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
-        carry(&mut value["metadata"], &before["metadata"], field);
-    }
-    for field in ["generation", "resourceVersion"] {
-        carry(&mut value["metadata"], &before["metadata"], field);
-    }
-    carry(&mut value, &before, "status");
-    if !value["metadata"].is_object() {
-        return Err(shapeless(&key));
-    }
-    if value == before {
-        return Ok(None);
-    }
-    if value.get("spec") != before.get("spec") {
-        let generation = before["metadata"]["generation"].as_i64().unwrap_or(0);
-        value["metadata"]["generation"] = (generation + 1).into();
-    }
-    Ok(Some(value))
-}
-
-/// Gives `to` the field as `from` has it, present or absent.
-fn carry(to: &mut Value, from: &Value, field: &str) {
-    match (from.get(field), to.as_object_mut()) {
-        (Some(kept), Some(to)) => {
-            to.insert(field.to_owned(), kept.clone());
-        }
-        (None, Some(to)) => {
-            to.remove(field);
-        }
-        (_, None) => {}
-    }
+fn invalid(errors: &[kinds::FieldError]) -> Refusal {
+    let problem = |e: &kinds::FieldError| Problem {
+        field: e.field.clone(),
+        message: e.detail.clone(),
+        ..Problem::default()
+    };
+    Refusal::Invalid { problems: errors.iter().map(problem).collect() }
 }
 
 /// Whether a terminating object has nothing left that holds it. Pods on a node are held by their node.

@@ -1,0 +1,232 @@
+//! The door: admit, create, update.
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use super::{
+    FieldError, Kind, KindInfo, Reason,
+    decode::{self, Strictness},
+    field::Check,
+    known, lookup, meta, tidy,
+};
+use crate::model::{GroupKind, Object};
+
+/// An object that came through the door.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admitted {
+    /// Defaulted and valid.
+    pub object: Object,
+    /// What its author should know: fields that are ignored, deprecated or not acted on yet.
+    pub warnings: Vec<FieldError>,
+}
+
+/// Annotations that controllers write on objects of others; an update by the owner leaves them alone.
+const CONTROLLER_ANNOTATIONS: [&str; 3] =
+    ["deployment.kubernetes.io/", "control-plane.alpha.kubernetes.io/", "mainstay.io/"];
+
+/// Reads a value as the kind it says it is: decodes strictly, defaults, validates.
+///
+/// All errors at once. A kind that is not served is one error on `kind` (or `apiVersion`) that says what to do.
+/// Nothing is taken away: [`create`] and [`update`] do that.
+pub fn admit(value: Value, strictness: Strictness) -> Result<Admitted, Vec<FieldError>> {
+    let info = identify(&value).map_err(|e| vec![e])?;
+    let (object, warnings) = (info.door.admit)(info, value, strictness)?;
+    Ok(Admitted { object, warnings })
+}
+
+/// The registry's entry for a value that says `apiVersion` and `kind`.
+fn identify(value: &Value) -> Result<&'static KindInfo, FieldError> {
+    let fail = |field: &str, reason, detail: String| {
+        Err(FieldError { field: field.to_owned(), reason, detail })
+    };
+    if !value.is_object() {
+        return fail("", Reason::TypeInvalid, "expected a map with apiVersion and kind".to_owned());
+    }
+    let text = |field: &str| value.get(field).and_then(Value::as_str).filter(|t| !t.is_empty());
+    let Some(api_version) = text("apiVersion") else {
+        return fail("apiVersion", Reason::Required, "Required value".to_owned());
+    };
+    let Some(kind) = text("kind") else {
+        return fail("kind", Reason::Required, "Required value".to_owned());
+    };
+    match lookup(&GroupKind::from_api_version(api_version, kind)) {
+        Some(info) if info.api_version == api_version => Ok(info),
+        _ => {
+            let (field, detail) = known::unsupported(api_version, kind);
+            fail(field, Reason::NotSupported, detail)
+        }
+    }
+}
+
+/// Makes an admitted object ready to be stored for the first time: what only the cluster may set is taken away
+/// (uid, resourceVersion, times, status) and the status starts as Kubernetes starts it.
+///
+/// The caller still gives uid, creationTimestamp and allocated addresses. An object of a kind that is not in the
+/// registry comes back as it is.
+pub fn create(object: &Object) -> Object {
+    let Some(info) = lookup(&object.key().kind) else { return object.clone() };
+    let created = (info.door.create)(info, object.value());
+    created.and_then(|v| Object::from_value(&v).ok()).unwrap_or_else(|| object.clone())
+}
+
+/// An update of the main path by the object's owner: keeps the live status, uid, times, allocated addresses and
+/// the annotations of controllers, counts the generation, and refuses what must not change.
+///
+/// When nothing changed the live object comes back, equal in every byte.
+pub fn update(live: &Object, new: &Object) -> Result<Object, Vec<FieldError>> {
+    change(live, new, Way::Update)
+}
+
+/// An update from Git: as [`update`], but what Git never says (finalizers, owners, the node of a pod) is kept too.
+pub fn adopt(live: &Object, new: &Object) -> Result<Object, Vec<FieldError>> {
+    change(live, new, Way::Adopt)
+}
+
+/// An update of the status: takes status, labels and annotations of `new`, keeps everything else of `live`.
+pub fn update_status(live: &Object, new: &Object) -> Result<Object, Vec<FieldError>> {
+    change(live, new, Way::Status)
+}
+
+/// Whether the bytes of an object decode as the type the registry has for its kind.
+pub fn decodes(object: &Object) -> bool {
+    lookup(&object.key().kind)
+        .is_some_and(|info| info.api_version == object.api_version() && (info.door.decodes)(object))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Update,
+    Adopt,
+    Status,
+}
+
+/// What an update is made of.
+pub(super) struct Pair {
+    live: Value,
+    new: Value,
+    way: Way,
+}
+
+fn change(live: &Object, new: &Object, way: Way) -> Result<Object, Vec<FieldError>> {
+    let refuse = |field: &str, detail: String| {
+        vec![FieldError { field: field.to_owned(), reason: Reason::Invalid, detail }]
+    };
+    let info = lookup(&live.key().kind)
+        .filter(|_| live.key() == new.key())
+        .ok_or_else(|| refuse("metadata.name", format!("{} is not {}", new.key(), live.key())))?;
+    let updated = (info.door.update)(info, Pair { live: live.value(), new: new.value(), way })?;
+    let object = decode::object(&updated).map_err(|e| vec![e])?;
+    Ok(if object == *live { live.clone() } else { object })
+}
+
+pub(super) fn create_as<T: Kind>(info: &KindInfo, mut value: Value) -> Option<Value> {
+    if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        for field in ["uid", "resourceVersion", "creationTimestamp", "generation", "selfLink"] {
+            meta.remove(field);
+        }
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+            meta.remove(field);
+        }
+    }
+    if info.status {
+        value.as_object_mut()?.remove("status");
+    }
+    let mut typed: T = serde_json::from_value(value).ok()?;
+    typed.prepare_create();
+    if info.generation {
+        typed.metadata_mut().generation = Some(1);
+    }
+    tidy::to_value(info, &typed).ok()
+}
+
+pub(super) fn update_as<T: Kind>(info: &KindInfo, pair: Pair) -> Result<Value, Vec<FieldError>> {
+    let Pair { live, mut new, way } = pair;
+    merge(info, &live, &mut new, way);
+    let live_typed: T = typed(&live)?;
+    let mut new_typed: T = typed(&new)?;
+    let mut check = Check::default();
+    if way != Way::Status {
+        new_typed.prepare_update(&live_typed);
+        if way == Way::Adopt {
+            new_typed.prepare_adopt(&live_typed);
+        }
+        meta::validate_update(live_typed.metadata(), new_typed.metadata(), &mut check);
+        new_typed.validate_update(&live_typed, &mut check);
+    }
+    if !check.errors.is_empty() {
+        return Err(check.errors);
+    }
+    let mut updated = tidy::to_value(info, &new_typed).map_err(|e| vec![e])?;
+    let before = tidy::to_value(info, &live_typed).map_err(|e| vec![e])?;
+    if info.generation && updated.get("spec") != before.get("spec") {
+        let generation = live_typed.metadata().generation.unwrap_or(0) + 1;
+        updated["metadata"]["generation"] = generation.into();
+    }
+    Ok(updated)
+}
+
+fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Vec<FieldError>> {
+    T::deserialize(value).map_err(|e| {
+        let detail = format!("stored object: {e}");
+        vec![FieldError { field: String::new(), reason: Reason::TypeInvalid, detail }]
+    })
+}
+
+/// Puts together what comes from the writer and what stays of the live object.
+fn merge(info: &KindInfo, live: &Value, new: &mut Value, way: Way) {
+    let empty = Map::new();
+    let live_meta = live.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
+    if way == Way::Status {
+        let status = new.get("status").cloned();
+        let written = new.get("metadata").cloned().unwrap_or_default();
+        *new = live.clone();
+        set(new, "status", status);
+        for field in ["labels", "annotations"] {
+            set(&mut new["metadata"], field, written.get(field).cloned());
+        }
+        return;
+    }
+    if info.status {
+        set(new, "status", live.get("status").cloned());
+    }
+    let meta = &mut new["metadata"];
+    let mut kept = vec![
+        "uid",
+        "creationTimestamp",
+        "generation",
+        "resourceVersion",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ];
+    if way == Way::Adopt {
+        kept.extend(["finalizers", "ownerReferences", "managedFields"]);
+    }
+    for field in kept {
+        set(meta, field, live_meta.get(field).cloned());
+    }
+    let annotations = live_meta.get("annotations").and_then(Value::as_object).unwrap_or(&empty);
+    for (key, value) in annotations {
+        let of_controller = CONTROLLER_ANNOTATIONS.iter().any(|p| key.starts_with(p));
+        if of_controller && meta["annotations"].get(key).is_none() {
+            meta["annotations"][key] = value.clone();
+        }
+    }
+}
+
+fn set(parent: &mut Value, field: &str, value: Option<Value>) {
+    if let Some(map) = parent.as_object_mut() {
+        match value {
+            Some(value) => map.insert(field.to_owned(), value),
+            None => map.remove(field),
+        };
+    }
+}
+
+/// The JSON of a typed object.
+pub(super) fn json<T: Serialize>(typed: &T) -> Result<Value, FieldError> {
+    serde_json::to_value(typed).map_err(|e| FieldError {
+        field: String::new(),
+        reason: Reason::Invalid,
+        detail: e.to_string(),
+    })
+}

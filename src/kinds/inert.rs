@@ -1,0 +1,123 @@
+//! Fields that are read and kept but not acted on yet: each gives a warning by name.
+
+use serde_json::Value;
+
+use super::{KindInfo, field::Check};
+
+/// Fields of a pod's spec. `[]` stands for every item of a list.
+const POD: [&str; 39] = [
+    "activeDeadlineSeconds",
+    "affinity",
+    "containers[].lifecycle",
+    "containers[].resizePolicy",
+    "containers[].restartPolicyRules",
+    "containers[].securityContext.appArmorProfile",
+    "containers[].securityContext.procMount",
+    "containers[].securityContext.seLinuxOptions",
+    "containers[].securityContext.seccompProfile",
+    "containers[].securityContext.windowsOptions",
+    "containers[].startupProbe",
+    "containers[].livenessProbe.grpc",
+    "containers[].readinessProbe.grpc",
+    "containers[].stdin",
+    "containers[].tty",
+    "containers[].volumeDevices",
+    "dnsConfig",
+    "ephemeralContainers",
+    "hostAliases",
+    "hostUsers",
+    "imagePullSecrets",
+    "os",
+    "overhead",
+    "priorityClassName",
+    "readinessGates",
+    "resourceClaims",
+    "resources",
+    "runtimeClassName",
+    "schedulingGates",
+    "securityContext.appArmorProfile",
+    "securityContext.fsGroup",
+    "securityContext.seLinuxOptions",
+    "securityContext.seccompProfile",
+    "securityContext.sysctls",
+    "securityContext.windowsOptions",
+    "setHostnameAsFQDN",
+    "shareProcessNamespace",
+    "subdomain",
+    "topologySpreadConstraints",
+];
+/// Volume sources that are not mounted yet.
+const VOLUMES_ACTED_ON: [&str; 5] = ["name", "configMap", "secret", "emptyDir", "hostPath"];
+/// Fields of a Service's spec.
+const SERVICE: [&str; 7] = [
+    "externalIPs",
+    "externalName",
+    "loadBalancerClass",
+    "loadBalancerIP",
+    "loadBalancerSourceRanges",
+    "sessionAffinityConfig",
+    "trafficDistribution",
+];
+
+/// Warns of every field that is set and not acted on.
+pub(super) fn warn(info: &KindInfo, value: &Value, check: &mut Check) {
+    match info.kind {
+        "Pod" => pod(&value["spec"], "spec", check),
+        "Deployment" | "ReplicaSet" => {
+            pod(&value["spec"]["template"]["spec"], "spec.template.spec", check);
+        }
+        "Service" => {
+            for path in SERVICE {
+                find(&value["spec"], path, "spec".to_owned(), check);
+            }
+            for kind in ["LoadBalancer", "ExternalName"] {
+                if value["spec"]["type"] == kind {
+                    check.warn("spec.type", format!("{kind}: {TEXT}"));
+                }
+            }
+            if value["spec"]["sessionAffinity"] == "ClientIP" {
+                check.warn("spec.sessionAffinity", format!("ClientIP: {TEXT}"));
+            }
+        }
+        _ => {}
+    }
+}
+
+const TEXT: &str = "accepted but not acted on yet";
+
+fn pod(spec: &Value, at: &str, check: &mut Check) {
+    for path in POD {
+        find(spec, path, at.to_owned(), check);
+        if let Some(of_init) = path.strip_prefix("containers") {
+            find(spec, &format!("initContainers{of_init}"), at.to_owned(), check);
+        }
+    }
+    for (i, volume) in spec["volumes"].as_array().into_iter().flatten().enumerate() {
+        let other = volume.as_object().into_iter().flatten().map(|(key, _)| key);
+        for source in other.filter(|k| !VOLUMES_ACTED_ON.contains(&k.as_str())) {
+            check.warn(format!("{at}.volumes[{i}].{source}"), TEXT);
+        }
+    }
+}
+
+/// Walks `path` from `here` and warns of what stands at its end.
+fn find(here: &Value, path: &str, at: String, check: &mut Check) {
+    let (step, rest) = path.split_once('.').map_or((path, None), |(s, r)| (s, Some(r)));
+    let (name, each) = step.strip_suffix("[]").map_or((step, false), |name| (name, true));
+    let Some(next) = here.get(name) else { return };
+    let at = format!("{at}.{name}");
+    match (each, rest) {
+        (true, Some(rest)) => {
+            for (i, item) in next.as_array().into_iter().flatten().enumerate() {
+                find(item, rest, format!("{at}[{i}]"), check);
+            }
+        }
+        (_, Some(rest)) => find(next, rest, at, check),
+        (_, None) => {
+            let empty = next.as_object().is_some_and(serde_json::Map::is_empty);
+            if !empty {
+                check.warn(at, TEXT);
+            }
+        }
+    }
+}

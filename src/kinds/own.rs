@@ -1,0 +1,298 @@
+//! Our own kinds: what the cluster was told (`GitSource`) and what became of it (`Commit`).
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    ClusterResourceScope, Metadata, Resource,
+    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::model::Problem;
+
+/// The group of our own kinds.
+pub const GROUP: &str = "mainstay.io";
+/// The version of our own kinds.
+pub const API_VERSION: &str = "mainstay.io/v1";
+
+/// Gives one of our own types what `k8s_openapi` gives Kubernetes'.
+macro_rules! own_kind {
+    ($type:ident, $kind:literal, $plural:literal) => {
+        impl Resource for $type {
+            const API_VERSION: &'static str = API_VERSION;
+            const GROUP: &'static str = GROUP;
+            const KIND: &'static str = $kind;
+            const VERSION: &'static str = "v1";
+            const URL_PATH_SEGMENT: &'static str = $plural;
+            type Scope = ClusterResourceScope;
+        }
+
+        impl Metadata for $type {
+            type Ty = ObjectMeta;
+            fn metadata(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+            fn metadata_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+        }
+
+        impl $type {
+            /// One with this name and nothing else.
+            pub fn named(name: &str) -> Self {
+                Self {
+                    api_version: API_VERSION.to_owned(),
+                    kind: $kind.to_owned(),
+                    metadata: ObjectMeta { name: Some(name.to_owned()), ..Default::default() },
+                    ..Default::default()
+                }
+            }
+        }
+    };
+}
+
+own_kind!(Commit, "Commit", "commits");
+own_kind!(GitSource, "GitSource", "gitsources");
+
+/// A Git commit that the cluster has seen; its name is the full id.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Commit {
+    /// `mainstay.io/v1`
+    pub api_version: String,
+    /// `Commit`
+    pub kind: String,
+    /// The name is the commit's full id.
+    pub metadata: ObjectMeta,
+    /// What the commit is.
+    #[serde(default)]
+    pub spec: CommitSpec,
+    /// What became of it.
+    #[serde(default)]
+    pub status: CommitStatus,
+}
+
+/// What Git says of a commit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CommitSpec {
+    /// The name of the GitSource it came from.
+    #[serde(default)]
+    pub source: String,
+    /// The author's name.
+    #[serde(default)]
+    pub author: String,
+    /// The author's address.
+    #[serde(default)]
+    pub email: String,
+    /// When it was written, in milliseconds since 1970.
+    #[serde(default)]
+    pub authored_at: i64,
+    /// When it was committed, in milliseconds since 1970.
+    #[serde(default)]
+    pub committed_at: i64,
+    /// The first line of its message.
+    #[serde(default)]
+    pub subject: String,
+    /// The full ids of its parents.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parents: Vec<String>,
+}
+
+/// How far a commit has come.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum CommitState {
+    /// It is what the cluster works towards; nothing was done yet.
+    #[default]
+    Admitted,
+    /// Pods are being changed.
+    Progressing,
+    /// Everything it asks for runs.
+    Healthy,
+    /// Its deadline passed, or something that ran does not run any more.
+    Degraded,
+    /// It was not taken: `problems` says why. The commit before it stays.
+    Refused,
+    /// A later commit took its place before it was healthy.
+    Superseded,
+}
+
+/// What became of a commit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CommitStatus {
+    /// How far it has come.
+    #[serde(default)]
+    pub state: CommitState,
+    /// One word (`ProgressDeadlineExceeded`).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// One sentence.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Why it was refused: all problems at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
+    /// What its author should know though it was admitted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Problem>,
+    /// How many objects of each kind it holds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counts: BTreeMap<String, u64>,
+    /// What it changed against the commit before.
+    #[serde(default)]
+    pub changes: CommitChanges,
+    /// When it reached each state.
+    #[serde(default)]
+    pub timings: CommitTimings,
+    /// How long it may take to become healthy, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_seconds: Option<i64>,
+}
+
+/// How many objects a commit touched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CommitChanges {
+    /// Objects that were not there before.
+    #[serde(default)]
+    pub added: u64,
+    /// Objects that are different now.
+    #[serde(default)]
+    pub changed: u64,
+    /// Objects that are gone.
+    #[serde(default)]
+    pub pruned: u64,
+}
+
+/// When a commit reached each state, in milliseconds since 1970.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CommitTimings {
+    /// First seen at the remote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_at: Option<i64>,
+    /// Admitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admitted_at: Option<i64>,
+    /// Healthy for the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy_at: Option<i64>,
+    /// Failed its deadline or was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_at: Option<i64>,
+}
+
+/// A branch, tag or commit of a repository, which the cluster follows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GitSource {
+    /// `mainstay.io/v1`
+    pub api_version: String,
+    /// `GitSource`
+    pub kind: String,
+    /// `main` unless there are several.
+    pub metadata: ObjectMeta,
+    /// What to follow.
+    #[serde(default)]
+    pub spec: GitSourceSpec,
+    /// What was found there.
+    #[serde(default)]
+    pub status: GitSourceStatus,
+}
+
+/// What to follow.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GitSourceSpec {
+    /// Where the repository is: `file://`, `http(s)://` or `ssh://`.
+    pub url: String,
+    /// What of it.
+    #[serde(default)]
+    pub reference: GitReference,
+    /// The folder to read; empty for the whole tree.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
+    /// How often to look when nobody tells us, in seconds (30 when absent).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval_seconds: Option<i64>,
+    /// What may be deleted without asking.
+    #[serde(default)]
+    pub prune: PruneSpec,
+    /// Whether a commit that fails its deadline is reverted by us (true when absent).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<bool>,
+    /// How long a commit may take to become healthy, in seconds (600 when absent).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_seconds: Option<i64>,
+}
+
+/// A branch, a tag or a commit: at most one. None of them: the remote's HEAD.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GitReference {
+    /// A branch (`main`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// A tag (`v1.2`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// A full commit id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+}
+
+/// What may be deleted without a `Prune-Approved:` trailer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PruneSpec {
+    /// Most per cent of the live objects that one commit may delete (50 when absent).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share_percent_max: Option<u32>,
+    /// Nothing is ever deleted because its file went away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
+}
+
+/// What was found at the remote.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GitSourceStatus {
+    /// The full id of the newest commit seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_commit: Option<String>,
+    /// The full id of the newest commit that was admitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admitted_commit: Option<String>,
+    /// When the remote last answered, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_fetch_at: Option<i64>,
+    /// `SourceReady`: whether the remote answers, and if not, why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+impl super::Kind for Commit {
+    fn validate(&self, check: &mut super::Check) {
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        if crate::model::CommitId::parse(name).is_none() {
+            check.invalid("metadata.name", name, "must be a full commit id");
+        }
+    }
+}
+
+impl super::Kind for GitSource {
+    fn validate(&self, check: &mut super::Check) {
+        if self.spec.url.is_empty() {
+            check.required("spec.url", "");
+        }
+        let reference = &self.spec.reference;
+        let set = [&reference.branch, &reference.tag, &reference.commit];
+        if set.iter().filter(|r| r.is_some()).count() > 1 {
+            check.forbidden("spec.reference", "may name only one of branch, tag and commit");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The table of kinds.
+
+use k8s_openapi::{
+    Resource,
+    api::{
+        apps::v1::{Deployment, ReplicaSet},
+        coordination::v1::Lease,
+        core::v1::{ConfigMap, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount},
+        discovery::v1::EndpointSlice,
+    },
+};
+use serde_json::Value;
+
+use super::{
+    Commit, FieldError, GitSource, Kind,
+    decode::{self, Decoded, Strictness},
+    door, names,
+};
+use crate::model::{GroupKind, Object};
+
+/// One kind as discovery, `kubectl` and the controllers see it.
+#[derive(Debug)]
+pub struct KindInfo {
+    /// `apps`; empty for the core group.
+    pub group: &'static str,
+    /// `v1`
+    pub version: &'static str,
+    /// `apps/v1`
+    pub api_version: &'static str,
+    /// `Deployment`
+    pub kind: &'static str,
+    /// `deployments`, as in paths.
+    pub plural: &'static str,
+    /// `deployment`
+    pub singular: &'static str,
+    /// `deploy`
+    pub short_names: &'static [&'static str],
+    /// `all`
+    pub categories: &'static [&'static str],
+    /// Whether its objects live in a namespace.
+    pub namespaced: bool,
+    /// Made by the cluster itself (nodes, leases, events, endpoints, commits): refused when it comes from Git.
+    pub runtime: bool,
+    /// Whether `metadata.generation` counts the changes of its spec.
+    pub generation: bool,
+    /// Whether there is a `/status` path, so that the main path leaves the status alone.
+    pub status: bool,
+    /// Place in the order of applying: lower ones first.
+    pub apply_order: u8,
+    /// The rule for names.
+    pub(super) name_rule: fn(&str) -> Vec<String>,
+    pub(super) door: Door,
+}
+
+/// What the door does for one kind; function pointers, so that the table is static.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) admit: fn(&KindInfo, Value, Strictness) -> Result<Decoded, Vec<FieldError>>,
+    pub(super) create: fn(&KindInfo, Value) -> Option<Value>,
+    pub(super) update: fn(&KindInfo, door::Pair) -> Result<Value, Vec<FieldError>>,
+    pub(super) decodes: fn(&Object) -> bool,
+    pub(super) schema: fn() -> Value,
+}
+
+impl KindInfo {
+    /// The kind within its group.
+    pub fn group_kind(&self) -> GroupKind {
+        GroupKind::new(self.group, self.kind)
+    }
+
+    /// Starts an entry for `T` with what most kinds have.
+    const fn of<T: Kind>(singular: &'static str, apply_order: u8) -> Self {
+        Self {
+            group: <T as Resource>::GROUP,
+            version: <T as Resource>::VERSION,
+            api_version: <T as Resource>::API_VERSION,
+            kind: <T as Resource>::KIND,
+            plural: <T as Resource>::URL_PATH_SEGMENT,
+            singular,
+            short_names: &[],
+            categories: &[],
+            namespaced: true,
+            runtime: false,
+            generation: false,
+            status: false,
+            apply_order,
+            name_rule: names::dns1123_subdomain,
+            door: Door {
+                admit: decode::admit::<T>,
+                create: door::create_as::<T>,
+                update: door::update_as::<T>,
+                decodes: decode::decodes::<T>,
+                schema: super::schemas::schema::<T>,
+            },
+        }
+    }
+
+    const fn short(mut self, names: &'static [&'static str]) -> Self {
+        self.short_names = names;
+        self
+    }
+    const fn workload(mut self) -> Self {
+        self.generation = true;
+        self.status = true;
+        self.categories = &["all"];
+        self
+    }
+    const fn with_status(mut self) -> Self {
+        self.status = true;
+        self
+    }
+    const fn cluster(mut self) -> Self {
+        self.namespaced = false;
+        self
+    }
+    const fn made_by_cluster(mut self) -> Self {
+        self.runtime = true;
+        self
+    }
+    const fn name_is(mut self, rule: fn(&str) -> Vec<String>) -> Self {
+        self.name_rule = rule;
+        self
+    }
+    const fn all(mut self) -> Self {
+        self.categories = &["all"];
+        self
+    }
+}
+
+static REGISTRY: [KindInfo; 14] = [
+    KindInfo::of::<Namespace>("namespace", 0)
+        .short(&["ns"])
+        .cluster()
+        .with_status()
+        .name_is(names::dns1123_label),
+    KindInfo::of::<ServiceAccount>("serviceaccount", 1).short(&["sa"]),
+    KindInfo::of::<ConfigMap>("configmap", 2).short(&["cm"]),
+    KindInfo::of::<Secret>("secret", 2),
+    KindInfo::of::<Service>("service", 3)
+        .short(&["svc"])
+        .with_status()
+        .all()
+        .name_is(names::dns1123_label),
+    KindInfo::of::<Pod>("pod", 4).short(&["po"]).workload(),
+    KindInfo::of::<ReplicaSet>("replicaset", 4).short(&["rs"]).workload(),
+    KindInfo::of::<Deployment>("deployment", 4).short(&["deploy"]).workload(),
+    KindInfo::of::<EndpointSlice>("endpointslice", 5).made_by_cluster(),
+    KindInfo::of::<Node>("node", 5).short(&["no"]).cluster().with_status().made_by_cluster(),
+    KindInfo::of::<Lease>("lease", 5).made_by_cluster(),
+    KindInfo::of::<Event>("event", 5).short(&["ev"]).made_by_cluster(),
+    KindInfo::of::<Commit>("commit", 5).cluster().with_status().made_by_cluster(),
+    KindInfo::of::<GitSource>("gitsource", 5).cluster().with_status().made_by_cluster(),
+];
+
+/// Every kind, in the order of applying.
+pub fn registry() -> &'static [KindInfo] {
+    &REGISTRY
+}
+
+/// What is known of a kind; `None` when it is not served.
+pub fn lookup(kind: &GroupKind) -> Option<&'static KindInfo> {
+    REGISTRY.iter().find(|info| info.kind == kind.kind && info.group == kind.group)
+}
+
+/// The kind behind a path segment (`apps`, `deployments`).
+pub fn lookup_resource(group: &str, plural: &str) -> Option<&'static KindInfo> {
+    REGISTRY.iter().find(|info| info.plural == plural && info.group == group)
+}

@@ -1,0 +1,46 @@
+//! JSON schemas of the kinds, for editors and for `schemas/`.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::{Kind, registry};
+
+/// The schema of every kind by file name (`apps_v1_deployment.json`).
+///
+/// As schemars makes them from the types, with `additionalProperties: false` wherever an object lists its fields,
+/// so that an editor marks a misspelt one.
+pub fn schemas() -> BTreeMap<String, Value> {
+    let file = |api_version: &str, kind: &str| {
+        let version = api_version.replace(['/', '.'], "_");
+        format!("{version}_{}.json", kind.to_lowercase())
+    };
+    registry().iter().map(|i| (file(i.api_version, i.kind), (i.door.schema)())).collect()
+}
+
+pub(super) fn schema<T: Kind>() -> Value {
+    let schema = schemars::generate::SchemaSettings::draft2020_12();
+    let mut value = schema.into_generator().into_root_schema_for::<T>().to_value();
+    close(&mut value);
+    if let Some(properties) = value.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.insert("apiVersion".to_owned(), json!({ "const": T::API_VERSION }));
+        properties.insert("kind".to_owned(), json!({ "const": T::KIND }));
+    }
+    value
+}
+
+/// Refuses fields that are not listed.
+fn close(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            let lists_fields = map.get("properties").is_some_and(Value::is_object)
+                && map.get("type").is_none_or(|t| t == "object");
+            if lists_fields && !map.contains_key("additionalProperties") {
+                map.insert("additionalProperties".to_owned(), Value::Bool(false));
+            }
+            map.values_mut().for_each(close);
+        }
+        Value::Array(items) => items.iter_mut().for_each(close),
+        _ => {}
+    }
+}

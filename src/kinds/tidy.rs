@@ -1,0 +1,118 @@
+//! From a typed object to JSON without what says nothing: what Go leaves out as empty.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{FieldError, KindInfo, door};
+
+/// Fields that Kubernetes leaves out when they are false.
+const FALSE_IS_ABSENT: [&str; 11] = [
+    "hostNetwork",
+    "hostPID",
+    "hostIPC",
+    "readOnly",
+    "stdin",
+    "stdinOnce",
+    "tty",
+    "paused",
+    "unschedulable",
+    "publishNotReadyAddresses",
+    "disabled",
+];
+/// Fields that Kubernetes leaves out when they are zero.
+const ZERO_IS_ABSENT: [&str; 12] = [
+    "minReadySeconds",
+    "hostPort",
+    "nodePort",
+    "initialDelaySeconds",
+    "timeoutSeconds",
+    "periodSeconds",
+    "successThreshold",
+    "failureThreshold",
+    "healthCheckNodePort",
+    "observedGeneration",
+    "generation",
+    "count",
+];
+/// Maps of texts, whose empty values are kept and which are left out when empty.
+const TEXT_MAPS: [&str; 15] = [
+    "labels",
+    "annotations",
+    "matchLabels",
+    "nodeSelector",
+    "data",
+    "binaryData",
+    "stringData",
+    "limits",
+    "requests",
+    "overhead",
+    "capacity",
+    "allocatable",
+    "volumeAttributes",
+    "deprecatedTopology",
+    "counts",
+];
+/// Pointers in Kubernetes, which keep an empty text.
+const EMPTY_TEXT_STAYS: [&str; 4] =
+    ["storageClassName", "service", "reportingComponent", "reportingInstance"];
+/// Structs that Kubernetes writes whole.
+const WRITTEN_WHOLE: [&str; 1] = ["nodeInfo"];
+
+/// The canonical JSON value of a typed object.
+pub(super) fn to_value<T: Serialize>(info: &KindInfo, typed: &T) -> Result<Value, FieldError> {
+    let mut value = door::json(typed)?;
+    tidy(&mut value);
+    if info.kind == "Service"
+        && let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut)
+    {
+        // A map here, while a Deployment's selector is a struct that stays when it is empty.
+        let empty = |v: &Value| v.as_object().is_some_and(serde_json::Map::is_empty);
+        if spec.get("selector").is_some_and(empty) {
+            spec.remove("selector");
+        }
+    }
+    if info.kind == "EndpointSlice" {
+        // A port without a name has the empty name.
+        for port in value["ports"].as_array_mut().into_iter().flatten() {
+            if port.get("name").is_none() {
+                port["name"] = Value::String(String::new());
+            }
+        }
+    }
+    if info.kind == "Event" && info.group.is_empty() && value.get("eventTime").is_none() {
+        value["eventTime"] = Value::Null;
+    }
+    Ok(value)
+}
+
+fn tidy(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|key, inner| {
+                if !WRITTEN_WHOLE.contains(&key.as_str()) && !TEXT_MAPS.contains(&key.as_str()) {
+                    tidy(inner);
+                }
+                !says_nothing(key, inner)
+            });
+            // `type: ""` of a host path means "do not look"; it is a pointer in Kubernetes.
+            if let Some(path) = map.get_mut("hostPath").and_then(Value::as_object_mut)
+                && path.contains_key("path")
+            {
+                path.entry("type").or_insert_with(|| Value::String(String::new()));
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(tidy),
+        _ => {}
+    }
+}
+
+fn says_nothing(key: &str, value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(flag) => !flag && FALSE_IS_ABSENT.contains(&key),
+        Value::Number(number) => number.as_i64() == Some(0) && ZERO_IS_ABSENT.contains(&key),
+        Value::String(text) => text.is_empty() && !EMPTY_TEXT_STAYS.contains(&key),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty() && TEXT_MAPS.contains(&key),
+    }
+}
