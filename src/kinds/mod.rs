@@ -49,7 +49,7 @@ pub use own::{
 };
 pub use pod::qos_class;
 pub use registry::{KindInfo, lookup, lookup_resource, registry};
-pub use schemas::schemas;
+pub use schemas::{field_names, schemas};
 pub use service::{needs_cluster_ip, needs_node_ports};
 
 use field::Check;
