@@ -73,16 +73,16 @@ fn spans<'a>(changes: impl Iterator<Item = &'a Change>) -> BTreeMap<&'a Key, Spa
     spans
 }
 
-/// Commits first, then workloads, nodes and the rest.
+/// Workloads first, then commits, nodes and the rest.
 fn lines(view: &View, spans: &BTreeMap<&Key, Span<'_>>) -> Vec<String> {
     let mut ranked: Vec<(u8, String)> = Vec::new();
     for (key, span) in spans {
         let line = if key.is::<Commit>() {
-            commit_line(key, *span).map(|text| (0, text))
+            commit_line(key, *span).map(|text| (1, text))
         } else if key.is::<Node>() {
             node_line(key, *span).map(|text| (2, text))
         } else if key.is::<Deployment>() || key.is::<ReplicaSet>() || key.is::<Pod>() {
-            workload_line(view, key, *span).map(|text| (1, text))
+            workload_line(view, key, *span).map(|text| (0, text))
         } else {
             other_line(key, *span).map(|text| (3, text))
         };

@@ -124,7 +124,8 @@ fn one(view: &View, desired: &Desired, report: &mut PlanReport, restarts: &mut B
             report.problems.extend(errors.into_iter().map(|e| Problem {
                 file: origin.file.clone(),
                 line: origin.line,
-                ..e.into_problem()
+                field: e.field,
+                message: e.detail,
             }));
             return;
         }

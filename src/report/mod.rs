@@ -9,12 +9,14 @@
 mod cluster;
 mod diary;
 mod diff;
+mod events;
 mod files;
 mod health;
 mod history;
 pub mod metrics;
 mod page;
 mod samples;
+mod wait;
 mod why;
 
 pub use cluster::{
@@ -23,6 +25,7 @@ pub use cluster::{
 };
 pub use diary::{note, status_commit_message};
 pub use diff::{FieldChange, ObjectChange, ObjectLine, PlanReport, diff};
+pub use events::{EventLine, events};
 pub use files::{
     CommitFile, NodeFile, ObjectFile, PodLine, ServiceLine, StatusFiles, TimingLines, object_file,
     status_branch,
@@ -30,6 +33,7 @@ pub use files::{
 pub use health::{Health, health, pod_state, pods_of};
 pub use history::{CommitLine, history, state_word};
 pub use samples::{Sample, samples};
+pub use wait::{WaitOutcome, WaitReport, wait_on};
 pub use why::{NodeVerdict, WhyStep, why};
 
 #[cfg(test)]

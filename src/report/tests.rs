@@ -83,7 +83,7 @@ fn status_says_commit_state_counts_and_nodes_and_hides_credentials() {
             status: 'True'
             reason: Fetched
             since: 2026-11-21T00:00:00Z
-        revision: 12
+        revision: 18
         log:
           server: a
           role: leader
@@ -91,7 +91,8 @@ fn status_says_commit_state_counts_and_nodes_and_hides_credentials() {
           lastLogIndex: 0
           appliedIndex: 0
           members: []
-    "#]].assert_eq(&yaml(&status(cluster.state.view(), facts())));
+    "#]]
+    .assert_eq(&yaml(&status(cluster.state.view(), facts())));
 }
 
 #[test]
@@ -134,8 +135,12 @@ fn the_status_branch_shows_every_object_git_owns_and_nothing_of_a_secret() {
             "objects/shop/Secret-key.yaml",
             "objects/shop/Service-web.yaml",
         ]
-    "#]].assert_eq(&format!("{:#?}\n", paths(&files)));
-    file(&files, "README.md", expect![[r#"
+    "#]]
+    .assert_eq(&format!("{:#?}\n", paths(&files)));
+    file(
+        &files,
+        "README.md",
+        expect![[r#"
         # The cluster
 
         **Healthy**: 9f8e7d6 “web: change 9” by Ada.
@@ -163,8 +168,12 @@ fn the_status_branch_shows_every_object_git_owns_and_nothing_of_a_secret() {
         | Commit | State | Subject | Author |
         |---|---|---|---|
         | 9f8e7d6 | Healthy | web: change 9 | Ada |
-    "#]]);
-    file(&files, "objects/shop/Deployment-web.yaml", expect![[r#"
+    "#]],
+    );
+    file(
+        &files,
+        "objects/shop/Deployment-web.yaml",
+        expect![[r#"
         apiVersion: apps/v1
         kind: Deployment
         namespace: shop
@@ -194,8 +203,12 @@ fn the_status_branch_shows_every_object_git_owns_and_nothing_of_a_secret() {
           state: Running
           ready: true
           restarts: 0
-    "#]]);
-    file(&files, "objects/shop/Service-web.yaml", expect![[r#"
+    "#]],
+    );
+    file(
+        &files,
+        "objects/shop/Service-web.yaml",
+        expect![[r#"
         apiVersion: v1
         kind: Service
         namespace: shop
@@ -208,8 +221,12 @@ fn the_status_branch_shows_every_object_git_owns_and_nothing_of_a_secret() {
           ports:
           - 80:30080/TCP
           readyEndpoints: 2
-    "#]]);
-    file(&files, "objects/shop/Secret-key.yaml", expect![[r#"
+    "#]],
+    );
+    file(
+        &files,
+        "objects/shop/Secret-key.yaml",
+        expect![[r#"
         apiVersion: v1
         kind: Secret
         namespace: shop
@@ -217,8 +234,12 @@ fn the_status_branch_shows_every_object_git_owns_and_nothing_of_a_secret() {
         commit: 9f8e7d6000000000000000000000000000000001
         source: apps/web.yaml:32
         state: Stored
-    "#]]);
-    file(&files, "nodes/n1.yaml", expect![[r#"
+    "#]],
+    );
+    file(
+        &files,
+        "nodes/n1.yaml",
+        expect![[r#"
         name: n1
         ready: true
         schedulable: true
@@ -238,9 +259,13 @@ fn the_status_branch_shows_every_object_git_owns_and_nothing_of_a_secret() {
         podNames:
         - shop/web-1-0
         - shop/web-1-1
-    "#]]);
+    "#]],
+    );
     let commit = format!("commits/{FIRST}.yaml");
-    file(&files, &commit, expect![[r#"
+    file(
+        &files,
+        &commit,
+        expect![[r#"
         commit: 9f8e7d6000000000000000000000000000000001
         subject: 'web: change 9'
         author: Ada <ada@example.org>
@@ -257,7 +282,8 @@ fn the_status_branch_shows_every_object_git_owns_and_nothing_of_a_secret() {
         counts:
           Deployment: 1
           Service: 1
-    "#]]);
+    "#]],
+    );
     let all: String = files.files.values().flatten().map(|b| String::from_utf8_lossy(b)).collect();
     assert!(!all.contains("aHVudGVyMg") && !all.contains("hunter2") && !all.contains("ada:secret"));
 }
@@ -321,17 +347,18 @@ fn a_status_commit_says_one_line_for_a_change_of_state() {
     cluster.adopt(SECOND, Some(FIRST), 3, "web:2");
     let message = status_commit_message(cluster.state.view(), since, 4);
     expect![[r#"
-        1a2b3c4 admitted, and 3 more
+        shop/web 0/3 on 1a2b3c4, was 9f8e7d6, and 3 more
 
-        1a2b3c4 admitted
         shop/web 0/3 on 1a2b3c4, was 9f8e7d6
+        1a2b3c4 admitted
         Secret shop/key on 1a2b3c4, was 9f8e7d6
         Service shop/web on 1a2b3c4, was 9f8e7d6
 
         Commit: 1a2b3c4000000000000000000000000000000002
-        Index: 15
+        Index: 22
         Term: 4
-    "#]].assert_eq(&message);
+    "#]]
+    .assert_eq(&message);
     let since = cluster.state.view().revision();
     cluster.rolled_out(SECOND, 3, 2);
     let message = status_commit_message(cluster.state.view(), since, 4);
@@ -339,17 +366,19 @@ fn a_status_commit_says_one_line_for_a_change_of_state() {
         shop/web 3/3 on 1a2b3c4, was 9f8e7d6
 
         Commit: 1a2b3c4000000000000000000000000000000002
-        Index: 20
+        Index: 31
         Term: 4
-    "#]].assert_eq(&message);
+    "#]]
+    .assert_eq(&message);
     let since = cluster.state.view().revision();
     expect![[r#"
         the cluster on 1a2b3c4
 
         Commit: 1a2b3c4000000000000000000000000000000002
-        Index: 20
+        Index: 31
         Term: 4
-    "#]].assert_eq(&status_commit_message(cluster.state.view(), since, 4));
+    "#]]
+    .assert_eq(&status_commit_message(cluster.state.view(), since, 4));
 }
 
 #[test]
@@ -363,7 +392,8 @@ fn a_note_says_what_became_of_a_commit() {
         seen 2026-11-21T00:00:00Z, after 2.0s
         admitted 2026-11-21T00:00:00Z, after 0.4s
         healthy 2026-11-21T00:00:12Z, after 12.3s
-    "#]].assert_eq(&note_on(FIRST));
+    "#]]
+    .assert_eq(&note_on(FIRST));
     expect![[r#"
         Refused (Invalid): 1 problem
         seen 2026-11-21T00:01:00Z, after 62.0s
@@ -371,10 +401,12 @@ fn a_note_says_what_became_of_a_commit() {
 
         Problems:
         apps/web.yaml:14: spec.replicas: Invalid value: -1: must be greater than or equal to 0
-    "#]].assert_eq(&note_on(BAD));
+    "#]]
+    .assert_eq(&note_on(BAD));
     expect![[r#"
         The cluster does not know 1a2b3c4.
-    "#]].assert_eq(&note_on(SECOND));
+    "#]]
+    .assert_eq(&note_on(SECOND));
 }
 
 #[test]
@@ -401,7 +433,8 @@ fn why_walks_from_the_container_to_the_author() {
         - what: commit
           name: 9f8e7d6
           says: '“web: change 9” by Ada <ada@example.org>, Healthy'
-    "#]].assert_eq(&yaml(&steps));
+    "#]]
+    .assert_eq(&yaml(&steps));
     assert_eq!(why(cluster.state.view(), &key("Pod/shop/none"), &none), None);
 }
 
@@ -446,7 +479,8 @@ fn why_says_node_by_node_what_a_pod_waits_for() {
         - what: commit
           name: 9f8e7d6
           says: '“web: change 9” by Ada <ada@example.org>, Healthy'
-    "#]].assert_eq(&yaml(&steps));
+    "#]]
+    .assert_eq(&yaml(&steps));
 }
 
 #[test]
@@ -506,7 +540,8 @@ fn a_plan_names_fields_places_and_pods_and_hides_secrets() {
         restarts:
         - shop/web-1-0
         - shop/web-1-1
-    "#]].assert_eq(&yaml(&diff(cluster.state.view(), &new)));
+    "#]]
+    .assert_eq(&yaml(&diff(cluster.state.view(), &new)));
 }
 
 #[test]
@@ -553,4 +588,64 @@ fn metric_names_are_sorted_single_and_say_their_unit() {
         assert_eq!(counter, metric.name.ends_with("_total"), "{}", metric.name);
         assert!(!metric.help.is_empty(), "{}", metric.name);
     }
+}
+
+#[test]
+fn a_wait_ends_with_the_commit_or_one_after_it() {
+    let id = |text| CommitId::parse(text).unwrap();
+    let on = |cluster: &Cluster, text, follows| {
+        let report = wait_on(cluster.state.view(), &id(text), follows);
+        (report.outcome, report.by, report.waiting.len())
+    };
+    let mut cluster = Cluster::web();
+    let first = || Some(FIRST.to_owned());
+    assert_eq!(on(&cluster, FIRST, false), (WaitOutcome::Healthy, first(), 0));
+    // Not seen, and not part of the head: it may come. Part of the head: it is healthy with it.
+    assert_eq!(on(&cluster, SECOND, false), (WaitOutcome::Pending, None, 0));
+    assert_eq!(on(&cluster, SECOND, true), (WaitOutcome::Healthy, first(), 0));
+    cluster.refuse();
+    assert_eq!(on(&cluster, BAD, false), (WaitOutcome::Failed, Some(BAD.to_owned()), 0));
+    cluster.adopt(SECOND, Some(FIRST), 3, "web:2");
+    assert_eq!(on(&cluster, SECOND, false), (WaitOutcome::Pending, Some(SECOND.to_owned()), 1));
+    let degraded = json!({
+        "state": "Degraded", "reason": "DeadlineExceeded", "message": "not healthy after 60s",
+        "timings": { "seenAt": START + 90_000, "admittedAt": START + 90_100 },
+    });
+    cluster.commit_status(SECOND, degraded);
+    cluster.pod("web-1", "web-1-9", None, unscheduled_status());
+    let report = wait_on(cluster.state.view(), &id(SECOND), false);
+    expect![[r#"
+        commit: 1a2b3c4000000000000000000000000000000002
+        outcome: Failed
+        by: 1a2b3c4000000000000000000000000000000002
+        message: '1a2b3c4 is degraded (DeadlineExceeded): not healthy after 60s'
+        waiting:
+        - 'Deployment shop/web 0/3 Progressing; pod web-1-9 Pending: 0/1 nodes are available: 1 Insufficient cpu.'
+    "#]].assert_eq(&yaml(&report));
+    let healthy = json!({ "state": "Healthy", "timings": { "seenAt": START + 90_000 } });
+    cluster.commit_status(SECOND, healthy);
+    // The refused commit before it is mended by it.
+    assert_eq!(on(&cluster, BAD, false), (WaitOutcome::Healthy, Some(SECOND.to_owned()), 0));
+}
+
+#[test]
+fn events_come_in_the_order_of_time() {
+    let mut cluster = Cluster::web();
+    for (reason, warning) in [("ScalingReplicaSet", false), ("FailedCreate", true)] {
+        cluster.run(crate::state::Command::Write(vec![crate::state::Op::Event(
+            crate::state::NewEvent {
+                regarding: key("Deployment.apps/shop/web"),
+                uid: "u".into(),
+                warning,
+                reason: reason.into(),
+                message: "said".into(),
+                source: "deployment-controller".into(),
+            },
+        )]));
+    }
+    let told = events(cluster.state.view(), Some("shop"));
+    let told: Vec<_> = told.iter().map(|e| (e.reason.as_str(), e.object.as_str())).collect();
+    let web = "Deployment shop/web";
+    assert_eq!(told, [("ScalingReplicaSet", web), ("FailedCreate", web)]);
+    assert_eq!(events(cluster.state.view(), Some("other")), []);
 }
