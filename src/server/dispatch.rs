@@ -81,9 +81,7 @@ impl Dispatch {
     {
         let (mut reader, mut writer) = tokio::io::split(stream);
         if !self.store.is_leader() {
-            let leader = self.store.roles().borrow().leader_address();
-            let address = leader.unwrap_or_default();
-            write_frame(&mut writer, &ToAgent::Goodbye(address)).await?;
+            write_frame(&mut writer, &ToAgent::Goodbye(self.leader())).await?;
             return Ok(());
         }
         let hello = within_silence(read_frame::<ToServer>(&mut reader)).await?;
@@ -101,6 +99,12 @@ impl Dispatch {
             ours && all.remove(&node).is_some()
         });
         result
+    }
+
+    /// The leader's address; empty when there is none.
+    fn leader(&self) -> String {
+        let leader = self.store.roles().borrow().leader.clone();
+        leader.map(|l| l.address).unwrap_or_default()
     }
 
     /// Makes this the node's session and ends the one before.
@@ -188,8 +192,7 @@ impl Dispatch {
                 () = self.stop.cancelled() => true,
             };
             if goodbye {
-                let leader = roles.borrow().leader_address().unwrap_or_default();
-                write_frame(&mut writer, &ToAgent::Goodbye(leader)).await?;
+                write_frame(&mut writer, &ToAgent::Goodbye(self.leader())).await?;
                 return Ok(());
             }
         }

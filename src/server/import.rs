@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -61,12 +61,10 @@ pub enum Error {
 /// What the importer has done; read by metrics.
 #[derive(Debug, Default)]
 pub struct ImportStats {
-    /// Looks at the remote.
-    pub fetches: AtomicU64,
+    /// Looks at the remote that it answered.
+    pub answers: AtomicU64,
     /// Looks that failed.
     pub failures: AtomicU64,
-    /// When the remote last answered, in milliseconds since 1970.
-    pub answered_at: AtomicI64,
 }
 
 /// Files that were rendered before, by path and content. Holds those of the last commit only.
@@ -131,11 +129,10 @@ impl Importer {
 
     /// One look; gives how many failed in a row.
     async fn look_and_tell(&self, failures: u32) -> u32 {
-        self.stats.fetches.fetch_add(1, Ordering::Relaxed);
         let result = self.look().await;
         let (failures, told) = match &result {
             Ok(tip) => {
-                self.stats.answered_at.store(clock::now().0, Ordering::Relaxed);
+                self.stats.answers.fetch_add(1, Ordering::Relaxed);
                 (0, self.tell(Some(tip), Ok(())).await)
             }
             Err(error) => {

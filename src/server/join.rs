@@ -17,7 +17,7 @@ use crate::{
     api::Peer,
     model::NodeName,
     plan::token::{Token, redeem},
-    raft::{Member, NodeId, ProposeError},
+    raft::{self, NodeId, ProposeError},
     state::Outcome,
     trust::{self, Ca, Leaf},
 };
@@ -70,7 +70,7 @@ pub struct JoinAnswer {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MemberRequest {
     /// Its id in the log.
-    pub id: u64,
+    pub id: NodeId,
     /// Where the others dial it.
     pub address: SocketAddr,
 }
@@ -132,6 +132,15 @@ impl From<ProposeError> for Refused {
     }
 }
 
+impl From<raft::Error> for Refused {
+    fn from(error: raft::Error) -> Self {
+        match error {
+            raft::Error::NotLeader(leader) => ProposeError::NotLeader { leader }.into(),
+            error => unavailable(error),
+        }
+    }
+}
+
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let status = json!({
@@ -184,8 +193,7 @@ async fn add_member(
     if !peer.as_ref().is_some_and(is_server) {
         return Err(Refused::forbidden("only a server that joined may become a member"));
     }
-    let member = Member { id: NodeId(request.id), address: request.address.to_string() };
-    joins.store.add_member(member).await?;
+    joins.store.add_member(request.id, &request.address.to_string()).await?;
     Ok(Json(joins.store.members().into_iter().map(|m| m.address).collect()))
 }
 

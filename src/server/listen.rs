@@ -16,7 +16,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
-use super::dispatch::Dispatch;
+use super::{dispatch::Dispatch, machine::StateMachine};
 use crate::{
     api::Peer,
     raft,
@@ -35,7 +35,7 @@ const CONNECTIONS_MAX: usize = 8192;
 pub(super) struct Doors {
     pub(super) http: Router,
     pub(super) agents: Dispatch,
-    pub(super) servers: raft::Peer,
+    pub(super) servers: raft::Node<StateMachine>,
 }
 
 /// Accepts connections until `stop`. A changed TLS configuration (a renewed certificate) counts for later ones.

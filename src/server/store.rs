@@ -1,18 +1,16 @@
 //! The log and the Views behind one handle.
 
-use std::time::Duration;
-
 use tokio::sync::watch;
 
 use super::{clock, machine::StateMachine};
 use crate::{
     model::RequestId,
-    raft::{Node, ProposeError, Role},
+    raft::{self, Member, Node, NodeId, ProposeError, ReadError, Role},
     state::{Command, Entry, Outcome, View},
 };
 
-/// How long a proposal is retried while an election goes on. Elections take about a second; five bound the wait.
-const PROPOSE_SECONDS_MAX: u64 = 5;
+/// How often an entry is proposed while its fate is uncertain. Each try waits for an election to end.
+const PROPOSE_TRIES_MAX: u32 = 3;
 
 /// Proposes to the log and reads Views; cheap to clone.
 #[derive(Clone)]
@@ -38,12 +36,22 @@ impl Store {
 
     /// Who leads.
     pub fn roles(&self) -> watch::Receiver<Role> {
-        self.node.roles()
+        self.node.role()
     }
 
     /// Whether this server leads.
     pub fn is_leader(&self) -> bool {
         self.node.is_leader()
+    }
+
+    /// The servers.
+    pub fn members(&self) -> Vec<Member> {
+        self.node.members()
+    }
+
+    /// Takes a server into the log, first as a learner. Leader only; asking again goes on where it was.
+    pub async fn add_member(&self, id: NodeId, address: &str) -> Result<(), raft::Error> {
+        self.node.add_learner_then_voter(id, address).await
     }
 
     /// The log itself.
@@ -53,13 +61,21 @@ impl Store {
 
     /// Waits until this server's View shows everything that was acknowledged before the call.
     pub async fn barrier(&self) -> Result<(), ReadError> {
-        self.node.read_barrier().await
+        self.node.read_barrier().await.map(drop)
     }
 
     /// Proposes commands in one entry and gives their outcomes once they are applied. On a follower: not the leader.
+    ///
+    /// An entry whose fate is uncertain is proposed again under the same request id, so it is applied once.
     pub async fn propose(&self, commands: Vec<Command>) -> Result<Vec<Outcome>, ProposeError> {
         let entry = Entry::new(RequestId(rand::random()), clock::now(), commands);
-        let bytes = serde_json::to_vec(&entry).map_err(|e| ProposeError::Rejected(e.to_string()))?;
-        self.node.propose(bytes, Duration::from_secs(PROPOSE_SECONDS_MAX)).await
+        let bytes = serde_json::to_vec(&entry).map_err(|e| ProposeError::Stopped(e.to_string()))?;
+        for _ in 1..PROPOSE_TRIES_MAX {
+            match self.node.propose(bytes.clone()).await {
+                Err(ProposeError::Uncertain) => {}
+                result => return result,
+            }
+        }
+        self.node.propose(bytes).await
     }
 }
