@@ -152,7 +152,7 @@ impl State {
         match op {
             Op::Put { object, expect, part: Part::Main } => {
                 self.put(object, expect, Writer::Direct, context)
-            },
+            }
             Op::Put { object, expect, part: Part::Status } => self.put_status(&object, expect),
             Op::Delete { key, uid, grace_seconds } => {
                 self.delete(&key, &uid, grace_seconds, context.at)
