@@ -1,8 +1,8 @@
 //! Controllers: from a View and the time to commands.
 //!
 //! In: a [`View`](crate::state::View), the changes since the last look, and [`Inputs`]. Out: a [`Plan`] for each
-//! object that a change touched. `server::driver` asks, proposes the commands, and asks again when they are applied or
-//! when `wake_at` has come.
+//! object that a change touched. `server::driver` holds an [`Agenda`]: it asks for a round, proposes its commands, and
+//! asks again when they are applied or when `wake_at` has come.
 //!
 //! A controller says which of its objects a change touches and plans one object at a time, so that cost follows the
 //! change; planning everything gives the same (a property test). Never here: changing State, clocks, waiting.
@@ -18,13 +18,36 @@ use crate::{
     state::{Change, Command, View},
 };
 
+mod agenda;
+mod batch;
+mod cause;
+mod commit;
+mod deployment;
+mod deployment_status;
+mod endpoint_slice;
+mod events;
+mod eviction;
+mod garbage;
+mod namespace;
+mod node;
+mod owners;
+pub(crate) mod pods;
+mod replica_set;
+pub mod rollout;
+mod scheduler;
+#[cfg(test)]
+mod tests;
+
+pub use agenda::{Agenda, Planned};
+
 /// What a controller is given beside the View.
 #[derive(Clone, Debug)]
 pub struct Inputs<'a> {
     /// The leader's clock.
     pub now: Timestamp,
     /// When each node's agent was last heard, by the leader's clock. Leases are kept out of the log, so that an idle
-    /// cluster writes nothing; a new leader starts with its own start for every node.
+    /// cluster writes nothing; a new leader starts with its own start for every node. A node that is not in here
+    /// counts as heard just now: not knowing is no reason to evict.
     pub heard: &'a BTreeMap<NodeName, Timestamp>,
     /// Times that an administrator may change.
     pub timing: &'a Timing,
@@ -35,15 +58,23 @@ pub struct Inputs<'a> {
 pub struct Timing {
     /// How long a node may be silent before it counts as unreachable (Kubernetes: 50 s).
     pub node_silence_seconds: i64,
-    /// How long a node that came back must be heard before its pods count again.
+    /// How long an event is kept after it was said last (Kubernetes: 1 h).
     pub event_ttl_seconds: i64,
     /// How long a commit may take to become healthy unless it says otherwise (`Deploy-Deadline:`).
     pub commit_deadline_seconds: i64,
+    /// Least time between two nodes whose pods are evicted, so that a fault of the network that looks like a fault
+    /// of nodes does not empty them all at once (Kubernetes: one node in 10 s).
+    pub eviction_interval_seconds: i64,
 }
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { node_silence_seconds: 50, event_ttl_seconds: 3600, commit_deadline_seconds: 600 }
+        Self {
+            node_silence_seconds: 50,
+            event_ttl_seconds: 3600,
+            commit_deadline_seconds: 600,
+            eviction_interval_seconds: 10,
+        }
     }
 }
 
@@ -70,6 +101,10 @@ pub struct Note {
 }
 
 /// One controller.
+///
+/// A plan is made from one View and is only good for it: whoever proposes it waits for the outcome of its commands
+/// before planning the same object again, or pods would be made twice.
+#[derive(Debug)]
 pub struct Controller {
     /// As Kubernetes calls it: `deployment-controller`.
     pub name: &'static str,
@@ -82,4 +117,25 @@ pub struct Controller {
 }
 
 /// Every controller, in the order in which they are asked.
-pub const CONTROLLERS: &[Controller] = &[];
+pub const CONTROLLERS: &[Controller] = &[
+    namespace::CONTROLLER,
+    garbage::CONTROLLER,
+    node::CONTROLLER,
+    eviction::CONTROLLER,
+    deployment::CONTROLLER,
+    replica_set::CONTROLLER,
+    scheduler::CONTROLLER,
+    endpoint_slice::CONTROLLER,
+    commit::CONTROLLER,
+    events::CONTROLLER,
+];
+
+/// The key if its object exists.
+fn still(key: &Key, view: &View) -> BTreeSet<Key> {
+    view.object(key).map(|o| o.key().clone()).into_iter().collect()
+}
+
+/// Whether a change made an object that was not there.
+fn is_new(change: &Change) -> bool {
+    change.old.is_none() && change.new.is_some()
+}

@@ -1,0 +1,306 @@
+//! What becomes of a commit: on its way, healthy, degraded, or overtaken by a later one.
+//!
+//! The rules of "is at its desired state" are kstatus' (github.com/kubernetes-sigs/cli-utils, pkg/kstatus).
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::{
+    Resource,
+    api::{
+        apps::v1::{Deployment, ReplicaSet},
+        coordination::v1::Lease,
+        core::v1::{Event, Node, Pod},
+    },
+};
+
+use super::{Controller, Inputs, Plan, batch::Batch, cause, pods};
+use crate::{
+    kinds::{Commit, CommitState, CommitStatus},
+    model::{CommitId, GroupKind, Key, Object, Problem, Timestamp},
+    state::{Change, Command, OutboxItem, View},
+};
+
+/// How long something that ran may be away before its commit counts as degraded: a pod that is replaced is back by
+/// then, and Git is not told of every restart.
+const AWAY_SECONDS: i64 = 30;
+/// Most problems that a commit's status names; the rest is counted in its message.
+const PROBLEMS_MAX: usize = 20;
+
+/// Judges commits.
+pub const CONTROLLER: Controller = Controller { name: "commit-controller", affected, all, plan };
+
+fn all(view: &View) -> BTreeSet<Key> {
+    view.of_kind(&GroupKind::of::<Commit>(), None).map(|o| o.key().clone()).collect()
+}
+
+fn affected(change: &Change, view: &View) -> BTreeSet<Key> {
+    if change.key.is::<Commit>() {
+        // A new head ends those before it.
+        return if super::is_new(change) { all(view) } else { super::still(&change.key, view) };
+    }
+    let silent = change.key.is::<Event>() || change.key.is::<Lease>() || change.key.is::<Node>();
+    let head = view.head().filter(|_| !silent).map(|h| Key::of::<Commit>("", h.commit.as_str()));
+    head.into_iter().filter(|key| view.object(key).is_some()).collect()
+}
+
+fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
+    let Some((object, commit)) = view.object(key).and_then(|o| Some((o, o.view::<Commit>()?)))
+    else {
+        return Plan::default();
+    };
+    let (Some(head), Some(id)) = (view.head(), CommitId::parse(&key.name)) else {
+        return Plan::default();
+    };
+    if commit.status.state == CommitState::Refused {
+        return Plan::default();
+    }
+    let mut status = commit.status.clone();
+    let mut wake_at = None;
+    if head.commit == id {
+        wake_at = judge(view, head.at, &mut status, inputs);
+    } else if matches!(status.state, CommitState::Admitted | CommitState::Progressing) {
+        status.state = CommitState::Superseded;
+        status.reason = "Superseded".to_owned();
+        status.message = format!("{} took its place", head.commit.short());
+    }
+    if status == commit.status {
+        return Plan { wake_at, ..Plan::default() };
+    }
+    let told = status.state != commit.status.state;
+    let mut batch = Batch::default();
+    batch.status(object, &Commit { status, ..commit.clone() });
+    let mut plan = batch.into_plan(wake_at);
+    if told {
+        plan.commands.push(Command::Enqueue(OutboxItem::Note(id)));
+    }
+    plan
+}
+
+/// Brings the head's status up to date; gives the time at which it has to be looked at again.
+fn judge(
+    view: &View,
+    admitted: Timestamp,
+    status: &mut CommitStatus,
+    inputs: &Inputs<'_>,
+) -> Option<Timestamp> {
+    let seconds = status.deadline_seconds.unwrap_or(inputs.timing.commit_deadline_seconds);
+    let since = status.timings.admitted_at.map_or(admitted, Timestamp);
+    let deadline = since.plus_seconds(seconds);
+    let verdicts = verdicts(view, inputs.now);
+    let late = deadline <= inputs.now;
+    let ran = status.timings.healthy_at.is_some();
+    let failed = verdicts.waiting.iter().any(|w| w.failed);
+    let away: Vec<Timestamp> =
+        verdicts.waiting.iter().filter_map(|w| w.away_since).map(away_until).collect();
+    let broke = ran && away.iter().any(|at| *at <= inputs.now);
+    if verdicts.waiting.is_empty() {
+        heal(status, verdicts.count, inputs.now);
+        return None;
+    }
+    let was = status.state;
+    if failed || late && !ran || broke || was == CommitState::Degraded {
+        degrade(status, &verdicts, late && !ran, inputs.now);
+        return None;
+    }
+    if ran {
+        // What ran once has a moment to come back before anybody is told.
+        return away.into_iter().min();
+    }
+    let first = &verdicts.waiting[0];
+    status.state = CommitState::Progressing;
+    status.reason = "Progressing".to_owned();
+    let ready = verdicts.count - verdicts.waiting.len();
+    status.message =
+        format!("{ready} of {} workloads are ready; {}", verdicts.count, first.problem.message);
+    Some(deadline)
+}
+
+fn away_until(since: Timestamp) -> Timestamp {
+    since.plus_seconds(AWAY_SECONDS)
+}
+
+fn heal(status: &mut CommitStatus, count: usize, now: Timestamp) {
+    status.state = CommitState::Healthy;
+    status.reason = "Healthy".to_owned();
+    status.message = match count {
+        1 => "1 workload is ready".to_owned(),
+        n => format!("{n} workloads are ready"),
+    };
+    status.problems = Vec::new();
+    status.timings.healthy_at.get_or_insert(now.0);
+}
+
+fn degrade(status: &mut CommitStatus, verdicts: &Verdicts, late: bool, now: Timestamp) {
+    let failed = verdicts.waiting.iter().find(|w| w.failed);
+    let first = failed.unwrap_or(&verdicts.waiting[0]);
+    if status.state != CommitState::Degraded {
+        status.reason = match (failed, late) {
+            (Some(failed), _) => failed.reason.clone(),
+            (None, true) => "DeadlineExceeded".to_owned(),
+            (None, false) => "Unavailable".to_owned(),
+        };
+        status.timings.failed_at.get_or_insert(now.0);
+    }
+    status.state = CommitState::Degraded;
+    let more = match verdicts.waiting.len() - 1 {
+        0 => String::new(),
+        n => format!(" (and {n} more)"),
+    };
+    status.message = format!("{}{more}", first.problem.message);
+    let problems = verdicts.waiting.iter().map(|w| w.problem.clone());
+    status.problems = problems.take(PROBLEMS_MAX).collect();
+}
+
+/// What is not at its desired state, of how many workloads.
+struct Verdicts {
+    count: usize,
+    waiting: Vec<Waiting>,
+}
+
+/// One workload that is not at its desired state.
+struct Waiting {
+    /// It will not come there by itself.
+    failed: bool,
+    reason: String,
+    /// Since when it does not do its work, where that is known.
+    away_since: Option<Timestamp>,
+    problem: Problem,
+}
+
+/// Judges every workload Git owns. What has no state of its own is as Git says once it is stored.
+fn verdicts(view: &View, now: Timestamp) -> Verdicts {
+    let mut verdicts = Verdicts { count: 0, waiting: Vec::new() };
+    for kind in [Deployment::KIND, ReplicaSet::KIND, Pod::KIND] {
+        let group = if kind == Pod::KIND { Pod::GROUP } else { Deployment::GROUP };
+        for (key, origin) in view.origins_of(&GroupKind::new(group, kind)) {
+            verdicts.count += 1;
+            if let Some(verdict) = verdict(view, key, now) {
+                let message = format!("{key}: {}", verdict.text);
+                let (file, line) = (origin.file.clone(), origin.line);
+                verdicts.waiting.push(Waiting {
+                    failed: verdict.failed,
+                    reason: verdict.reason,
+                    away_since: verdict.away_since,
+                    problem: Problem { file, line, field: String::new(), message },
+                });
+            }
+        }
+    }
+    verdicts
+}
+
+/// Why one workload is not where it should be.
+struct Verdict {
+    failed: bool,
+    reason: String,
+    text: String,
+    away_since: Option<Timestamp>,
+}
+
+impl Verdict {
+    fn waits(text: String) -> Self {
+        Self { failed: false, reason: "InProgress".to_owned(), text, away_since: None }
+    }
+}
+
+fn verdict(view: &View, key: &Key, now: Timestamp) -> Option<Verdict> {
+    let Some(object) = view.object(key) else {
+        let text = "is not there: it was deleted and the commit still has it".to_owned();
+        return Some(Verdict { away_since: Some(now), ..Verdict::waits(text) });
+    };
+    if object.is_terminating() {
+        return Some(Verdict::waits("is being deleted".to_owned()));
+    }
+    if let Some(deployment) = object.view::<Deployment>() {
+        return of_deployment(view, object, deployment);
+    }
+    if let Some(set) = object.view::<ReplicaSet>() {
+        return of_replica_set(view, object, set);
+    }
+    object.view::<Pod>().and_then(of_pod)
+}
+
+fn of_deployment(view: &View, object: &Object, deployment: &Deployment) -> Option<Verdict> {
+    let status = deployment.status.clone().unwrap_or_default();
+    let desired = deployment.spec.replicas.unwrap_or(1);
+    let condition = |kind: &str| {
+        let all = status.conditions.iter().flatten();
+        all.into_iter().find(|c| c.type_.as_deref() == Some(kind))
+    };
+    if status.observed_generation < deployment.metadata.generation {
+        return Some(Verdict::waits("its last change was not looked at yet".to_owned()));
+    }
+    let unavailable = condition("Available").filter(|c| c.status.as_deref() == Some("False"));
+    let away = unavailable.and_then(|c| c.last_transition_time.as_ref()).map(Timestamp::from);
+    let stuck = condition("Progressing")
+        .filter(|c| c.reason.as_deref() == Some("ProgressDeadlineExceeded"));
+    let count = |n: Option<i32>| n.unwrap_or(0);
+    let (updated, all) = (count(status.updated_replicas), count(status.replicas));
+    let available = count(status.available_replicas);
+    let paused = deployment.spec.paused == Some(true);
+    let text = if updated < desired && !paused {
+        format!("{updated} of {desired} pods are of this version")
+    } else if all > updated && !paused {
+        format!("{} pods of an earlier version are still there", all - updated)
+    } else if available < desired {
+        format!("{available} of {desired} pods are available")
+    } else {
+        return None;
+    };
+    let mut verdict = Verdict::waits(because(view, object, text));
+    verdict.away_since = away;
+    if let Some(stuck) = stuck {
+        verdict.failed = true;
+        verdict.reason = "ProgressDeadlineExceeded".to_owned();
+        let message = stuck.message.clone().unwrap_or_default();
+        verdict.text = format!("{} {message}", verdict.text);
+    }
+    Some(verdict)
+}
+
+fn of_replica_set(view: &View, object: &Object, set: &ReplicaSet) -> Option<Verdict> {
+    let status = set.status.clone().unwrap_or_default();
+    let desired = set.spec.replicas.unwrap_or(1);
+    if status.observed_generation < set.metadata.generation {
+        return Some(Verdict::waits("its last change was not looked at yet".to_owned()));
+    }
+    let available = status.available_replicas.unwrap_or(0);
+    let text = if available < desired {
+        format!("{available} of {desired} pods are available")
+    } else if status.replicas > desired {
+        format!("{} pods too many are still there", status.replicas - desired)
+    } else {
+        return None;
+    };
+    Some(Verdict::waits(because(view, object, text)))
+}
+
+fn of_pod(pod: &Pod) -> Option<Verdict> {
+    if pods::is_ready(pod) || pods::phase(pod) == "Succeeded" {
+        return None;
+    }
+    let (reason, text) = cause::of(pod)
+        .unwrap_or_else(|| ("InProgress".to_owned(), format!("is {}", pods::phase(pod))));
+    let ready = pods::condition(pod, "Ready").filter(|c| c.status == "False");
+    let away_since = ready.and_then(|c| c.last_transition_time.as_ref()).map(Timestamp::from);
+    Some(Verdict { failed: pods::phase(pod) == "Failed", reason, text, away_since })
+}
+
+/// Adds what keeps the first of the workload's pods from running.
+fn because(view: &View, object: &Object, text: String) -> String {
+    let below = |uid: &str| view.owned_by(uid).collect::<Vec<_>>();
+    let own = below(object.uid());
+    let sets = own.iter().filter(|o| o.key().is::<ReplicaSet>()).flat_map(|o| below(o.uid()));
+    let mut pods: Vec<&Object> =
+        own.iter().copied().chain(sets).filter(|o| o.key().is::<Pod>()).collect();
+    // The newest pods are those of the version that is being rolled out.
+    pods.sort_by_key(|o| std::cmp::Reverse(o.meta().creation_timestamp.clone()));
+    let cause = pods.iter().find_map(|o| {
+        let active = o.view::<Pod>().filter(|pod| pods::is_active(o, pod))?;
+        Some((o.key().name.clone(), cause::of(active)?.1))
+    });
+    match cause {
+        Some((pod, why)) => format!("{text}; pod {pod}: {why}"),
+        None => text,
+    }
+}

@@ -1,0 +1,337 @@
+//! EndpointSlices: which pods answer for a Service.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::{
+    api::{
+        core::v1::{Namespace, Node, ObjectReference, Pod, Service, ServicePort, ServiceSpec},
+        discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
+    },
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+};
+
+use super::{
+    Controller, Inputs, Plan,
+    batch::{Batch, controlled_by, fresh_name},
+    owners, pods,
+};
+use crate::{
+    model::{GroupKind, Key, Labels, Object, Selector},
+    state::{Change, View},
+};
+
+const NAME: &str = "endpointslice-controller";
+/// Most endpoints of one slice, as Kubernetes' default.
+pub(super) const ENDPOINTS_MAX: usize = 100;
+const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+const MANAGER_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
+const MANAGER: &str = "endpointslice-controller.k8s.io";
+const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+
+/// Keeps the EndpointSlices of every Service that has a selector.
+pub const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
+
+fn all(view: &View) -> BTreeSet<Key> {
+    view.of_kind(&GroupKind::of::<Service>(), None).map(|o| o.key().clone()).collect()
+}
+
+fn affected(change: &Change, view: &View) -> BTreeSet<Key> {
+    let versions = || [&change.old, &change.new].into_iter().flatten();
+    if change.key.is::<Service>() {
+        return super::still(&change.key, view);
+    }
+    if change.key.is::<Namespace>() && super::is_new(change) {
+        let kind = GroupKind::of::<Service>();
+        return view.of_kind(&kind, Some(&change.key.name)).map(|o| o.key().clone()).collect();
+    }
+    if change.key.is::<EndpointSlice>() {
+        let owners = versions().flat_map(|o| o.meta().owner_references.iter().flatten());
+        let services = owners.filter(|o| o.kind == "Service");
+        let keys = services.map(|o| Key::of::<Service>(&change.key.namespace, &o.name));
+        return keys.filter(|key| view.object(key).is_some()).collect();
+    }
+    if change.key.is::<Node>() {
+        let zone = |o: &Option<Object>| {
+            o.as_ref().and_then(|o| o.meta().labels.as_ref()?.get(ZONE_LABEL).cloned())
+        };
+        let moved = zone(&change.old) != zone(&change.new);
+        return if moved { all(view) } else { BTreeSet::new() };
+    }
+    let looks_equal = || shown(change.old.as_ref()) == shown(change.new.as_ref());
+    if !change.key.is::<Pod>() || looks_equal() {
+        return BTreeSet::new();
+    }
+    let services = view.list::<Service>(Some(&change.key.namespace));
+    let selected = services.filter(|(_, service)| {
+        let selector = service.spec.as_ref().and_then(selector);
+        selector.is_some_and(|s| versions().any(|pod| s.matches(pod.meta().labels.as_ref())))
+    });
+    selected.map(|(object, _)| object.key().clone()).collect()
+}
+
+/// What of a pod its endpoints show: most reports of an agent change none of it.
+fn shown(object: Option<&Object>) -> Option<impl PartialEq> {
+    let (object, pod) = (object?, object?.view::<Pod>()?);
+    let ports =
+        pod.spec.as_ref().map(|s| s.containers.iter().map(|c| c.ports.clone()).collect::<Vec<_>>());
+    Some((
+        (object.uid().to_owned(), object.meta().labels.clone(), object.is_terminating()),
+        (pods::is_ready(pod), pods::is_over(pod), pods::node(pod).map(str::to_owned)),
+        (address(pod).map(str::to_owned), ports),
+        pod.spec.as_ref().map(|s| (s.hostname.clone(), s.subdomain.clone())),
+    ))
+}
+
+/// The selector of a Service that has one. ExternalName has none to speak of.
+fn selector(spec: &ServiceSpec) -> Option<Selector> {
+    let labels = spec.selector.as_ref().filter(|l| !l.is_empty())?;
+    (spec.type_.as_deref() != Some("ExternalName")).then(|| Selector::from_labels(labels))
+}
+
+fn address(pod: &Pod) -> Option<&str> {
+    pod.status.as_ref()?.pod_ip.as_deref().filter(|ip| !ip.is_empty())
+}
+
+/// The endpoints of one set of ports, by the pod's name.
+type Wanted = BTreeMap<Vec<Port>, BTreeMap<String, Endpoint>>;
+
+/// A port of a slice in an order.
+type Port = (Option<String>, Option<i32>, Option<String>, Option<String>);
+
+fn plan(view: &View, key: &Key, _inputs: &Inputs<'_>) -> Plan {
+    let Some(object) = view.object(key).filter(|o| !o.is_terminating()) else {
+        return Plan::default();
+    };
+    let spec = object.view::<Service>().and_then(|s| s.spec.as_ref());
+    let Some((spec, selector)) = spec.and_then(|s| Some((s, selector(s)?))) else {
+        return Plan::default();
+    };
+    if owners::is_closing(view, &key.namespace) {
+        return Plan::default();
+    }
+    let mut wanted = wanted(view, key, spec, &selector);
+    if wanted.is_empty() {
+        // A Service without pods has one empty slice, so that readers know it was looked at.
+        wanted.insert(Vec::new(), BTreeMap::new());
+    }
+    let mut slices = Slices::new(view, object, labels(object, spec));
+    for (ports, endpoints) in wanted {
+        slices.reconcile(&ports, endpoints);
+    }
+    slices.finish().into_plan(None)
+}
+
+fn wanted(view: &View, key: &Key, spec: &ServiceSpec, selector: &Selector) -> Wanted {
+    let mut wanted = Wanted::new();
+    for (object, pod) in view.list::<Pod>(Some(&key.namespace)) {
+        if pods::is_over(pod) || !selector.matches(object.meta().labels.as_ref()) {
+            continue;
+        }
+        let Some(address) = address(pod) else { continue };
+        let endpoint = endpoint(view, key, spec, (object, pod), address);
+        let of_ports = wanted.entry(ports(spec, pod)).or_default();
+        of_ports.insert(object.key().name.to_string(), endpoint);
+    }
+    wanted
+}
+
+fn endpoint(
+    view: &View,
+    service: &Key,
+    spec: &ServiceSpec,
+    (object, pod): (&Object, &Pod),
+    address: &str,
+) -> Endpoint {
+    let (serving, terminating) = (pods::is_ready(pod), object.is_terminating());
+    let published = spec.publish_not_ready_addresses == Some(true);
+    let node = pods::node(pod);
+    let of_pod = pod.spec.clone().unwrap_or_default();
+    let named = of_pod.subdomain.as_deref() == Some(service.name.as_str());
+    let labels = node.and_then(|n| view.object(&Key::of::<Node>("", n))?.meta().labels.as_ref());
+    Endpoint {
+        addresses: vec![address.to_owned()],
+        conditions: Some(EndpointConditions {
+            ready: Some(published || serving && !terminating),
+            serving: Some(serving),
+            terminating: Some(terminating),
+        }),
+        hostname: of_pod.hostname.filter(|h| named && !h.is_empty()),
+        node_name: node.map(str::to_owned),
+        zone: labels.and_then(|l| l.get(ZONE_LABEL)).cloned(),
+        target_ref: Some(ObjectReference {
+            kind: Some("Pod".to_owned()),
+            namespace: Some(object.key().namespace.to_string()),
+            name: Some(object.key().name.to_string()),
+            uid: Some(object.uid().to_owned()),
+            ..ObjectReference::default()
+        }),
+        ..Endpoint::default()
+    }
+}
+
+/// The ports of the Service as one pod has them; a named target port that the pod does not have is left out.
+fn ports(spec: &ServiceSpec, pod: &Pod) -> Vec<Port> {
+    let resolved = |port: &ServicePort| {
+        let number = target(port, pod)?;
+        let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
+        let name = port.name.clone().unwrap_or_default();
+        Some((Some(name), Some(number), Some(protocol), port.app_protocol.clone()))
+    };
+    spec.ports.iter().flatten().filter_map(resolved).collect()
+}
+
+fn target(port: &ServicePort, pod: &Pod) -> Option<i32> {
+    let name = match &port.target_port {
+        Some(IntOrString::Int(number)) if *number > 0 => return Some(*number),
+        Some(IntOrString::String(name)) if !name.is_empty() => name,
+        _ => return Some(port.port),
+    };
+    let protocol = |p: &Option<String>| p.clone().unwrap_or_else(|| "TCP".to_owned());
+    let spec = pod.spec.as_ref()?;
+    let sidecars = spec.init_containers.iter().flatten();
+    let sidecars = sidecars.filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let containers = spec.containers.iter().chain(sidecars);
+    let mut all = containers.flat_map(|c| c.ports.iter().flatten());
+    let same = all.find(|p| {
+        p.name.as_ref() == Some(name) && protocol(&p.protocol) == protocol(&port.protocol)
+    });
+    same.map(|p| p.container_port)
+}
+
+/// The labels of a Service's slices: its own and those that say whose they are.
+fn labels(service: &Object, spec: &ServiceSpec) -> Labels {
+    let mut labels = service.meta().labels.clone().unwrap_or_default();
+    labels.remove(HEADLESS_LABEL);
+    if spec.cluster_ip.as_deref() == Some("None") {
+        labels.insert(HEADLESS_LABEL.to_owned(), String::new());
+    }
+    labels.insert(SERVICE_LABEL.to_owned(), service.key().name.to_string());
+    labels.insert(MANAGER_LABEL.to_owned(), MANAGER.to_owned());
+    labels
+}
+
+/// The slices of one Service on their way from what is stored to what is wanted.
+struct Slices<'a> {
+    view: &'a View,
+    service: &'a Object,
+    labels: Labels,
+    /// Stored slices that no set of ports has used yet, by name.
+    stored: Vec<(&'a Object, &'a EndpointSlice)>,
+    created: usize,
+    batch: Batch,
+}
+
+impl<'a> Slices<'a> {
+    fn new(view: &'a View, service: &'a Object, labels: Labels) -> Self {
+        let ours = |o: &&Object| {
+            let labels = o.meta().labels.as_ref();
+            labels.and_then(|l| l.get(MANAGER_LABEL)).is_some_and(|m| m == MANAGER)
+        };
+        let owned = view.owned_by(service.uid()).filter(|o| !o.is_terminating()).filter(ours);
+        let stored = owned.filter_map(|o| Some((o, o.view::<EndpointSlice>()?))).collect();
+        Self { view, service, labels, stored, created: 0, batch: Batch::default() }
+    }
+
+    /// Brings the slices of one set of ports to the wanted endpoints. An endpoint stays in its slice, so that a
+    /// change of one pod changes one slice; new ones go where room is, fullest slice first.
+    fn reconcile(&mut self, ports: &[Port], mut wanted: BTreeMap<String, Endpoint>) {
+        let (stored, others) = std::mem::take(&mut self.stored)
+            .into_iter()
+            .partition(|(_, slice)| same_ports(slice, ports));
+        self.stored = others;
+        let mut kept: Vec<Kept<'_>> = Vec::new();
+        for (object, slice) in stored {
+            let endpoints = slice.endpoints.iter().flatten();
+            let endpoints: Vec<Endpoint> =
+                endpoints.filter_map(|e| wanted.remove(pod_name(e))).collect();
+            kept.push(Kept { object, slice, endpoints });
+        }
+        kept.sort_by_key(|k| std::cmp::Reverse(k.endpoints.len()));
+        let mut new = wanted.into_values();
+        for slice in &mut kept {
+            let room = ENDPOINTS_MAX.saturating_sub(slice.endpoints.len());
+            slice.endpoints.extend(new.by_ref().take(room));
+        }
+        // One slice stays even when it is empty; the others go.
+        for (i, slice) in kept.iter().enumerate() {
+            if slice.endpoints.is_empty() && i > 0 {
+                self.batch.delete(slice.object);
+            } else {
+                self.update(slice);
+            }
+        }
+        let mut rest: Vec<Endpoint> = new.collect();
+        while !rest.is_empty() || kept.is_empty() && self.created == 0 {
+            let more = rest.split_off(rest.len().min(ENDPOINTS_MAX));
+            self.create(ports, std::mem::replace(&mut rest, more));
+            if rest.is_empty() {
+                break;
+            }
+        }
+    }
+
+    fn update(&mut self, kept: &Kept<'_>) {
+        let labels = kept.slice.metadata.labels.as_ref();
+        let same = kept.slice.endpoints.as_deref().unwrap_or_default() == kept.endpoints;
+        if same && labels == Some(&self.labels) {
+            return;
+        }
+        let mut slice = kept.slice.clone();
+        slice.metadata.labels = Some(self.labels.clone());
+        slice.endpoints = Some(kept.endpoints.clone());
+        self.batch.update(kept.object, &slice);
+    }
+
+    fn create(&mut self, ports: &[Port], endpoints: Vec<Endpoint>) {
+        let service = self.service.key();
+        let prefix = format!("{}-", service.name);
+        let kind = Key::of::<EndpointSlice>(&service.namespace, "");
+        let name = fresh_name(self.view, &kind, self.service, &prefix, self.created);
+        self.created += 1;
+        let port = |(name, port, protocol, app_protocol): &Port| EndpointPort {
+            name: name.clone(),
+            port: *port,
+            protocol: protocol.clone(),
+            app_protocol: app_protocol.clone(),
+        };
+        self.batch.create(&EndpointSlice {
+            metadata: ObjectMeta {
+                name: Some(name),
+                generate_name: Some(prefix),
+                namespace: Some(service.namespace.to_string()),
+                labels: Some(self.labels.clone()),
+                owner_references: Some(vec![controlled_by(self.service)]),
+                ..ObjectMeta::default()
+            },
+            address_type: "IPv4".to_owned(),
+            endpoints: Some(endpoints),
+            ports: Some(ports.iter().map(port).collect()),
+        });
+    }
+
+    /// Deletes the slices of ports that no pod has any more.
+    fn finish(mut self) -> Batch {
+        for (object, _) in std::mem::take(&mut self.stored) {
+            self.batch.delete(object);
+        }
+        self.batch
+    }
+}
+
+/// A stored slice and the endpoints it shall have.
+struct Kept<'a> {
+    object: &'a Object,
+    slice: &'a EndpointSlice,
+    endpoints: Vec<Endpoint>,
+}
+
+fn pod_name(endpoint: &Endpoint) -> &str {
+    endpoint.target_ref.as_ref().and_then(|t| t.name.as_deref()).unwrap_or_default()
+}
+
+fn same_ports(slice: &EndpointSlice, ports: &[Port]) -> bool {
+    let own = slice.ports.iter().flatten();
+    let own = own.map(|p| (p.name.clone(), p.port, p.protocol.clone(), p.app_protocol.clone()));
+    own.eq(ports.iter().cloned())
+}

@@ -1,0 +1,265 @@
+//! ReplicaSets: as many pods of a template as asked for.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use k8s_openapi::{
+    Metadata,
+    api::{
+        apps::v1::{ReplicaSet, ReplicaSetStatus},
+        core::v1::{Namespace, Pod, PodTemplateSpec},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+
+use super::{
+    Controller, Inputs, Plan,
+    batch::{Batch, controlled_by, fresh_name},
+    owners, pods,
+};
+use crate::{
+    kinds,
+    model::{GroupKind, Key, Object, Selector, Timestamp},
+    state::{Change, View},
+};
+
+const NAME: &str = "replicaset-controller";
+/// Most pods one step makes or deletes, as Kubernetes' burst; the next step goes on.
+const BURST_MAX: usize = 500;
+/// Most bytes of new pods in one step: a quarter of the 4 MiB that one log entry may hold.
+const BURST_BYTES_MAX: usize = 1 << 20;
+
+/// Keeps every ReplicaSet at its number of pods.
+pub const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
+
+fn all(view: &View) -> BTreeSet<Key> {
+    view.of_kind(&GroupKind::of::<ReplicaSet>(), None).map(|o| o.key().clone()).collect()
+}
+
+fn affected(change: &Change, view: &View) -> BTreeSet<Key> {
+    if change.key.is::<ReplicaSet>() {
+        return super::still(&change.key, view);
+    }
+    if change.key.is::<Namespace>() && super::is_new(change) {
+        let kind = GroupKind::of::<ReplicaSet>();
+        return view.of_kind(&kind, Some(&change.key.name)).map(|o| o.key().clone()).collect();
+    }
+    if !change.key.is::<Pod>() {
+        return BTreeSet::new();
+    }
+    [&change.old, &change.new].into_iter().flatten().flat_map(|pod| owners_of(pod, view)).collect()
+}
+
+/// The ReplicaSet that controls a pod, or those that would adopt it.
+fn owners_of(pod: &Object, view: &View) -> Vec<Key> {
+    let namespace = &pod.key().namespace;
+    if pod.controller_uid().is_some() {
+        let owners = pod.meta().owner_references.iter().flatten();
+        let mut sets = owners.filter(|o| o.controller == Some(true) && o.kind == "ReplicaSet");
+        let owner = sets.next().map(|o| Key::of::<ReplicaSet>(namespace, &o.name));
+        return owner.filter(|key| view.object(key).is_some()).into_iter().collect();
+    }
+    let labels = pod.meta().labels.as_ref();
+    let names = |set: &ReplicaSet| {
+        Selector::from_label_selector(&set.spec.selector).is_ok_and(|s| s.matches(labels))
+    };
+    let sets = view.list::<ReplicaSet>(Some(namespace));
+    sets.filter(|(_, set)| names(set)).map(|(object, _)| object.key().clone()).collect()
+}
+
+fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
+    let Some(object) = view.object(key) else { return Plan::default() };
+    let Some(set) = object.view::<ReplicaSet>() else { return Plan::default() };
+    let mut batch = Batch::default();
+    let claimed = owners::claim::<Pod>(view, object, &set.spec.selector, &mut batch);
+    let terminating = claimed.iter().filter(|(o, p)| o.is_terminating() && !pods::is_over(p));
+    let terminating = count(terminating.count());
+    let mut active: Vec<_> =
+        claimed.into_iter().filter(|(o, pod)| pods::is_active(o, pod)).collect();
+    let mut created = 0;
+    if !object.is_terminating() && !owners::is_closing(view, &key.namespace) {
+        let wanted = usize::try_from(set.spec.replicas.unwrap_or(1)).unwrap_or(0);
+        if active.len() < wanted {
+            created = create(view, object, set, wanted - active.len(), &mut batch);
+        } else if active.len() > wanted {
+            let surplus = (active.len() - wanted).min(BURST_MAX);
+            delete(view, object, &mut active, surplus, inputs.now, &mut batch);
+        }
+    }
+    let (status, wake_at) = status(object, set, &active, created, terminating, inputs.now);
+    if set.status.as_ref() != Some(&status) {
+        batch.status(object, &ReplicaSet { status: Some(status), ..set.clone() });
+    }
+    batch.into_plan(wake_at)
+}
+
+/// Makes pods of the template; says how many.
+fn create(
+    view: &View,
+    owner: &Object,
+    set: &ReplicaSet,
+    missing: usize,
+    batch: &mut Batch,
+) -> usize {
+    let template = set.spec.template.clone().unwrap_or_default();
+    let fit = BURST_BYTES_MAX / owner.bytes().len().max(1);
+    let number = missing.min(BURST_MAX).min(fit.max(1));
+    let key = Key::of::<Pod>(&owner.key().namespace, "");
+    let prefix = format!("{}-", owner.key().name);
+    let mut taken = BTreeSet::new();
+    let mut nth = 0;
+    while taken.len() < number {
+        let name = fresh_name(view, &key, owner, &prefix, nth);
+        nth += 1;
+        if !taken.insert(name.clone()) {
+            continue;
+        }
+        let pod = pod_of(&template, owner, &prefix, &name);
+        batch.create(&pod);
+        batch.event(owner, NAME, "SuccessfulCreate", format!("Created pod: {name}"));
+    }
+    number
+}
+
+/// A pod of a template, owned by `owner`.
+fn pod_of(template: &PodTemplateSpec, owner: &Object, prefix: &str, name: &str) -> Pod {
+    let meta = template.metadata.clone().unwrap_or_default();
+    let pod = Pod {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            generate_name: Some(prefix.to_owned()),
+            namespace: Some(owner.key().namespace.to_string()),
+            labels: meta.labels,
+            annotations: meta.annotations,
+            finalizers: meta.finalizers,
+            owner_references: Some(vec![controlled_by(owner)]),
+            ..ObjectMeta::default()
+        },
+        spec: template.spec.clone(),
+        ..Pod::default()
+    };
+    admitted(pod)
+}
+
+/// The pod with what Kubernetes' admission adds (default account, tolerations of 300 s, …). A template that the
+/// door refuses by now is taken as it stands: it was valid when its owner was admitted.
+fn admitted(pod: Pod) -> Pod {
+    let value = serde_json::to_value(&pod).unwrap_or_default();
+    let admitted = kinds::admit(value, kinds::Strictness::Warn).ok();
+    admitted.and_then(|a| a.object.view::<Pod>().cloned()).unwrap_or(pod)
+}
+
+/// Deletes the `surplus` pods that are missed least and takes them out of `active`.
+fn delete(
+    view: &View,
+    owner: &Object,
+    active: &mut Vec<(&Object, Pod)>,
+    surplus: usize,
+    now: Timestamp,
+    batch: &mut Batch,
+) {
+    let crowd = crowding(view, owner);
+    active.sort_by_cached_key(|(object, pod)| rank(object, pod, &crowd, now));
+    for (pod, _) in active.drain(..surplus) {
+        batch.delete(pod);
+        let message = format!("Deleted pod: {}", pod.key().name);
+        batch.event(owner, NAME, "SuccessfulDelete", message);
+    }
+}
+
+/// How many pods of the same application (all ReplicaSets of one Deployment) each node has.
+fn crowding(view: &View, set: &Object) -> BTreeMap<String, usize> {
+    let related: Vec<&Object> = match set.controller_uid() {
+        Some(uid) => view.owned_by(uid).filter(|o| o.key().is::<ReplicaSet>()).collect(),
+        None => vec![set],
+    };
+    let mut crowd = BTreeMap::new();
+    for object in related.into_iter().flat_map(|set| view.owned_by(set.uid())) {
+        if let Some(pod) = object.view::<Pod>().filter(|p| pods::is_active(object, p))
+            && let Some(node) = pods::node(pod)
+        {
+            *crowd.entry(node.to_owned()).or_default() += 1;
+        }
+    }
+    crowd
+}
+
+/// What is deleted first sorts first.
+type Rank = (bool, u8, bool, i32, Reverse<usize>, i64, Reverse<i32>, i64, String);
+
+/// Kubernetes' order: without a node, pending, not ready, lower deletion cost, on the fuller node, ready for a
+/// shorter time, restarted more often, younger. Times count in powers of two, so that it is not always the youngest.
+fn rank(object: &Object, pod: &Pod, crowd: &BTreeMap<String, usize>, now: Timestamp) -> Rank {
+    let phase = match pods::phase(pod) {
+        "Pending" => 0,
+        "Unknown" => 1,
+        _ => 2,
+    };
+    let cost = object.annotation("controller.kubernetes.io/pod-deletion-cost");
+    let node = pods::node(pod);
+    let ready_for = pods::ready_since(pod).map_or(0, |since| magnitude(since, now));
+    let born = object.meta().creation_timestamp.as_ref().map_or(now, Timestamp::from);
+    (
+        node.is_some(),
+        phase,
+        pods::is_ready(pod),
+        cost.and_then(|c| c.parse().ok()).unwrap_or(0),
+        Reverse(node.and_then(|n| crowd.get(n)).copied().unwrap_or(0)),
+        ready_for,
+        Reverse(restarts(pod)),
+        magnitude(born, now),
+        object.uid().to_owned(),
+    )
+}
+
+fn restarts(pod: &Pod) -> i32 {
+    let statuses = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
+    statuses.map(|c| c.restart_count).max().unwrap_or(0)
+}
+
+/// The power of two of an age in milliseconds.
+fn magnitude(since: Timestamp, now: Timestamp) -> i64 {
+    let age = now.since(since).as_millis();
+    if age == 0 { -1 } else { i64::from(age.ilog2()) }
+}
+
+/// The status after this step, and when a ready pod becomes available next.
+fn status(
+    object: &Object,
+    set: &ReplicaSet,
+    active: &[(&Object, Pod)],
+    created: usize,
+    terminating: i32,
+    now: Timestamp,
+) -> (ReplicaSetStatus, Option<Timestamp>) {
+    let min_ready = set.spec.min_ready_seconds.unwrap_or(0);
+    let template = set.spec.template.as_ref().and_then(|t| t.metadata.as_ref());
+    let labels = template.and_then(|m| m.labels.clone()).unwrap_or_default();
+    let full = Selector::from_labels(&labels);
+    let labeled = |(_, pod): &&(&Object, Pod)| full.matches(pod.metadata().labels.as_ref());
+    let times: Vec<Timestamp> =
+        active.iter().filter_map(|(_, pod)| pods::available_from(pod, min_ready)).collect();
+    let available = times.iter().filter(|at| **at <= now).count();
+    let wake_at = times.iter().filter(|at| **at > now).min().copied();
+    let before = set.status.as_ref();
+    let status = ReplicaSetStatus {
+        replicas: count(active.len() + created),
+        fully_labeled_replicas: nonzero(active.iter().filter(labeled).count() + created),
+        ready_replicas: nonzero(times.len()),
+        available_replicas: nonzero(available),
+        terminating_replicas: Some(terminating),
+        observed_generation: object.meta().generation,
+        conditions: before.and_then(|s| s.conditions.clone()),
+    };
+    (status, wake_at)
+}
+
+fn count(n: usize) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+fn nonzero(n: usize) -> Option<i32> {
+    (n > 0).then(|| count(n))
+}
