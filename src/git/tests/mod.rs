@@ -176,7 +176,8 @@ impl World {
         for n in 0..10_000 {
             let content = format!("name: object-{n}\n");
             let (folder, len) = (n / 100, content.len());
-            stream += &format!("M 100644 inline apps/{folder:02}/{n}.yaml\ndata {len}\n{content}\n");
+            stream +=
+                &format!("M 100644 inline apps/{folder:02}/{n}.yaml\ndata {len}\n{content}\n");
         }
         git_with(&self.origin(), &["fast-import", "--quiet"], stream.as_bytes());
         git(&self.work(), &["pull", "-q", "origin", "main"]);

@@ -73,9 +73,8 @@ fn environment(
     uri: &axum::http::Uri,
     headers: &HeaderMap,
 ) -> BTreeMap<String, String> {
-    let header = |name: &str| {
-        headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
-    };
+    let header =
+        |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
     BTreeMap::from([
         ("GIT_PROJECT_ROOT".into(), root.display().to_string()),
         ("GIT_HTTP_EXPORT_ALL".into(), "1".into()),
