@@ -123,7 +123,7 @@ impl<'a> Exchange<'a> {
             .remote_callbacks(callbacks)
             .proxy_options(self.proxy())
             .packbuilder_parallelism(1)
-            .follow_redirects(RemoteRedirect::Initial);
+            .follow_redirects(RemoteRedirect::None);
         repo.remote_anonymous(&self.url)
             .and_then(|mut remote| remote.push(refspecs, Some(&mut options)))
             .map_err(|cause| self.meaning(cause))
@@ -137,7 +137,7 @@ impl<'a> Exchange<'a> {
             .proxy_options(self.proxy())
             .update_fetchhead(false)
             .download_tags(git2::AutotagOption::None)
-            .follow_redirects(RemoteRedirect::Initial);
+            .follow_redirects(RemoteRedirect::None);
         options
     }
 
@@ -148,7 +148,7 @@ impl<'a> Exchange<'a> {
 
     fn proxy(&self) -> ProxyOptions<'_> {
         let mut options = ProxyOptions::new();
-        if let (Some(relay), Place::Server { scheme: Scheme::Http | Scheme::Https, .. }) =
+        if let (Some(relay), Place::Server { scheme: Scheme::Https, .. }) =
             (&self.relay, &self.place)
         {
             options.url(&format!("http://127.0.0.1:{}", relay.port()));
@@ -309,7 +309,11 @@ impl<'a> Exchange<'a> {
 
 fn start_relay(remote: &Remote, place: &Place, until: Instant) -> Result<Option<Relay>> {
     let Place::Server { scheme, host, port, .. } = place else { return Ok(None) };
-    let speech = if *scheme == Scheme::Ssh { Speech::Tunnel } else { Speech::Proxy };
+    let speech = match scheme {
+        Scheme::Http => Speech::Http,
+        Scheme::Https => Speech::Proxy,
+        Scheme::Ssh => Speech::Tunnel,
+    };
     let host = host.trim_matches(['[', ']']).to_owned();
     let target = Target { host, port: *port, speech };
     Relay::start(target, until, remote.received_bytes_max).map(Some).map_err(|cause| {
@@ -318,18 +322,23 @@ fn start_relay(remote: &Remote, place: &Place, until: Instant) -> Result<Option<
     })
 }
 
-/// The address as libgit2 is told it: SSH goes through the relay's port, HTTP names the server and takes the
-/// relay as its proxy.
+/// The address as libgit2 is told it: SSH and HTTP go to the relay's port; HTTPS names the server, whose
+/// certificate is checked against that name, and takes the relay as its proxy.
 fn address(place: &Place, relay: Option<&Relay>) -> String {
     match (place, relay) {
         (Place::Local(path), _) => path.display().to_string(),
         (Place::Server { scheme: Scheme::Ssh, user, path, .. }, Some(relay)) => {
             format!("ssh://{}@127.0.0.1:{}{path}", ssh_user(user.as_deref()), relay.port())
         }
-        (Place::Server { scheme, user, host, port, path }, _) => {
-            let user = user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
-            let scheme = if *scheme == Scheme::Https { "https" } else { "http" };
-            format!("{scheme}://{user}{host}:{port}{path}")
+        (Place::Server { scheme: Scheme::Http, user, path, .. }, Some(relay)) => {
+            format!("http://{}127.0.0.1:{}{path}", at(user), relay.port())
+        }
+        (Place::Server { user, host, port, path, .. }, _) => {
+            format!("https://{}{host}:{port}{path}", at(user))
         }
     }
+}
+
+fn at(user: &Option<String>) -> String {
+    user.as_ref().map(|user| format!("{user}@")).unwrap_or_default()
 }

@@ -312,6 +312,10 @@ fn open_repository(dir: &Path) -> Result<Repository, git2::Error> {
     let repo = Repository::open_bare(dir)?;
     let mut config = git2::Config::new()?;
     config.add_file(&dir.join("config"), git2::ConfigLevel::Local, false)?;
+    // Off-site redirects could collect credentials; the relay refuses them as well.
+    if config.get_bool("http.followRedirects").unwrap_or(true) {
+        config.set_bool("http.followRedirects", false)?;
+    }
     repo.set_config(&config)?;
     Ok(repo)
 }

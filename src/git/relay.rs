@@ -2,9 +2,9 @@
 //!
 //! libgit2 calls us back only while a pack arrives: a server that accepts and stays silent, or sends its list
 //! of refs one byte a minute, would hold the calling thread for ever. So libgit2 connects to a loopback port
-//! of ours, which ends both halves when the time is over. For HTTP(S) it is a proxy (RFC 9110 §9.3.6 CONNECT
-//! for TLS, which stays end to end), for SSH a plain tunnel. It goes to that one server only, so a redirect to
-//! another host ends here too, and with it any try to collect credentials.
+//! of ours, which ends both halves when the time is over. For HTTPS it is a proxy (RFC 9110 §9.3.6 CONNECT; TLS
+//! stays end to end), for HTTP and SSH a tunnel. It goes to that one server only, so a redirect to another host
+//! ends here too, and with it any try to collect credentials.
 
 use std::{
     io::{self, Read, Write},
@@ -37,8 +37,10 @@ pub(super) enum Cut {
 /// What the client's bytes begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Speech {
-    /// An HTTP request to a proxy.
+    /// A CONNECT request to a proxy, then anything.
     Proxy,
+    /// HTTP requests that name the loopback port as their host.
+    Http,
     /// Anything: it is passed on.
     Tunnel,
 }
@@ -61,6 +63,7 @@ pub(super) struct Relay {
 }
 
 struct Shared {
+    address: SocketAddr,
     target: Target,
     until: Instant,
     bytes_max: u64,
@@ -82,11 +85,12 @@ impl Relay {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
         let state = Mutex::new(State::default());
-        let shared = Arc::new(Shared { target, until, bytes_max, state, over: Condvar::new() });
+        let shared =
+            Arc::new(Shared { address, target, until, bytes_max, state, over: Condvar::new() });
         let relay = Self { address, shared: Arc::clone(&shared) };
         let accepting = Arc::clone(&shared);
         spawn("git-relay", move || accept(&listener, &accepting))?;
-        spawn("git-deadline", move || shared.keep_deadline(address))?;
+        spawn("git-deadline", move || shared.keep_deadline())?;
         Ok(relay)
     }
 
@@ -129,7 +133,7 @@ impl Shared {
     }
 
     /// Waits for the end of the exchange or its deadline, then frees the accepting thread.
-    fn keep_deadline(&self, address: SocketAddr) {
+    fn keep_deadline(&self) {
         let mut state = self.lock();
         while state.cut.is_none() {
             let left = self.until.saturating_duration_since(Instant::now());
@@ -142,7 +146,7 @@ impl Shared {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         // `accept` has no deadline of its own: one connection from ourselves wakes it.
-        TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok();
+        TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).ok();
     }
 
     /// Remembers a stream so that a cut reaches it; false when the cut came first.
@@ -160,10 +164,20 @@ impl Shared {
         self.lock().failure.get_or_insert(reason);
     }
 
-    /// Counts bytes from the server; false once they pass the bound.
-    fn count(&self, bytes: usize) -> bool {
+    /// Looks at bytes from the server; false once they pass the bound.
+    ///
+    /// Redirects end here: libgit2 1.9 crashes on some `Location` headers (no scheme).
+    fn allow(&self, bytes: &mut Vec<u8>) -> bool {
+        let redirects = bytes.starts_with(b"HTTP/1.") && bytes.get(9) == Some(&b'3');
+        if redirects && self.target.speech == Speech::Http {
+            let text = String::from_utf8_lossy(bytes);
+            let mut places = text.lines().filter_map(|line| line.split_once(": "));
+            let place = places.find(|(name, _)| name.eq_ignore_ascii_case("location"));
+            self.fail(elsewhere(place.map_or("another place", |(_, place)| place)).to_string());
+            self.cut(Cut::Finished);
+        }
         let mut state = self.lock();
-        state.bytes += bytes as u64;
+        state.bytes += bytes.len() as u64;
         state.bytes <= self.bytes_max
     }
 }
@@ -196,40 +210,40 @@ fn serve(client: &TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
     if !shared.adopt(client)? {
         return Ok(());
     }
-    let head = match shared.target.speech {
-        Speech::Tunnel => Head { forward: Vec::new(), answer: b"" },
-        Speech::Proxy => read_head(client, &shared.target)?,
-    };
+    let proxy = shared.target.speech == Speech::Proxy;
+    if proxy {
+        read_connect(client, &shared.target)?;
+    }
     let server = connect(shared)?;
     if !shared.adopt(&server)? {
         return Ok(());
     }
-    let (mut to_server, mut to_client) = (server.try_clone()?, client.try_clone()?);
-    to_client.write_all(head.answer)?;
-    to_server.write_all(&head.forward)?;
+    let mut to_client = client.try_clone()?;
+    if proxy {
+        to_client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
+    }
     let (from_server, down) = (server.try_clone()?, Arc::clone(shared));
     spawn("git-relay", move || {
-        let ended = copy(&from_server, &to_client, |bytes| down.count(bytes));
+        let ended = copy(&from_server, &to_client, |bytes| down.allow(bytes));
         if let Ok(false) = ended {
             down.cut(Cut::Oversized);
         }
         to_client.shutdown(Shutdown::Both).ok();
     })?;
     // An error here means that one side closed: the other thread and libgit2 see the end of the stream.
-    copy(client, &server, |_| true).ok();
+    copy(client, &server, |bytes| {
+        name_server(bytes, shared);
+        true
+    })
+    .ok();
     server.shutdown(Shutdown::Write)
 }
 
-/// What a proxy request asks us to say and pass on.
-struct Head {
-    forward: Vec<u8>,
-    answer: &'static [u8],
-}
-
-fn read_head(mut client: &TcpStream, target: &Target) -> io::Result<Head> {
+/// Reads a CONNECT request and refuses any other place than the target.
+fn read_connect(mut client: &TcpStream, target: &Target) -> io::Result<()> {
     let mut head = Vec::new();
     let mut buffer = [0; 1024];
-    while !head.windows(4).any(|four| four == b"\r\n\r\n") {
+    while !head.ends_with(b"\r\n\r\n") {
         let read = client.read(&mut buffer)?;
         if read == 0 || head.len() > HEAD_BYTES_MAX {
             return Err(io::Error::other("the request ended early or is too long"));
@@ -237,23 +251,36 @@ fn read_head(mut client: &TcpStream, target: &Target) -> io::Result<Head> {
         head.extend_from_slice(&buffer[..read]);
     }
     let text = String::from_utf8_lossy(&head);
-    let mut words = text.lines().next().unwrap_or_default().split(' ');
-    let (method, place) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let connect = method == "CONNECT";
-    let authority = if connect {
-        place
-    } else {
-        place.strip_prefix("http://").and_then(|rest| rest.split('/').next()).unwrap_or_default()
-    };
-    if !is_target(authority, target) {
-        let reason = format!("it redirects to {authority:?}, another host, which is not followed");
-        return Err(io::Error::other(reason));
+    let mut words = text.split(' ');
+    let (method, authority) = (words.next(), words.next().unwrap_or_default());
+    if method != Some("CONNECT") || !is_target(authority, target) {
+        return Err(elsewhere(authority));
     }
-    Ok(if connect {
-        Head { forward: Vec::new(), answer: b"HTTP/1.1 200 Connection established\r\n\r\n" }
-    } else {
-        Head { forward: head, answer: b"" }
-    })
+    Ok(())
+}
+
+fn elsewhere(place: &str) -> io::Error {
+    io::Error::other(format!(
+        "it redirects to {place:?}, which is not followed; configure the address it redirects to"
+    ))
+}
+
+/// Puts the server's name where an HTTP request names our port. libgit2 sends the head of a request by itself
+/// and at once, so it begins a read.
+fn name_server(bytes: &mut Vec<u8>, shared: &Shared) {
+    let head = bytes.starts_with(b"GET ") || bytes.starts_with(b"POST ");
+    if shared.target.speech != Speech::Http || !head {
+        return;
+    }
+    let ours = format!("\r\nHost: {}\r\n", shared.address);
+    let found = bytes.windows(ours.len()).position(|window| window == ours.as_bytes());
+    if let Some(at) = found {
+        let Target { host, port, .. } = &shared.target;
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let port = if *port == 80 { String::new() } else { format!(":{port}") };
+        let theirs = format!("\r\nHost: {host}{port}\r\n").into_bytes();
+        bytes.splice(at..at + ours.len(), theirs);
+    }
 }
 
 fn is_target(authority: &str, target: &Target) -> bool {
@@ -283,11 +310,11 @@ fn connect(shared: &Shared) -> io::Result<TcpStream> {
     Err(last)
 }
 
-/// Copies until the end; false when `allow` says no.
+/// Copies until the end, through `look`; false when that says no.
 fn copy(
     mut from: &TcpStream,
     mut to: &TcpStream,
-    allow: impl Fn(usize) -> bool,
+    look: impl Fn(&mut Vec<u8>) -> bool,
 ) -> io::Result<bool> {
     let mut buffer = vec![0; COPY_BYTES];
     loop {
@@ -295,9 +322,10 @@ fn copy(
         if read == 0 {
             return Ok(true);
         }
-        if !allow(read) {
+        let mut bytes = buffer[..read].to_vec();
+        if !look(&mut bytes) {
             return Ok(false);
         }
-        to.write_all(&buffer[..read])?;
+        to.write_all(&bytes)?;
     }
 }

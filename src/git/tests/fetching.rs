@@ -151,14 +151,32 @@ fn wrong_credentials_are_told_apart_from_none() {
     assert!(none.to_string().contains("none are configured"), "{none}");
 }
 
+/// The second kind of place crashes libgit2 1.9.7 when it gets to see it.
 #[test]
-fn a_redirect_to_another_host_is_not_followed() {
+fn a_redirect_is_not_followed_but_told() {
     let world = World::new();
     let server = HttpServer::start(&world.root(), None);
-    let mirror = world.mirror_of("mirror", &server.url("elsewhere/origin.git"));
+    for place in ["elsewhere", "relative"] {
+        let mirror = world.mirror_of(place, &server.url(&format!("{place}/origin.git")));
+        let error = mirror.fetch(WITHIN).unwrap_err();
+        assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+        assert!(error.to_string().contains("not followed"), "{error}");
+    }
+}
+
+/// libgit2 refuses repositories of other users; the words say how to allow it.
+#[test]
+fn a_repository_of_another_user_is_denied_with_the_way_out() {
+    let world = World::new();
+    world.commit(&[("a.yaml", "a: 1\n")], "first");
+    let mirror = world.mirror("mirror");
+    if std::os::unix::fs::chown(world.origin(), Some(12_345), None).is_err() {
+        println!("skipped: only root can give a folder to another user");
+        return;
+    }
     let error = mirror.fetch(WITHIN).unwrap_err();
-    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
-    assert!(error.to_string().contains("not followed"), "{error}");
+    assert!(matches!(error, Error::Denied { .. }), "{error:?}");
+    assert!(error.to_string().contains("safe.directory"), "{error}");
 }
 
 #[test]

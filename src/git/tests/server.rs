@@ -57,8 +57,12 @@ async fn serve(root: PathBuf, login: Option<String>, request: Request) -> Respon
             .body(Body::empty())
             .unwrap();
     }
-    if parts.uri.path().starts_with("/elsewhere/") {
-        let to = format!("http://localhost.invalid{}", parts.uri.path());
+    let redirect = match parts.uri.path().split('/').nth(1) {
+        Some("elsewhere") => Some(format!("http://localhost.invalid{}", parts.uri.path())),
+        Some("relative") => Some("nowhere".into()),
+        _ => None,
+    };
+    if let Some(to) = redirect {
         let moved = Response::builder().status(StatusCode::FOUND).header("Location", to);
         return moved.body(Body::empty()).unwrap();
     }
