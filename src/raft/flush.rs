@@ -155,6 +155,7 @@ pub(super) struct Flusher {
     must_sync: bool,
     /// Something was written since the last fsync.
     unsynced: bool,
+    /// Voters of a membership that was put but is not in the meta file yet.
     voters: Option<BTreeSet<u64>>,
 }
 
@@ -185,7 +186,7 @@ impl Flusher {
             waiting: Vec::new(),
             must_sync: false,
             unsynced: false,
-            voters: scan.voters,
+            voters: None,
         }
     }
 
@@ -287,11 +288,9 @@ impl Flusher {
         match change {
             MetaChange::Vote(vote) => meta.vote = Some(vote),
             MetaChange::Healed => meta.heal = None,
+            MetaChange::Voters(voters) => meta.voters = voters,
             MetaChange::Purge(upto) => {
                 meta.purged = meta.purged.max(Some(upto));
-                if let Some(voters) = &self.voters {
-                    meta.voters.clone_from(voters);
-                }
                 purge = Some(upto.index);
                 self.last = self.last.max(upto.index);
             }
@@ -379,7 +378,10 @@ impl Flusher {
             done.io_completed(Ok(()));
         }
         lock(&self.shared.inner).placed(&mut self.places);
-        Ok(())
+        match self.voters.take() {
+            Some(voters) => self.change(MetaChange::Voters(voters)),
+            None => Ok(()),
+        }
     }
 
     fn sync(&mut self) -> io::Result<()> {

@@ -65,8 +65,8 @@ pub(super) struct Options {
     pub(super) dir: PathBuf,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) segment_bytes: u64,
-    /// The last entry of the newest good snapshot, and its voters.
-    pub(super) snapshot: Option<(LogId, BTreeSet<u64>)>,
+    /// The last entry of the newest good snapshot.
+    pub(super) snapshot: Option<LogId>,
     /// A single server goes on with what is left of a damaged log.
     pub(super) accept_loss: bool,
     /// Held locked as long as the log's files may be written.
@@ -144,6 +144,7 @@ pub(super) enum MetaChange {
     Vote(Vote),
     Purge(LogId),
     Healed,
+    Voters(BTreeSet<u64>),
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -32,7 +32,8 @@ pub(super) struct Meta {
     pub(super) vote: Option<Vote>,
     /// The last entry that was deleted because a snapshot covers it.
     pub(super) purged: Option<LogId>,
-    /// Voters when entries were purged: how we know, with a damaged log, if others have a copy.
+    /// Voters by the last membership in the log: how we know, with a damaged log, whether others
+    /// have a copy of it.
     pub(super) voters: BTreeSet<u64>,
     /// While set, entries up to this index were lost here and are fetched from the leader; until
     /// they are applied this server votes for nobody.

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
+use openraft::errors::{
+    ChangeMembershipError, ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError,
+};
 use openraft::raft::ReadPolicy;
 use openraft::rt::WatchReceiver;
 use openraft::{BasicNode, ChangeMembers, Raft, SnapshotPolicy};
@@ -444,10 +446,10 @@ impl<M: Machine> Node<M> {
     /// again goes on where it was.
     pub async fn add_learner_then_voter(&self, id: NodeId, address: &str) -> Result<(), Error> {
         let deadline = Instant::now() + self.0.config.join_timeout;
-        let learn = self.0.raft.add_learner(id, BasicNode::new(address), true);
+        let learn = || self.0.raft.add_learner(id, BasicNode::new(address), true);
         self.change(deadline, learn, "the new server did not catch up in time").await?;
-        let voters = ChangeMembers::AddVoterIds(BTreeSet::from([id]));
-        let vote = self.0.raft.change_membership(voters, true);
+        let voters = || ChangeMembers::AddVoterIds(BTreeSet::from([id]));
+        let vote = || self.0.raft.change_membership(voters(), true);
         self.change(deadline, vote, "a majority did not agree in time").await
     }
 
@@ -460,30 +462,49 @@ impl<M: Machine> Node<M> {
         if member.voter && members.iter().filter(|member| member.voter).count() == 1 {
             return Err(Error::Membership(format!("{id} is the last voter")));
         }
-        let ids = BTreeSet::from([id]);
-        let change = match member.voter {
-            true => ChangeMembers::RemoveVoters(ids),
-            false => ChangeMembers::RemoveNodes(ids),
+        let change = || match member.voter {
+            true => ChangeMembers::RemoveVoters(BTreeSet::from([id])),
+            false => ChangeMembers::RemoveNodes(BTreeSet::from([id])),
         };
         let deadline = Instant::now() + self.0.config.timeout;
-        let change = self.0.raft.change_membership(change, false);
+        let change = || self.0.raft.change_membership(change(), false);
         self.change(deadline, change, "a majority did not agree in time").await
     }
 
-    async fn change<T>(
+    /// Changes members, waiting while another change goes on or the leader is not yet confirmed.
+    async fn change<T, F>(
         &self,
         deadline: Instant,
-        change: impl Future<Output = Result<T, RaftError<Types, ClientWriteError<Types>>>>,
+        mut change: impl FnMut() -> F,
         late: &str,
-    ) -> Result<(), Error> {
-        match tokio::time::timeout_at(deadline, change).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
-                Err(Error::NotLeader(self.elsewhere(&forward)))
+    ) -> Result<(), Error>
+    where
+        F: Future<Output = Result<T, RaftError<Types, ClientWriteError<Types>>>>,
+    {
+        let late = || Error::Membership(late.into());
+        loop {
+            let changed = tokio::time::timeout_at(deadline, change()).await;
+            let wait = match changed.map_err(|_| late())? {
+                Ok(_) => return Ok(()),
+                Err(RaftError::Fatal(error)) => return Err(stopped(error)),
+                Err(RaftError::APIError(error)) => match error {
+                    ClientWriteError::ForwardToLeader(forward) => {
+                        let leader = self.elsewhere(&forward);
+                        if leader.is_some() {
+                            return Err(Error::NotLeader(leader));
+                        }
+                        late()
+                    }
+                    ClientWriteError::ChangeMembershipError(
+                        error @ ChangeMembershipError::InProgress(_),
+                    ) => Error::Membership(error.to_string()),
+                    error => return Err(Error::Membership(error.to_string())),
+                },
+            };
+            if Instant::now() + RETRY >= deadline {
+                return Err(wait);
             }
-            Ok(Err(RaftError::Fatal(error))) => Err(stopped(error)),
-            Ok(Err(error)) => Err(Error::Membership(error.to_string())),
-            Err(_) => Err(Error::Membership(late.into())),
+            tokio::time::sleep(RETRY).await;
         }
     }
 

@@ -129,7 +129,7 @@ fn read_segments(dir: &Path) -> io::Result<Vec<(u64, Vec<u8>)>> {
 
 /// Purged entries live on in a snapshot only. Without one, the whole log is worthless.
 fn check_snapshot(options: &Options, meta: &mut Meta, scan: &mut Scan, first: Option<u64>) {
-    let covered = options.snapshot.as_ref().map(|(id, _)| id.index);
+    let covered = options.snapshot.map(|id| id.index);
     let Some(purged) = meta.purged.filter(|id| Some(id.index) > covered) else { return };
     let known = match &scan.tail {
         Tail::Damaged { last_index, .. } => *last_index,
@@ -159,10 +159,9 @@ fn repair(
         }
         Tail::Damaged { what, last_index } => (what, *last_index),
     };
-    let snapshot = options.snapshot.as_ref().map(|(_, voters)| voters);
-    let voters = scan.voters.as_ref().or(snapshot).unwrap_or(&meta.voters);
-    let alone = voters.len() <= 1;
+    let alone = meta.voters.len() == 1;
     match last_index {
+        _ if meta.voters.is_empty() => return Err(gone(what)),
         _ if alone && options.accept_loss => {
             tracing::error!(%what, "going on without the lost entries, as asked");
         }

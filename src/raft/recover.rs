@@ -4,10 +4,9 @@
 //! nobody was told that it was there, and it goes), or damage to something once fsynced (then
 //! cutting it off would silently lose what a majority may count on)?
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use super::record::{Kind, Record};
-use super::types::Members;
 
 /// Where an entry's record lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +49,6 @@ pub(super) struct Scan {
     pub(super) entries: VecDeque<Found>,
     /// Highest committed index and term that was noted.
     pub(super) committed: Option<(u64, u64)>,
-    /// Voters by the last membership entry seen anywhere, damaged neighbours or not.
-    pub(super) voters: Option<BTreeSet<u64>>,
     /// The highest epoch seen.
     pub(super) epoch: u64,
     /// Segment and byte where the good part ends.
@@ -66,7 +63,6 @@ pub(super) fn scan(segments: &[(u64, Vec<u8>)], purged: Option<u64>) -> Scan {
     let mut scan = Scan {
         entries: VecDeque::new(),
         committed: None,
-        voters: None,
         epoch: 0,
         end: segments.first().map_or((0, 0), |first| (first.0, 0)),
         highest: Vec::new(),
@@ -85,7 +81,6 @@ pub(super) fn scan(segments: &[(u64, Vec<u8>)], purged: Option<u64>) -> Scan {
             if let Err(why) = scan.take(&record, place, purged) {
                 scan.end = (*number, at);
                 scan.tail = damaged(&segments[position..], at, &why, scan.last(purged));
-                scan.note_voters_behind(&segments[position..], at);
                 return scan;
             }
             at += len;
@@ -97,7 +92,6 @@ pub(super) fn scan(segments: &[(u64, Vec<u8>)], purged: Option<u64>) -> Scan {
         }
         scan.tail = tail(&segments[position..], at, &scan, purged);
         if scan.tail != Tail::Clean || last_segment {
-            scan.note_voters_behind(&segments[position..], at);
             return scan;
         }
     }
@@ -161,7 +155,6 @@ impl Scan {
         if let Some(segment) = self.highest.last_mut() {
             segment.1 = segment.1.max(record.index);
         }
-        self.voters = voters(record).or(self.voters.take());
         if purged.is_some_and(|purged| record.index <= purged) {
             return Ok(());
         }
@@ -175,20 +168,6 @@ impl Scan {
         self.entries.push_back(Found { index: record.index, term: record.term, place });
         Ok(())
     }
-
-    fn note_voters_behind(&mut self, segments: &[(u64, Vec<u8>)], at: usize) {
-        for (_, record) in behind(segments, at) {
-            self.voters = voters(&record).or(self.voters.take());
-        }
-    }
-}
-
-fn voters(record: &Record<'_>) -> Option<BTreeSet<u64>> {
-    let members: Members = match record.kind {
-        Kind::Membership => serde_json::from_slice(record.payload).ok()?,
-        _ => return None,
-    };
-    Some(members.voter_ids().collect())
 }
 
 /// Judges what lies behind the last good record.

@@ -1,7 +1,6 @@
 //! Snapshot files: one checksummed file each, made under another name and renamed when durable.
 //! The two newest are kept, so that one gone bad leaves something to start from.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -51,11 +50,9 @@ impl Snapshots {
         lock(&self.0.current).clone()
     }
 
-    /// The newest snapshot's last entry and its voters.
-    pub(super) fn covered(&self) -> Option<(LogId, BTreeSet<u64>)> {
-        let current = lock(&self.0.current);
-        let (meta, _) = current.as_ref()?;
-        Some((meta.last_log_id?, meta.last_membership.voter_ids().collect()))
+    /// The newest snapshot's last entry.
+    pub(super) fn covered(&self) -> Option<LogId> {
+        lock(&self.0.current).as_ref().and_then(|(meta, _)| meta.last_log_id)
     }
 
     /// Makes a snapshot durable and the current one, unless a newer one is there.
