@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use serde_json::Value;
 
 use super::*;
-use crate::{model::GroupKind, render};
+use crate::model::{GroupKind, Object};
 
 const ORACLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle");
 
@@ -16,6 +16,12 @@ fn read(path: &Path) -> String {
 
 fn json(path: &Path) -> Value {
     serde_json::from_str(&read(path)).unwrap()
+}
+
+/// The documents of a file, read as render reads them.
+fn documents(path: &Path) -> Result<Vec<Value>, String> {
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    serde_saphyr::from_multiple_with_options(&read(path), options).map_err(|e| e.to_string())
 }
 
 /// Names (without ending) of the cases of a folder.
@@ -60,8 +66,7 @@ fn with_namespace(mut value: Value) -> Value {
 fn defaults_equal_kubernetes() {
     compare("defaults", |name| {
         let path = Path::new(ORACLE).join("defaults").join(name);
-        let documents = render::documents(read(&path.with_extension("yaml")).as_bytes());
-        let mut sent = documents.map_err(|p| format!("{p:?}"))?.pop().unwrap();
+        let mut sent = documents(&path.with_extension("yaml"))?.pop().unwrap();
         if sent["metadata"].get("name").is_none() {
             let prefix = sent["metadata"]["generateName"].as_str().unwrap().to_owned();
             sent["metadata"]["name"] = format!("{prefix}xxxxx").into();
@@ -151,7 +156,7 @@ fn refusals_equal_kubernetes() {
     compare("errors", |name| {
         let path = Path::new(ORACLE).join("errors").join(name);
         let case = json(&path.with_extension("json"));
-        let documents = render::documents(read(&path.with_extension("yaml")).as_bytes());
+        let documents = documents(&path.with_extension("yaml"));
         let last = case["steps"].as_array().unwrap().last().unwrap();
         let ours = match documents {
             Err(_) => Err((400, BTreeSet::new())),
