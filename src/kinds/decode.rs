@@ -35,7 +35,9 @@ pub(super) fn admit<T: Kind>(
     let absent = |field: &&&str| value.pointer(field).is_none_or(Value::is_null);
     check.absent = T::NEEDED.iter().filter(absent).copied().collect();
     let typed = typed::<T>(value, strictness, &mut check);
-    let Some(mut typed) = typed.filter(|_| check.errors.is_empty()) else {
+    // An unknown field leaves the rest readable, so the rest is judged as well; a wrong type does not.
+    let readable = check.errors.iter().all(|e| e.reason == Reason::Unknown);
+    let Some(mut typed) = typed.filter(|_| readable) else {
         return Err(check.errors);
     };
     typed.default_fields();

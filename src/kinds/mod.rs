@@ -56,7 +56,7 @@ use field::Check;
 use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde::{Serialize, de::DeserializeOwned};
 
-#[expect(unused_imports, reason = "named by the module's own documentation")]
+#[cfg(doc)]
 use crate::model::Object;
 
 /// What one kind adds to the rules that hold for all: implemented in one file per kind.

@@ -33,6 +33,14 @@ pub(super) fn schema<T: Kind>() -> Value {
 fn close(value: &mut Value) {
     match value {
         Value::Object(map) => {
+            for (name, definition) in
+                map.get_mut("$defs").and_then(Value::as_object_mut).into_iter().flatten()
+            {
+                // `cpu: 2` is as good as `cpu: "2"`.
+                if name.ends_with("Quantity") {
+                    definition["type"] = json!(["string", "number"]);
+                }
+            }
             let lists_fields = map.get("properties").is_some_and(Value::is_object)
                 && map.get("type").is_none_or(|t| t == "object");
             if lists_fields && !map.contains_key("additionalProperties") {

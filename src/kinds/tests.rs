@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use serde_json::Value;
 
 use super::*;
-use crate::{model::GroupKind, render};
+use crate::model::{GroupKind, Object};
 
 const ORACLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle");
 
@@ -16,6 +16,12 @@ fn read(path: &Path) -> String {
 
 fn json(path: &Path) -> Value {
     serde_json::from_str(&read(path)).unwrap()
+}
+
+/// The documents of a file, read as render reads them.
+fn documents(path: &Path) -> Result<Vec<Value>, String> {
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    serde_saphyr::from_multiple_with_options(&read(path), options).map_err(|e| e.to_string())
 }
 
 /// Names (without ending) of the cases of a folder.
@@ -60,14 +66,20 @@ fn with_namespace(mut value: Value) -> Value {
 fn defaults_equal_kubernetes() {
     compare("defaults", |name| {
         let path = Path::new(ORACLE).join("defaults").join(name);
-        let documents = render::documents(read(&path.with_extension("yaml")).as_bytes());
-        let mut sent = documents.map_err(|p| format!("{p:?}"))?.pop().unwrap();
+        let mut sent = documents(&path.with_extension("yaml"))?.pop().unwrap();
         if sent["metadata"].get("name").is_none() {
             let prefix = sent["metadata"]["generateName"].as_str().unwrap().to_owned();
             sent["metadata"]["name"] = format!("{prefix}xxxxx").into();
         }
         let admitted = admit(with_namespace(sent), Strictness::Strict)
             .map_err(|e| e.iter().map(|e| format!("{e}\n")).collect::<String>())?;
+        let expected = json(&path.with_file_name("warnings.json"));
+        let expected = expected[name].as_array().cloned().unwrap_or_default();
+        let expected: BTreeSet<String> =
+            expected.iter().map(|w| w.as_str().unwrap().to_owned()).collect();
+        if warnings(&admitted) != expected {
+            return Err(format!("  warnings {:?}, theirs {expected:?}", warnings(&admitted)));
+        }
         let ours = create(&admitted.object).value();
         let mut theirs = json(&path.with_extension("json"));
         normalise(&ours, &mut theirs);
@@ -144,7 +156,7 @@ fn refusals_equal_kubernetes() {
     compare("errors", |name| {
         let path = Path::new(ORACLE).join("errors").join(name);
         let case = json(&path.with_extension("json"));
-        let documents = render::documents(read(&path.with_extension("yaml")).as_bytes());
+        let documents = documents(&path.with_extension("yaml"));
         let last = case["steps"].as_array().unwrap().last().unwrap();
         let ours = match documents {
             Err(_) => Err((400, BTreeSet::new())),
@@ -254,4 +266,216 @@ fn warnings(admitted: &Admitted) -> BTreeSet<String> {
     let ours = admitted.warnings.iter().filter(|w| !w.detail.ends_with("not acted on yet"));
     ours.map(|w| if w.reason == Reason::Unknown { w.detail.clone() } else { w.to_string() })
         .collect()
+}
+
+fn errors(value: Value) -> String {
+    let errors = admit(value, Strictness::Strict).expect_err("refused");
+    errors.iter().map(|e| format!("{e}\n")).collect()
+}
+
+#[test]
+fn wrong_types_are_told_all_at_once_with_their_places() {
+    let deployment = serde_json::json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "name": "web", "namespace": "shop", "labels": { "a": 1 } },
+        "spec": {
+            "replicas": "3",
+            "selector": { "matchLabels": { "app": "web" } },
+            "template": { "spec": { "containers": [
+                { "name": "web", "image": "web:1", "ports": { "containerPort": 80 } },
+                { "name": true, "resources": { "limits": { "cpu": "1 core" } } },
+            ] } },
+        },
+    });
+    expect_test::expect![[r#"
+        spec.template.spec.containers[1].resources.limits.cpu: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'
+        metadata.labels.a: expected string, found integer
+        spec.replicas: expected integer, found string
+        spec.template.spec.containers[0].ports: expected list, found map
+        spec.template.spec.containers[1].name: expected string, found boolean
+    "#]]
+    .assert_eq(&errors(deployment));
+}
+
+#[test]
+fn a_kind_that_is_not_served_is_refused_by_name() {
+    let refused = |api_version: &str, kind: &str| {
+        errors(serde_json::json!({ "apiVersion": api_version, "kind": kind }))
+    };
+    let all = [
+        refused("extensions/v1beta1", "Deployment"),
+        refused("apps/v1", "StatefulSet"),
+        refused("apps/v2", "Deployment"),
+        refused("v1", "Deployment"),
+        refused("v1", "configmap"),
+        refused("example.com/v1", "Thing"),
+        refused("", "Pod"),
+    ];
+    expect_test::expect![[r#"
+        apiVersion: Unsupported value: "extensions/v1beta1": Deployment is served as apps/v1 now; write apiVersion: apps/v1
+        kind: Unsupported value: "StatefulSet": apps/v1 StatefulSet is not supported yet
+        apiVersion: Unsupported value: "apps/v2": Deployment is served as apps/v1; write apiVersion: apps/v1
+        apiVersion: Unsupported value: "v1": Deployment is served as apps/v1; write apiVersion: apps/v1
+        kind: Unsupported value: "configmap": v1 has no kind configmap; did you mean ConfigMap?
+        kind: Unsupported value: "Thing": example.com/v1 has no kind Thing
+        apiVersion: Required value
+    "#]].assert_eq(&all.concat());
+}
+
+fn object(value: Value) -> Object {
+    create(&admit(value, Strictness::Strict).unwrap().object)
+}
+
+fn service(spec: Value) -> Value {
+    serde_json::json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": "web", "namespace": "shop" }, "spec": spec,
+    })
+}
+
+/// What an author leaves out must not be lost: the address a Service was given stays.
+#[test]
+fn allocated_addresses_survive_an_update_and_may_not_change() {
+    let ports = serde_json::json!([{ "port": 80 }]);
+    let mut live =
+        object(service(serde_json::json!({ "type": "NodePort", "ports": ports }))).value();
+    assert!(needs_cluster_ip(Object::from_value(&live).unwrap().view().unwrap()));
+    live["spec"]["clusterIP"] = "10.96.0.7".into();
+    live["spec"]["clusterIPs"] = serde_json::json!(["10.96.0.7"]);
+    live["spec"]["ports"][0]["nodePort"] = 30007.into();
+    live["metadata"]["uid"] = "u1".into();
+    live["status"]["loadBalancer"] = serde_json::json!({ "ingress": [{ "ip": "10.0.0.1" }] });
+    let live = Object::from_value(&live).unwrap();
+    assert!(!needs_cluster_ip(live.view().unwrap()));
+    assert!(needs_node_ports(live.view().unwrap()).is_empty());
+    let admitted = |spec| admit(service(spec), Strictness::Strict).unwrap().object;
+    let same = admitted(serde_json::json!({ "type": "NodePort", "ports": ports }));
+    assert_eq!(update(&live, &same).unwrap(), live);
+    assert_eq!(adopt(&live, &same).unwrap(), live);
+    let other = admitted(serde_json::json!({ "ports": ports, "clusterIP": "10.96.0.8" }));
+    let refused = update(&live, &other).unwrap_err();
+    assert_eq!(refused[0].field, "spec.clusterIPs[0]");
+}
+
+fn deployment(replicas: u32) -> Value {
+    serde_json::json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "name": "web", "namespace": "shop" },
+        "spec": {
+            "replicas": replicas,
+            "selector": { "matchLabels": { "app": "web" } },
+            "template": {
+                "metadata": { "labels": { "app": "web" } },
+                "spec": { "containers": [{ "name": "web", "image": "web:1" }] },
+            },
+        },
+    })
+}
+
+#[test]
+fn generation_counts_spec_changes_and_status_is_kept() {
+    let mut live = object(deployment(2)).value();
+    assert_eq!(live["metadata"]["generation"], 1);
+    live["status"] = serde_json::json!({ "replicas": 2, "observedGeneration": 1 });
+    live["metadata"]["annotations"] =
+        serde_json::json!({ "deployment.kubernetes.io/revision": "1", "mine": "gone" });
+    let live = Object::from_value(&live).unwrap();
+    let new = admit(deployment(3), Strictness::Strict).unwrap().object;
+    let updated = adopt(&live, &new).unwrap().value();
+    assert_eq!(updated["metadata"]["generation"], 2);
+    assert_eq!(updated["status"]["replicas"], 2);
+    let annotations = serde_json::json!({ "deployment.kubernetes.io/revision": "1" });
+    assert_eq!(updated["metadata"]["annotations"], annotations);
+
+    let mut status = live.value();
+    status["spec"]["replicas"] = 9.into();
+    status["status"]["readyReplicas"] = 1.into();
+    let updated = update_status(&live, &Object::from_value(&status).unwrap()).unwrap().value();
+    assert_eq!(updated["spec"]["replicas"], 2, "a status update leaves the spec alone");
+    assert_eq!(updated["status"]["readyReplicas"], 1);
+    assert_eq!(updated["metadata"]["generation"], 1);
+}
+
+/// Admitting what was admitted changes nothing: Git, API and controllers see the same bytes.
+#[test]
+fn the_door_is_idempotent() {
+    for name in cases("defaults") {
+        let path = Path::new(ORACLE).join("defaults").join(&name);
+        let mut stored = json(&path.with_extension("json"));
+        stored.as_object_mut().unwrap().remove("status");
+        let once = admit(stored, Strictness::Strict).unwrap_or_else(|e| panic!("{name}: {e:?}"));
+        let twice = admit(once.object.value(), Strictness::Strict).unwrap();
+        assert_eq!(once.object, twice.object, "{name}");
+        assert!(decodes(&once.object), "{name}");
+    }
+}
+
+#[test]
+fn fields_that_are_not_acted_on_give_a_warning_by_name() {
+    let mut value = deployment(1);
+    value["spec"]["template"]["spec"]["affinity"] = serde_json::json!({ "nodeAffinity": {} });
+    value["spec"]["template"]["spec"]["containers"][0]["startupProbe"] =
+        serde_json::json!({ "tcpSocket": { "port": 80 } });
+    let admitted = admit(value, Strictness::Strict).unwrap();
+    let warnings: Vec<String> = admitted.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "spec.template.spec.affinity: accepted but not acted on yet",
+            "spec.template.spec.containers[0].startupProbe: accepted but not acted on yet",
+        ]
+    );
+}
+
+#[test]
+fn template_hashes_are_stable_and_safe_in_names() {
+    let template = |image: &str| {
+        let mut value = deployment(1);
+        value["spec"]["template"]["spec"]["containers"][0]["image"] = image.into();
+        serde_json::from_value(value["spec"]["template"].clone()).unwrap()
+    };
+    let one = template_hash(&template("web:1"), 0);
+    // A changed hash would start every pod of every cluster anew.
+    expect_test::expect!["wmqnbst42q"].assert_eq(&one);
+    assert_eq!(one, template_hash(&template("web:1"), 0));
+    assert_ne!(one, template_hash(&template("web:2"), 0));
+    assert_ne!(one, template_hash(&template("web:1"), 1));
+    assert!(one.bytes().all(|b| b"bcdfghjklmnpqrstvwxz2456789".contains(&b)), "{one}");
+}
+
+#[test]
+fn schemas_refuse_fields_that_no_kind_has() {
+    let schemas = schemas();
+    assert_eq!(schemas.len(), registry().len());
+    let deployment = &schemas["apps_v1_deployment.json"];
+    assert_eq!(deployment["additionalProperties"], false);
+    assert_eq!(deployment["properties"]["kind"]["const"], "Deployment");
+    let info = lookup(&GroupKind::new("apps", "Deployment")).unwrap();
+    let names = field_names(info, "spec.template.spec.containers[0]");
+    assert!(names.iter().any(|n| n == "imagePullPolicy"), "{names:?}");
+    assert!(field_names(info, "spec.nothing").is_empty());
+}
+
+#[test]
+fn our_own_kinds_pass_the_door() {
+    let mut commit = Commit::named("0123456789012345678901234567890123456789");
+    commit.status.state = CommitState::Healthy;
+    let object = Object::of(&commit).unwrap();
+    let admitted = admit(object.value(), Strictness::Strict).unwrap();
+    assert_eq!(admitted.object.view::<Commit>().unwrap().status.state, CommitState::Healthy);
+    let source = Object::of(&GitSource::named("main")).unwrap();
+    let refused = admit(source.value(), Strictness::Strict).unwrap_err();
+    assert_eq!(refused[0].to_string(), "spec.url: Required value");
+}
+
+#[test]
+fn quality_of_service_follows_requests_and_limits() {
+    let class = |resources: Value| {
+        let spec = serde_json::json!({ "containers": [{ "name": "a", "resources": resources }] });
+        qos_class(&serde_json::from_value(spec).unwrap())
+    };
+    let full = serde_json::json!({ "cpu": "1", "memory": "1Gi" });
+    assert_eq!(class(serde_json::json!({})), "BestEffort");
+    assert_eq!(class(serde_json::json!({ "requests": { "cpu": "1" } })), "Burstable");
+    assert_eq!(class(serde_json::json!({ "limits": full, "requests": full })), "Guaranteed");
 }

@@ -60,6 +60,18 @@ const ORDER: [&str; 14] = [
     "cephfs",
 ];
 
+/// Sources that Kubernetes has given up: since when they are deprecated, since when they do nothing.
+const GIVEN_UP: [(&str, &str, &str); 8] = [
+    ("rbd", "v1.28", "v1.31"),
+    ("cephfs", "v1.28", "v1.31"),
+    ("flocker", "v1.22", "v1.25"),
+    ("glusterfs", "v1.25", "v1.26"),
+    ("scaleIO", "v1.16", "v1.22"),
+    ("storageOS", "v1.22", "v1.25"),
+    ("quobyte", "v1.22", "v1.25"),
+    ("photonPersistentDisk", "v1.11", "v1.16"),
+];
+
 fn validate_sources(at: &str, volume: &Volume, check: &mut Check) {
     // A struct of thirty optional sources: counting them is easier in JSON.
     let value = serde_json::to_value(volume).unwrap_or(Value::Null);
@@ -73,6 +85,12 @@ fn validate_sources(at: &str, volume: &Volume, check: &mut Check) {
     set.sort_by_key(|k| ORDER.iter().position(|o| o == k).unwrap_or(ORDER.len()));
     for other in set.iter().skip(1) {
         check.forbidden(format!("{at}.{other}"), "may not specify more than 1 volume type");
+    }
+    let given_up =
+        |(name, _, _): &&(&str, &str, &str)| set.iter().any(|s| s.eq_ignore_ascii_case(name));
+    for (source, old, gone) in GIVEN_UP.iter().filter(given_up) {
+        let text = format!("deprecated in {old}, non-functional in {gone}+");
+        check.warn(format!("{at}.{source}"), text);
     }
     match set.first().copied() {
         None => check.required(at, "must specify a volume type"),

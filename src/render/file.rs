@@ -1,5 +1,7 @@
 //! One file: documents, lists, objects, problems with their lines.
 
+use std::cell::{Cell, OnceCell};
+
 use serde_json::Value;
 
 use super::{suggest, yaml};
@@ -60,7 +62,9 @@ struct Reader<'a> {
     path: &'a str,
     bytes: &'a [u8],
     /// Read at the first problem only.
-    places: std::cell::OnceCell<Vec<yaml::Place>>,
+    places: OnceCell<Vec<yaml::Place>>,
+    /// Problems and warnings beyond [`PROBLEMS_MAX`].
+    more: Cell<usize>,
 }
 
 impl Spot<'_> {
@@ -90,7 +94,7 @@ pub fn render_file(path: &str, bytes: &[u8]) -> FileResult {
         result.problems.push(Problem { file, message, ..Problem::default() });
         return result;
     }
-    let reader = Reader { path, bytes, places: std::cell::OnceCell::new() };
+    let reader = Reader { path, bytes, places: OnceCell::new(), more: Cell::new(0) };
     match yaml::read(bytes) {
         Ok(documents) => {
             for (document, yaml::Document { line, value }) in documents.into_iter().enumerate() {
@@ -103,19 +107,21 @@ pub fn render_file(path: &str, bytes: &[u8]) -> FileResult {
             result.problems.push(problem);
         }
     }
-    cut(&mut result.problems);
-    cut(&mut result.warnings);
+    result.problems.sort();
+    result.warnings.sort();
+    if reader.more.get() > 0 {
+        let message = format!("and {} more in this file", reader.more.get());
+        result.problems.push(Problem { file: path.to_owned(), message, ..Problem::default() });
+    }
     result
 }
 
-fn cut(problems: &mut Vec<Problem>) {
-    problems.sort();
-    let more = problems.len().saturating_sub(PROBLEMS_MAX);
-    if more > 0 {
-        problems.truncate(PROBLEMS_MAX);
-        let file = problems[0].file.clone();
-        let message = format!("and {more} more in this file");
-        problems.push(Problem { file, message, ..Problem::default() });
+/// Adds a problem while there is room, and counts it when there is none: telling costs more than finding.
+fn push(spot: &Spot<'_>, list: &mut Vec<Problem>, problem: impl FnOnce() -> Problem) {
+    if list.len() < PROBLEMS_MAX {
+        list.push(problem());
+    } else {
+        spot.reader.more.set(spot.reader.more.get() + 1);
     }
 }
 
@@ -144,7 +150,7 @@ fn read_object(spot: &Spot<'_>, mut value: Value, result: &mut FileResult) {
              Kubernetes object",
             super::IGNORE_FILE
         );
-        result.problems.push(spot.problem("", message));
+        push(spot, &mut result.problems, || spot.problem("", message));
         return;
     }
     if let Some(items) = list_items(&kind, &mut value) {
@@ -152,7 +158,8 @@ fn read_object(spot: &Spot<'_>, mut value: Value, result: &mut FileResult) {
             Value::Array(items) => items,
             Value::Null => Vec::new(),
             _ => {
-                result.problems.push(spot.problem("items", "expected list".to_owned()));
+                let text = "expected list".to_owned();
+                push(spot, &mut result.problems, || spot.problem("items", text));
                 return;
             }
         };
@@ -174,10 +181,19 @@ fn read_object(spot: &Spot<'_>, mut value: Value, result: &mut FileResult) {
                 "Forbidden: {kind} objects are made by the cluster itself: remove this one from the \
                  repository"
             );
-            result.problems.push(spot.problem("kind", message));
+            push(spot, &mut result.problems, || spot.problem("kind", message));
             return;
         }
         prepare(info, &mut value);
+        let given = |field: &str| value["metadata"].get(field).is_some_and(Value::is_string);
+        if given("generateName") && !given("name") {
+            let message = "Forbidden: a generated name would make a new object with each commit: \
+                           write metadata.name";
+            push(spot, &mut result.problems, || {
+                spot.problem("metadata.generateName", message.to_owned())
+            });
+            return;
+        }
     }
     admit(spot, info, value, result);
 }
@@ -208,14 +224,16 @@ fn admit(spot: &Spot<'_>, info: Option<&KindInfo>, value: Value, result: &mut Fi
     match kinds::admit(value, Strictness::Strict) {
         Ok(admitted) => {
             for warning in &admitted.warnings {
-                result.warnings.push(tell(spot, info, warning));
+                push(spot, &mut result.warnings, || tell(spot, info, warning));
             }
             let digest = digest(admitted.object.bytes());
             let line = spot.line;
             result.objects.push(FileObject { object: admitted.object, line, digest });
         }
         Err(errors) => {
-            result.problems.extend(errors.iter().map(|e| tell(spot, info, e)));
+            for error in &errors {
+                push(spot, &mut result.problems, || tell(spot, info, error));
+            }
         }
     }
 }

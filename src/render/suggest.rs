@@ -2,6 +2,10 @@
 
 /// The name nearest to `wrong`, when it is near enough to be a slip.
 pub(super) fn nearest<'a>(wrong: &str, names: &'a [String]) -> Option<&'a str> {
+    let starts = |n: &&String| wrong.len() >= 3 && n.starts_with(wrong);
+    if let Some(longer) = names.iter().find(starts) {
+        return Some(longer);
+    }
     let most = 1 + wrong.len() / 4;
     let far = |name: &String| distance(&wrong.to_lowercase(), &name.to_lowercase());
     let near = names.iter().map(|n| (far(n), n)).min()?;
@@ -40,6 +44,7 @@ mod tests {
             ("relpicas", Some("replicas")),
             ("Replicas", Some("replicas")),
             ("selectors", Some("selector")),
+            ("templ", Some("template")),
             ("image", None),
         ] {
             assert_eq!(nearest(wrong, &names), right, "{wrong}");

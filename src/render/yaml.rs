@@ -15,8 +15,9 @@ pub const BYTES_MAX: usize = 3 << 20;
 const DOCUMENTS_MAX: usize = 10_000;
 /// Deepest nesting; CRDs of today reach about 30.
 const DEPTH_MAX: usize = 64;
-/// Most nodes of one file after aliases were expanded: 3 MiB of one-letter items are not more.
-const NODES_MAX: usize = 1_500_000;
+/// Most nodes of one file after aliases were expanded: 20,000 small objects. Bounds what one file costs in memory
+/// to some 60 MB while it is read.
+const NODES_MAX: usize = 300_000;
 /// Most parser events that aliases may repeat.
 const REPLAYED_MAX: usize = 100_000;
 
@@ -101,6 +102,8 @@ fn fault(error: &Error) -> Fault {
     let message = error.without_snippet().to_string();
     // The place stands in `line`; the message of the parser names it once more at its end.
     let message = message.split(" at line ").next().unwrap_or_default();
+    // Advice to the caller of the parser.
+    let message = message.split(", set ").next().unwrap_or_default();
     let message = message.lines().next().unwrap_or_default().trim_start_matches("error: ");
     Fault { line: error.location().map_or(0, line), message: message.to_owned() }
 }
