@@ -233,7 +233,7 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 /// it, and every name points through `..data`. A reader sees the old files or the new ones, never a mixture.
 fn swap(dir: &Path, files: &Files, hash: &str) -> io::Result<()> {
     let fresh = format!("..{hash}");
-    let _ = fs::remove_dir_all(dir.join(&fresh));
+    let _absent = fs::remove_dir_all(dir.join(&fresh));
     directory(&dir.join(&fresh), 0o755)?;
     for (path, (bytes, mode)) in &files.files {
         let path = dir.join(&fresh).join(path);
@@ -243,7 +243,7 @@ fn swap(dir: &Path, files: &Files, hash: &str) -> io::Result<()> {
         write(&path, bytes, *mode)?;
     }
     let temporary = dir.join("..data_tmp");
-    let _ = fs::remove_file(&temporary);
+    let _absent = fs::remove_file(&temporary);
     symlink(&fresh, &temporary)?;
     fs::rename(&temporary, dir.join("..data"))?;
     let first = |path: &String| path.split('/').next().unwrap_or_default().to_owned();
@@ -319,9 +319,8 @@ mod tests {
     }
 
     fn files(list: &[(&str, &str)], secret: bool) -> VolumeSpec {
-        let entry = |(path, text): &(&str, &str)| {
-            ((*path).to_owned(), (text.as_bytes().to_vec(), 0o640))
-        };
+        let entry =
+            |(path, text): &(&str, &str)| ((*path).to_owned(), (text.as_bytes().to_vec(), 0o640));
         let files = Files { files: list.iter().map(entry).collect(), secret };
         VolumeSpec { name: "v".into(), source: Ok(Source::Files(files)) }
     }
@@ -352,8 +351,10 @@ mod tests {
         let want = pod(vec![files(&[("a", "new"), ("b", "3")], false)]);
         disk.write(&want).unwrap();
         assert_eq!(fs::read_to_string(at.join("a")).unwrap(), "new");
-        let mut left: Vec<_> =
-            fs::read_dir(&at).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut left: Vec<_> = fs::read_dir(&at)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         left.sort();
         let fresh = format!("..{}", want.volumes[0].hash());
         let mut expect = vec![fresh, "..data".into(), "a".into(), "b".into()];

@@ -29,7 +29,7 @@ use bollard::{
         LogsOptionsBuilder, RemoveContainerOptionsBuilder,
     },
 };
-use futures_util::{FutureExt, StreamExt, stream::BoxStream};
+use futures_util::{StreamExt, stream::BoxStream};
 
 use super::{
     disk::Disk,
@@ -82,8 +82,9 @@ impl Machine {
     /// Connects to the engine at `socket` (a path) and asks which API it speaks. Pods join the Docker network
     /// `network`, which someone else makes.
     pub async fn connect(socket: &str, network: &str, disk: Disk) -> Result<Self, Error> {
-        let docker = Docker::connect_with_unix(socket, CALL.as_secs(), bollard::API_DEFAULT_VERSION)
-            .map_err(|e| Error::Unreachable(e.to_string()))?;
+        let docker =
+            Docker::connect_with_unix(socket, CALL.as_secs(), bollard::API_DEFAULT_VERSION)
+                .map_err(|e| Error::Unreachable(e.to_string()))?;
         let docker = deadline(NEGOTIATE, docker.negotiate_version()).await?;
         let patient = docker.clone().with_timeout(PULL);
         Ok(Self {
@@ -95,7 +96,8 @@ impl Machine {
         })
     }
 
-    async fn ids(&self, uid: Option<&str>) -> Result<Vec<String>, Error> {
+    /// The ids of our containers and the uids of their pods.
+    async fn ids(&self, uid: Option<&str>) -> Result<Vec<(String, String)>, Error> {
         let label = match uid {
             Some(uid) => format!("{}={uid}", labels::UID),
             None => labels::UID.to_owned(),
@@ -103,18 +105,19 @@ impl Machine {
         let filters = [("label".to_owned(), vec![label])].into_iter().collect();
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let list = deadline(LOOK, self.docker.list_containers(Some(options))).await?;
-        Ok(list.into_iter().filter_map(|c| c.id).collect())
+        let ids = |c: bollard::models::ContainerSummary| {
+            Some((c.id?, c.labels.unwrap_or_default().remove(labels::UID)?))
+        };
+        Ok(list.into_iter().filter_map(ids).collect())
     }
 
     /// One container; `None` when it went away meanwhile.
-    async fn look(&self, id: String) -> (String, Result<Option<ContainerInspectResponse>, Error>) {
-        let result = deadline(LOOK, self.docker.inspect_container(&id, None)).await;
-        let result = match result {
+    async fn look(&self, id: &str) -> Result<Option<ContainerInspectResponse>, Error> {
+        match deadline(LOOK, self.docker.inspect_container(id, None)).await {
             Ok(container) => Ok(Some(container)),
             Err(Error::NotFound(_)) => Ok(None),
             Err(e) => Err(e),
-        };
-        (id, result)
+        }
     }
 
     async fn blocking<T: Send + 'static>(
@@ -175,7 +178,9 @@ impl Machine {
         };
         let (code, said) = match tokio::time::timeout(timeout, run).await {
             Ok(result) => result.map_err(error)?,
+            // A daemon that hangs says nothing about the container.
             Err(_) => {
+                deadline(NEGOTIATE, self.docker.ping()).await?;
                 let text = format!("command timed out after {}s", timeout.as_secs());
                 return Ok(Outcome::Failure(text));
             }
@@ -230,19 +235,22 @@ impl Runtime for Machine {
 
     async fn list(&self, uid: Option<&str>) -> Result<BTreeMap<String, Found>, Error> {
         let ids = self.ids(uid).await?;
-        let looks = futures_util::stream::iter(ids.into_iter().map(|id| self.look(id)));
+        let count = ids.len();
+        let look = async |(id, uid): (String, String)| (uid, self.look(&id).await);
+        let looks = futures_util::stream::iter(ids.into_iter().map(look));
         let looks: Vec<_> = looks.buffer_unordered(LOOKS_TOGETHER).collect().await;
         let mut pods = self.directories(uid).await?;
-        // A container that did not answer cannot be told to any pod: then nothing is known of any of them. Its
-        // pod alone is unknown when only one was asked for.
-        for (_, look) in looks {
+        let mut silent = 0;
+        for (uid, look) in looks {
             match look {
                 Ok(Some(container)) => self.file(container, &mut pods),
                 Ok(None) => {}
-                Err(e) => match uid {
-                    Some(uid) => pods.entry(uid.to_owned()).or_default().unknown = true,
-                    None => return Err(e),
-                },
+                // One stuck container leaves its own pod unknown; when none answers, it is the daemon.
+                Err(e) if silent + 1 == count => return Err(e),
+                Err(_) => {
+                    silent += 1;
+                    pods.entry(uid).or_default().unknown = true;
+                }
             }
         }
         for found in pods.values_mut() {
@@ -280,7 +288,12 @@ impl Runtime for Machine {
     }
 
     async fn create_sandbox(&self, want: &Assignment, ip: Option<Ipv4Addr>) -> Result<(), Error> {
-        let body = sandbox_body(want, ip, &self.network, self.oom_score_adj(resources::SANDBOX_OOM_SCORE_ADJ));
+        let body = sandbox_body(
+            want,
+            ip,
+            &self.network,
+            self.oom_score_adj(resources::SANDBOX_OOM_SCORE_ADJ),
+        );
         let name = container_name("POD", want, 0);
         let uid = want.uid.clone();
         let make_directory = move |disk: &Disk| disk.pod_file(&uid, "sandbox", "").map(drop);
@@ -417,6 +430,7 @@ impl Runtime for Machine {
         match action {
             Action::Exec(command) => match self.command(container, command, timeout).await {
                 Ok(outcome) => outcome,
+                Err(Error::Unreachable(_)) => Outcome::Unknown,
                 Err(e) => Outcome::Failure(e.to_string()),
             },
             other => prober::act(other, ip, timeout).await,
@@ -596,7 +610,8 @@ fn sandbox_body(
 
 /// Everything of the node that appears in one container.
 fn mounts(disk: &Disk, want: &Assignment, make: &Make) -> std::io::Result<Vec<BindMount>> {
-    let spec = want.container(&make.name).ok_or_else(|| std::io::Error::other("no such container"))?;
+    let spec =
+        want.container(&make.name).ok_or_else(|| std::io::Error::other("no such container"))?;
     let bind = |source: std::path::PathBuf, target: &str, read_only: bool, propagation: &str| {
         let propagation = match propagation {
             "rslave" => MountBindOptionsPropagationEnum::RSLAVE,

@@ -19,7 +19,11 @@ pub struct File<'a> {
 
 /// Returns the sandbox image for this machine as a docker-archive; its id is the same on every node.
 pub fn sandbox() -> std::io::Result<Vec<u8>> {
-    let elf = if cfg!(target_arch = "aarch64") { elf(183, &pause_aarch64()) } else { elf(62, &pause_x86_64()) };
+    let elf = if cfg!(target_arch = "aarch64") {
+        elf(183, &pause_aarch64())
+    } else {
+        elf(62, &pause_x86_64())
+    };
     let file = File { path: "pause", mode: 0o755, bytes: &elf };
     archive(SANDBOX, &[file], &["/pause"])
 }
@@ -159,7 +163,11 @@ mod tests {
     fn the_sandbox_program_runs_until_it_is_killed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pause");
-        let elf = if cfg!(target_arch = "aarch64") { elf(183, &pause_aarch64()) } else { elf(62, &pause_x86_64()) };
+        let elf = if cfg!(target_arch = "aarch64") {
+            elf(183, &pause_aarch64())
+        } else {
+            elf(62, &pause_x86_64())
+        };
         std::fs::write(&path, elf).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&path, mode).unwrap();

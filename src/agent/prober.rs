@@ -204,6 +204,7 @@ mod tests {
         match act(&action, ip, Duration::from_millis(timeout_ms)).await {
             Outcome::Success => Ok(()),
             Outcome::Failure(why) => Err(why),
+            Outcome::Unknown => Err("unknown".to_owned()),
         }
     }
 

@@ -91,9 +91,7 @@ pub trait Runtime: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<BTreeMap<String, Found>, Error>> + Send;
 
     /// The uids of pods to which something happens, from now on. Ends when the daemon goes away.
-    fn watch(
-        &self,
-    ) -> impl Future<Output = Result<BoxStream<'static, String>, Error>> + Send;
+    fn watch(&self) -> impl Future<Output = Result<BoxStream<'static, String>, Error>> + Send;
 
     /// Brings every volume that can be made to its wanted content.
     fn write_volumes(&self, want: &Assignment) -> impl Future<Output = Result<(), Error>> + Send;

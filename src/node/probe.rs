@@ -91,6 +91,8 @@ pub enum Outcome {
     Success,
     /// It did not, and why.
     Failure(String),
+    /// It could not be asked: nothing is concluded.
+    Unknown,
 }
 
 /// What is remembered of one probe of one running container.
@@ -151,7 +153,11 @@ impl ProbeSpec {
 
     /// Takes one answer in. Below the thresholds the verdict stays what it was.
     pub fn record(&self, state: &State, outcome: &Outcome) -> State {
-        let ok = *outcome == Outcome::Success;
+        let ok = match outcome {
+            Outcome::Success => true,
+            Outcome::Failure(_) => false,
+            Outcome::Unknown => return State { busy: false, ..state.clone() },
+        };
         let run = if state.last == Some(ok) { state.run.saturating_add(1) } else { 1 };
         let threshold = if ok { self.success_threshold } else { self.failure_threshold };
         let verdict = if run >= threshold { Some(ok) } else { state.verdict };

@@ -144,7 +144,10 @@ pub enum Image {
         user: String,
     },
     /// A look or a pull is under way.
-    Busy,
+    Busy {
+        /// How many pulls failed in a row before.
+        failures: u32,
+    },
     /// The last pull failed.
     Failed {
         /// What the daemon or registry said.

@@ -389,7 +389,7 @@ fn image_next(spec: &ContainerSpec, seen: &Observed, now: Timestamp, attempt: u3
     };
     match seen.images.get(&spec.image).unwrap_or(&Image::Unknown) {
         Image::Unknown => Some(Next::Step(Step::FindImage { image })),
-        Image::Busy => blocked("ContainerCreating", String::new(), None),
+        Image::Busy { .. } => blocked("ContainerCreating", String::new(), None),
         Image::Failed { message, count, at } => {
             let (shown, until) = (*at + PULL_ERROR_SHOWN, *at + backoff::of_failures(*count));
             if now >= until {
