@@ -102,7 +102,10 @@ fn node_port_over_three_endpoints() {
         8080,
         &["10.244.1.5@n1", "10.244.1.6@n1", "10.244.2.7@n2", "10.244.2.8@n2!"],
     );
-    check(&[web()], &[slice], expect![[r#"
+    check(
+        &[web()],
+        &[slice],
+        expect![[r#"
         nat KUBE-HAIRPIN -s 10.244.1.5/32 -d 10.244.1.5/32 -j MASQUERADE --random-fully
         nat KUBE-HAIRPIN -s 10.244.1.6/32 -d 10.244.1.6/32 -j MASQUERADE --random-fully
         nat KUBE-NODEPORTS -p tcp -m comment --comment "shop/web:http node port" -m tcp --dport 30080 -j KUBE-MARK-MASQ
@@ -113,12 +116,16 @@ fn node_port_over_three_endpoints() {
         nat KUBE-SVC-67NZLRHBNDSAWJRO -p tcp -m statistic --mode random --probability 0.3333333333 -j DNAT --to-destination 10.244.1.5:8080
         nat KUBE-SVC-67NZLRHBNDSAWJRO -p tcp -m statistic --mode random --probability 0.5000000000 -j DNAT --to-destination 10.244.1.6:8080
         nat KUBE-SVC-67NZLRHBNDSAWJRO -p tcp -j DNAT --to-destination 10.244.2.7:8080
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn no_endpoints_rejects() {
-    check(&[web()], &[slice("web", "http", 8080, &["10.244.2.8@n2!"])], expect![[r#"
+    check(
+        &[web()],
+        &[slice("web", "http", 8080, &["10.244.2.8@n2!"])],
+        expect![[r#"
         filter KUBE-EXTERNAL-SERVICES -p tcp -m comment --comment "shop/web:http has no endpoints" -m addrtype --dst-type LOCAL -m tcp --dport 30080 -j REJECT --reject-with icmp-port-unreachable
         filter KUBE-SERVICES -d 10.96.0.20/32 -p tcp -m comment --comment "shop/web:http has no endpoints" -m tcp --dport 80 -j REJECT --reject-with icmp-port-unreachable
         nat KUBE-NODEPORTS -p tcp -m comment --comment "shop/web:http node port" -m tcp --dport 30080 -j KUBE-MARK-MASQ
@@ -126,7 +133,8 @@ fn no_endpoints_rejects() {
         nat KUBE-SERVICES -d 10.96.0.20/32 -p tcp -m comment --comment "shop/web:http cluster IP" -m tcp --dport 80 -j KUBE-SVC-67NZLRHBNDSAWJRO
         nat KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS
         nat KUBE-SVC-67NZLRHBNDSAWJRO ! -s 10.244.0.0/16 -d 10.96.0.20/32 -p tcp -m comment --comment "shop/web:http from outside" -m tcp --dport 80 -j KUBE-MARK-MASQ
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -154,7 +162,10 @@ fn local_policies() {
             "internalTrafficPolicy": "Local", "ports": [{"port": 80, "nodePort": 30081}]}),
     );
     let here = slice("local", "", 8080, &["10.244.1.5@n1", "10.244.2.7@n2"]);
-    check(&[local.clone()], &[here], expect![[r#"
+    check(
+        &[local.clone()],
+        &[here],
+        expect![[r#"
         nat KUBE-EXT-4MOXV5YISAWHCCOH -s 10.244.0.0/16 -j KUBE-SVC-4MOXV5YISAWHCCOH
         nat KUBE-EXT-4MOXV5YISAWHCCOH -m addrtype --src-type LOCAL -j KUBE-MARK-MASQ
         nat KUBE-EXT-4MOXV5YISAWHCCOH -m addrtype --src-type LOCAL -j KUBE-SVC-4MOXV5YISAWHCCOH
@@ -167,9 +178,13 @@ fn local_policies() {
         nat KUBE-SVC-4MOXV5YISAWHCCOH -p tcp -j DNAT --to-destination 10.244.2.7:8080
         nat KUBE-SVL-4MOXV5YISAWHCCOH ! -s 10.244.0.0/16 -d 10.96.0.30/32 -p tcp -m comment --comment "shop/local from outside" -m tcp --dport 80 -j KUBE-MARK-MASQ
         nat KUBE-SVL-4MOXV5YISAWHCCOH -p tcp -j DNAT --to-destination 10.244.1.5:8080
-    "#]]);
+    "#]],
+    );
     let elsewhere = slice("local", "", 8080, &["10.244.2.7@n2"]);
-    check(&[local], &[elsewhere], expect![[r#"
+    check(
+        &[local],
+        &[elsewhere],
+        expect![[r#"
         filter KUBE-EXTERNAL-SERVICES -p tcp -m comment --comment "shop/local has no local endpoints" -m addrtype --dst-type LOCAL -m tcp --dport 30081 -j DROP
         filter KUBE-SERVICES -d 10.96.0.30/32 -p tcp -m comment --comment "shop/local has no local endpoints" -m tcp --dport 80 -j DROP
         nat KUBE-EXT-4MOXV5YISAWHCCOH -s 10.244.0.0/16 -j KUBE-SVC-4MOXV5YISAWHCCOH
@@ -181,7 +196,8 @@ fn local_policies() {
         nat KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS
         nat KUBE-SVC-4MOXV5YISAWHCCOH -p tcp -j DNAT --to-destination 10.244.2.7:8080
         nat KUBE-SVL-4MOXV5YISAWHCCOH ! -s 10.244.0.0/16 -d 10.96.0.30/32 -p tcp -m comment --comment "shop/local from outside" -m tcp --dport 80 -j KUBE-MARK-MASQ
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -224,7 +240,8 @@ fn node_port_addresses_narrow() {
         :KUBE-SERVICES - [0:0]
         -A KUBE-SERVICES -d 192.168.0.0/16 -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS
         COMMIT
-    "#]].assert_eq(&diff(&build(&facts(), [], []).rules, &rules));
+    "#]]
+    .assert_eq(&diff(&build(&facts(), [], []).rules, &rules));
 }
 
 #[test]
@@ -251,7 +268,8 @@ fn a_change_loads_the_changed_chains_only() {
         -A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS
         -X KUBE-SVC-67NZLRHBNDSAWJRO
         COMMIT
-    "#]].assert_eq(&diff(&before.rules, &build(&facts(), [], []).rules));
+    "#]]
+    .assert_eq(&diff(&before.rules, &build(&facts(), [], []).rules));
     assert_eq!(diff(&after.rules, &after.rules), "");
 }
 
@@ -297,23 +315,35 @@ fn check_stale(flows: Vec<StaleFlow>, expect: Expect) {
 #[test]
 fn udp_flows_to_gone_endpoints_are_stale() {
     let (one, two) = (udp(&["10.244.1.5@n1"]), udp(&["10.244.1.5@n1", "10.244.2.7@n2"]));
-    check_stale(stale(&two, &one), expect![[r#"
+    check_stale(
+        stale(&two, &one),
+        expect![[r#"
         *:30053 -> 10.244.2.7:5353
         10.96.0.10:53 -> 10.244.2.7:5353
-    "#]]);
+    "#]],
+    );
     check_stale(stale(&one, &two), expect![[""]]);
-    check_stale(stale(&one, &udp(&[])), expect![[r#"
+    check_stale(
+        stale(&one, &udp(&[])),
+        expect![[r#"
         *:30053 -> 10.244.1.5:5353
         10.96.0.10:53 -> 10.244.1.5:5353
-    "#]]);
-    check_stale(stale(&one, &UdpFronts::new()), expect![[r#"
+    "#]],
+    );
+    check_stale(
+        stale(&one, &UdpFronts::new()),
+        expect![[r#"
         *:30053 -> 10.244.1.5:5353
         10.96.0.10:53 -> 10.244.1.5:5353
-    "#]]);
-    check_stale(stale(&udp(&[]), &one), expect![[r#"
+    "#]],
+    );
+    check_stale(
+        stale(&udp(&[]), &one),
+        expect![[r#"
         *:30053 -> *
         10.96.0.10:53 -> *
-    "#]]);
+    "#]],
+    );
     check_stale(stale(&UdpFronts::new(), &udp(&[])), expect![[""]]);
 }
 
@@ -328,11 +358,14 @@ udp      17 25 src=192.0.2.9 dst=192.0.2.1 sport=4004 dport=30053 src=192.0.2.1 
 udp      17 25 src=10.244.1.9 dst=8.8.8.8 sport=4005 dport=53 src=8.8.8.8 dst=192.0.2.9 sport=53 dport=4005 use=1
 conntrack v1.4.7 (conntrack-tools): 6 flow entries have been shown.
 ";
-    check_stale(stale_entries(listing, &udp(&["10.244.1.5@n1"])), expect![[r#"
+    check_stale(
+        stale_entries(listing, &udp(&["10.244.1.5@n1"])),
+        expect![[r#"
         *:30053 -> 10.244.2.7:5353
         10.96.0.10:53 -> 10.96.0.10:53
         10.96.0.10:53 -> 10.244.2.7:5353
-    "#]]);
+    "#]],
+    );
 }
 
 proptest::proptest! {
