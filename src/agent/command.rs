@@ -99,7 +99,7 @@ pub async fn run(
     let feed = async {
         if let Some(mut pipe) = pipe.take() {
             // A tool that stops reading has failed; its exit status tells why, not our broken pipe.
-            _ = pipe.write_all(stdin.as_bytes()).await;
+            drop(pipe.write_all(stdin.as_bytes()).await);
         }
     };
     let both = async { tokio::join!(feed, child.wait_with_output()).1 };
@@ -140,7 +140,7 @@ pub async fn blocking<T: Send + 'static>(
     };
     let thread = std::thread::Builder::new().name(what.to_owned());
     // The receiver is gone when the caller stopped waiting: then nobody wants the result.
-    thread.spawn(move || _ = done.send(entered())).map_err(failed)?;
+    thread.spawn(move || drop(done.send(entered()))).map_err(failed)?;
     match timeout(deadline, result).await {
         Ok(Ok(result)) => result.map_err(failed),
         Ok(Err(_)) => Err(failed(io::Error::other("the thread panicked"))),

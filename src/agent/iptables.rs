@@ -85,6 +85,8 @@ pub struct Iptables {
     name: &'static str,
     /// What the kernel holds as far as we know; `None` before the first load and after a failed one.
     written: Option<Ruleset>,
+    /// Whether the jumps were placed once; later it is the checks that look after them.
+    jumps_placed: bool,
     /// What the kernel showed for a chain after we wrote it, hashed.
     shown: BTreeMap<ChainKey, [u8; 32]>,
     /// Held by the thread that works on jumps: there is never more than one, even if it hangs on the lock.
@@ -107,6 +109,7 @@ impl Iptables {
             backend,
             name: if named { variant } else { "iptables" },
             written: None,
+            jumps_placed: false,
             shown: BTreeMap::new(),
             jumping: Arc::default(),
             next_chain: None,
@@ -126,23 +129,22 @@ impl Iptables {
     /// Brings the kernel to `want`: the chains that differ from what was written last, or after a failure all, and
     /// then the jumps. Costs nothing when nothing changed and the jumps were placed.
     pub async fn sync(&mut self, want: &Ruleset) -> Result<(), Error> {
-        let first = self.written.is_none();
         let text = match &self.written {
             Some(written) => diff(written, want),
             None => self.whole(want).await?,
         };
-        if text.is_empty() {
-            return Ok(());
+        if !text.is_empty() {
+            let before = self.written.take();
+            self.restore(&text).await?;
+            let same = |key: &ChainKey| {
+                before.as_ref().is_some_and(|b| b.chains().get(key) == want.chains().get(key))
+            };
+            self.shown.retain(|key, _| same(key));
+            self.written = Some(want.clone());
         }
-        let before = self.written.take();
-        self.restore(&text).await?;
-        let same = |key: &ChainKey| {
-            before.as_ref().is_some_and(|b| b.chains().get(key) == want.chains().get(key))
-        };
-        self.shown.retain(|key, _| same(key));
-        self.written = Some(want.clone());
-        if first {
+        if !self.jumps_placed {
             self.place_jumps().await?;
+            self.jumps_placed = true;
         }
         Ok(())
     }
@@ -171,7 +173,7 @@ impl Iptables {
     }
 
     /// Loads a text; tries again a few times when only the lock was missing.
-    async fn restore(&self, text: &str) -> Result<(), Error> {
+    pub(super) async fn restore(&self, text: &str) -> Result<(), Error> {
         let program = self.program("-restore");
         let args = ["--noflush", "-w", LOCK_WAIT_SECONDS];
         for _ in 0..LOCK_TRIES {
@@ -182,13 +184,6 @@ impl Iptables {
             }
         }
         Err(Error::Locked)
-    }
-
-    /// Whether iptables-restore would take a text, without loading it.
-    pub async fn test(&self, text: &str) -> Result<(), Error> {
-        let program = self.program("-restore");
-        let ended = run(&self.netns, &program, &["--test", "--noflush"], text, RESTORE_DEADLINE);
-        ended.await.map(drop).map_err(|cause| explain(cause, text))
     }
 
     /// Looks whether somebody changed what we wrote, and repairs it. Returns a sentence for each repair.
@@ -300,6 +295,7 @@ impl Iptables {
     /// Removes all that is ours from the kernel: jumps, then chains.
     pub async fn remove_all(&mut self) -> Result<(), Error> {
         self.written = None;
+        self.jumps_placed = false;
         self.shown.clear();
         let name = self.name;
         let work = move || remove_jumps(&open_crate(name)?);

@@ -6,4 +6,8 @@ pub mod conntrack;
 pub mod dns;
 pub mod iptables;
 pub mod network;
+pub mod proxy;
 pub mod routes;
+
+#[cfg(test)]
+mod net_tests;

@@ -192,7 +192,7 @@ pub struct Checked {
 pub async fn ensure_host(netns: &Netns, bridge: &str) -> Result<Checked, Error> {
     if !Path::new("/proc/sys/net/bridge").exists() {
         // Where it is built in or cannot be loaded, the setting below tells.
-        _ = run(&Netns::own(), "modprobe", &["br_netfilter"], "", DEADLINE).await;
+        drop(run(&Netns::own(), "modprobe", &["br_netfilter"], "", DEADLINE).await);
     }
     let mut checked = blocking(netns, "sysctl", DEADLINE, || {
         let mut checked = Checked::default();
