@@ -102,29 +102,18 @@ impl Lab {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Runs work on a thread inside a namespace; sockets made there stay there.
+    fn path(&self, name: &str) -> String {
+        format!("/run/netns/{}", self.name(name))
+    }
+
+    /// Runs work inside a namespace.
     pub(super) fn inside<T: Send>(&self, name: &str, work: impl FnOnce() -> T + Send) -> T {
-        let file = File::open(format!("/run/netns/{}", self.name(name))).unwrap();
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-                work()
-            });
-            thread.join().unwrap()
-        })
+        inside(&self.path(name), work)
     }
 
     /// A TCP server that says its name and who called.
     pub(super) fn serve(&self, name: &'static str, port: u16) {
-        let at = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        let listener = self.inside(name, || TcpListener::bind(at).unwrap());
-        std::thread::spawn(move || {
-            for mut stream in listener.incoming().map_while(Result::ok) {
-                let from = stream.peer_addr().unwrap().ip();
-                // A caller that went away before its answer is not this thread's business.
-                drop(writeln!(stream, "{name} called by {from}"));
-            }
-        });
+        serve(&self.path(name), name, port);
     }
 
     /// A UDP server that answers with its name.
@@ -141,24 +130,12 @@ impl Lab {
 
     /// Calls a TCP server; the error is that of connecting.
     pub(super) fn call(&self, from: &str, to: (Ipv4Addr, u16)) -> Result<String, std::io::Error> {
-        self.inside(from, || {
-            let mut stream = TcpStream::connect_timeout(&to.into(), PATIENCE)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            let mut text = String::new();
-            stream.read_to_string(&mut text)?;
-            Ok(text.trim().to_owned())
-        })
+        call(&self.path(from), to)
     }
 
     /// The different answers of many calls, in order.
     pub(super) fn calls(&self, from: &str, to: (Ipv4Addr, u16)) -> Vec<String> {
-        /// Two endpoints are both seen in 40 calls but for one run in 2^39.
-        const CALLS: usize = 40;
-        let mut all: Vec<_> =
-            (0..CALLS).map(|_| self.call(from, to).unwrap_or_else(|e| e.to_string())).collect();
-        all.sort();
-        all.dedup();
-        all
+        calls(&self.path(from), to)
     }
 }
 
@@ -168,6 +145,52 @@ impl Drop for Lab {
             drop(Command::new("ip").args(["netns", "del", &self.name(name)]).status());
         }
     }
+}
+
+/// Runs work on a thread inside a namespace; sockets made there stay there.
+pub(super) fn inside<T: Send>(netns: &str, work: impl FnOnce() -> T + Send) -> T {
+    let file = File::open(netns).unwrap();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            work()
+        });
+        thread.join().unwrap()
+    })
+}
+
+/// A TCP server that says its name and who called.
+pub(super) fn serve(netns: &str, name: &'static str, port: u16) {
+    let at = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    let listener = inside(netns, || TcpListener::bind(at).unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let from = stream.peer_addr().unwrap().ip();
+            // A caller that went away before its answer is not this thread's business.
+            drop(writeln!(stream, "{name} called by {from}"));
+        }
+    });
+}
+
+fn call(netns: &str, to: (Ipv4Addr, u16)) -> Result<String, std::io::Error> {
+    inside(netns, || {
+        let mut stream = TcpStream::connect_timeout(&to.into(), PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text.trim().to_owned())
+    })
+}
+
+/// The different answers of many calls, in order.
+pub(super) fn calls(netns: &str, to: (Ipv4Addr, u16)) -> Vec<String> {
+    /// Two endpoints are both seen in 40 calls but for one run in 2^39.
+    const CALLS: usize = 40;
+    let mut all: Vec<_> =
+        (0..CALLS).map(|_| call(netns, to).unwrap_or_else(|e| e.to_string())).collect();
+    all.sort();
+    all.dedup();
+    all
 }
 
 fn ip(args: &str) {

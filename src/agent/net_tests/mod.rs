@@ -1,5 +1,6 @@
 //! The network of a node against the real kernel: namespaces, iptables, routes, sockets.
 
+mod cluster;
 mod lab;
 
 use std::{
@@ -97,10 +98,10 @@ async fn iptables_takes_every_kind_of_rule() {
     iptables.sync(&rules).await.unwrap();
     assert_eq!(iptables.check().await.unwrap(), Vec::<String>::new());
     // A refused load names its line and leaves what was there.
-    let bad = "*nat\n:KUBE-SERVICES - [0:0]\n-A KUBE-SERVICES -j NOWHERE\nCOMMIT\n";
+    let bad = "*nat\n:KUBE-SERVICES - [0:0]\n-A KUBE-SERVICES -m nonsense -j RETURN\nCOMMIT\n";
     let failed = iptables.restore(bad).await;
     let Err(Error::Line { number, line, .. }) = failed else { panic!("{failed:?}") };
-    assert_eq!((number, line.as_str()), (3, "-A KUBE-SERVICES -j NOWHERE"));
+    assert_eq!((number, line.as_str()), (3, "-A KUBE-SERVICES -m nonsense -j RETURN"));
     assert_eq!(iptables.check().await.unwrap(), Vec::<String>::new());
 }
 
@@ -443,7 +444,8 @@ async fn names_are_answered_over_udp_and_tcp() {
         A alias.shop.svc.cluster.local. NoError aa web.shop.svc.cluster.local. 10.96.0.20
         A x.shop.svc.corp.example. NoError 10.96.0.99
         A nothing.shop.svc.corp.example. NXDomain 
-    "#]].assert_eq(&text);
+    "#]]
+    .assert_eq(&text);
     // Too long for 512 bytes: cut over UDP, whole over TCP.
     let many = question("many.shop.svc.cluster.local.", RecordType::A);
     assert!(ask_udp(dns.address(), &many).await.metadata.truncation);
