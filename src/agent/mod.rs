@@ -4,14 +4,24 @@
 //! Docker, the disk and the network; it decides nothing that `node` can decide. It never speaks raft or git.
 #![expect(
     clippy::disallowed_methods,
-    reason = "shell: runs containers, reads the clock, writes volumes"
+    reason = "shell: runs containers and tools, reads the clock and the host, writes volumes"
 )]
 
+pub mod command;
+pub mod conntrack;
 pub mod disk;
+pub mod dns;
 pub mod docker;
 pub mod driver;
 mod failpoint;
 pub mod image;
+pub mod iptables;
+pub mod network;
 pub mod pods;
 pub mod prober;
+pub mod proxy;
+pub mod routes;
 pub mod runtime;
+
+#[cfg(test)]
+mod net_tests;

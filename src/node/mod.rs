@@ -7,17 +7,22 @@
 
 pub mod assignment;
 pub mod backoff;
+mod cidr;
+pub mod dns;
 pub mod env;
 pub mod files;
 pub mod ipam;
 pub mod probe;
 pub mod resources;
+pub mod routes;
+pub mod rules;
 pub mod seen;
 pub mod status;
 pub mod step;
 pub mod volumes;
 
 pub use assignment::{Assignment, ContainerSpec, NodeFacts};
+pub use cidr::{Cidr, CidrError};
 pub use seen::{Memory, Observed};
 pub use status::status;
 pub use step::{Step, next_step};
