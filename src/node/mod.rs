@@ -15,6 +15,8 @@ pub mod resources;
 pub mod seen;
 pub mod status;
 pub mod step;
+#[cfg(test)]
+mod tests;
 pub mod volumes;
 
 pub use assignment::{Assignment, ContainerSpec, NodeFacts};
