@@ -124,7 +124,10 @@ impl World {
                     created: now,
                     state: State::Created,
                 });
-                text = format!("CreateContainer {name} attempt {attempt}, then back-off {}s", backoff.as_secs());
+                text = format!(
+                    "CreateContainer {name} attempt {attempt}, then back-off {}s",
+                    backoff.as_secs()
+                );
             }
             Step::StartContainer { id, .. } => {
                 self.container(id).state = State::Running(now);
@@ -168,9 +171,8 @@ impl World {
     /// A container or the sandbox ends.
     fn end(&mut self, id: &str, code: i32) -> &mut Self {
         let now = self.now;
-        let exit = |started| {
-            State::Exited(Exit { code, started, finished: now, ..Exit::default() })
-        };
+        let exit =
+            |started| State::Exited(Exit { code, started, finished: now, ..Exit::default() });
         let since = |state: &State| match state {
             State::Running(since) => *since,
             _ => now,
@@ -251,7 +253,42 @@ fn a_pod_starts_in_order_and_leaves_nothing() {
     }));
     world.settle().wait(1).end("i1-0", 0).settle().wait(1).end("i2-0", 0).settle();
     world.wait(1).delete(7).settle().wait(1).end("c-0", 0).settle().wait(6).settle();
-    world.check(expect![[""]]);
+    world.check(expect![[r#"
+        0s WriteVolumes
+        0s CreateSandbox
+        0s StartSandbox { id: "s1" }
+        0s FindImage { image: "a" }
+        0s PullImage a
+        0s CreateContainer i1 attempt 0, then back-off 0s
+        0s Start i1-0
+        0s wait …
+           Pending 10.244.1.2 i1=running(0) i2=ContainerCreating(0) c=PodInitializing(0) d=PodInitializing(0)
+        1s CreateContainer i2 attempt 0, then back-off 0s
+        1s Start i2-0
+        1s wait …
+           Pending 10.244.1.2 i1=Completed/0(0) i2=running(0) c=PodInitializing(0) d=PodInitializing(0)
+        2s CreateContainer c attempt 0, then back-off 0s
+        2s Start c-0
+        2s CreateContainer d attempt 0, then back-off 0s
+        2s Start d-0
+        2s settled
+           Running initialized ready 10.244.1.2 i1=Completed/0(0) i2=Completed/0(0) c=running(0) d=running(0)
+        3s Stop c-0 within 7s: Stopping container c
+        3s Stop d-0 within 7s: Stopping container d
+        3s wait 10s
+           Running initialized ready 10.244.1.2 i1=Completed/0(0) i2=Completed/0(0) c=running(0) d=running(0)
+        4s wait 10s
+           Running initialized 10.244.1.2 i1=Completed/0(0) i2=Completed/0(0) c=Completed/0(0) d=running(0)
+        10s Kill d-0
+        10s Remove c-0
+        10s Remove d-0
+        10s Remove i1-0
+        10s Remove i2-0
+        10s Remove s1
+        10s RemoveDirectory
+        10s gone
+           Failed 10.244.1.2 i1=Completed/0(0) i2=Completed/0(0) c=Completed/0(0) d=ContainerStatusUnknown/137(0)
+    "#]]);
 }
 
 #[test]
@@ -261,7 +298,39 @@ fn crashes_back_off_longer_each_time_and_are_forgiven() {
     world.wait(1).end("c-1", 1).settle().wait(10).settle();
     world.wait(1).end("c-2", 1).settle().wait(20).settle();
     world.wait(600).end("c-3", 1).settle();
-    world.check(expect![[""]]);
+    world.check(expect![[r#"
+        0s CreateSandbox
+        0s StartSandbox { id: "s1" }
+        0s FindImage { image: "web:1" }
+        0s PullImage web:1
+        0s CreateContainer c attempt 0, then back-off 0s
+        0s Start c-0
+        0s settled
+           Running initialized ready 10.244.1.2 c=running(0)
+        1s CreateContainer c attempt 1, then back-off 10s
+        1s Start c-1
+        1s settled
+           Running initialized ready 10.244.1.2 c=running(1) after 1
+        2s wait 12s
+           Running initialized 10.244.1.2 c=CrashLoopBackOff(1) after 1
+        12s CreateContainer c attempt 2, then back-off 20s
+        12s Remove c-0
+        12s Start c-2
+        12s settled
+           Running initialized ready 10.244.1.2 c=running(2) after 1
+        13s wait 33s
+           Running initialized 10.244.1.2 c=CrashLoopBackOff(2) after 1
+        33s CreateContainer c attempt 3, then back-off 40s
+        33s Remove c-1
+        33s Start c-3
+        33s settled
+           Running initialized ready 10.244.1.2 c=running(3) after 1
+        633s CreateContainer c attempt 4, then back-off 10s
+        633s Remove c-2
+        633s Start c-4
+        633s settled
+           Running initialized ready 10.244.1.2 c=running(4) after 1
+    "#]]);
 }
 
 #[test]
@@ -274,10 +343,27 @@ fn restart_policies() {
         world.lines.clear();
         world.end("c-0", code).settle();
         let expect = match (policy, code) {
-            ("Never", 0) => expect![[""]],
-            ("Never", _) => expect![[""]],
-            (_, 0) => expect![[""]],
-            _ => expect![[""]],
+            ("Never", 0) => expect![[r#"
+                1s Kill s1
+                1s settled
+                   Succeeded initialized 10.244.1.2 c=Completed/0(0)
+            "#]],
+            ("Never", _) => expect![[r#"
+                1s Kill s1
+                1s settled
+                   Failed initialized 10.244.1.2 c=Error/3(0)
+            "#]],
+            (_, 0) => expect![[r#"
+                1s Kill s1
+                1s settled
+                   Succeeded initialized 10.244.1.2 c=Completed/0(0)
+            "#]],
+            _ => expect![[r#"
+                1s CreateContainer c attempt 1, then back-off 10s
+                1s Start c-1
+                1s settled
+                   Running initialized ready 10.244.1.2 c=running(1) after 3
+            "#]],
         };
         world.check(expect);
     }
@@ -293,7 +379,22 @@ fn a_dead_sandbox_takes_its_containers_along() {
     world.settle().end("i-0", 0).settle().wait(100);
     world.lines.clear();
     world.end("s1", 255).settle().wait(1).end("c-0", 0).settle().end("i-1", 0).settle();
-    world.check(expect![[""]]);
+    world.check(expect![[r#"
+        100s Stop c-0 within 5s: Pod sandbox changed, it will be killed and re-created.
+        100s wait 105s
+           Running initialized - i=Completed/0(0) c=running(0)
+        101s Remove s1
+        101s CreateSandbox
+        101s StartSandbox { id: "s4" }
+        101s CreateContainer i attempt 1, then back-off 0s
+        101s Start i-1
+        101s wait …
+           Running 10.244.1.2 i=running(1) after 0 c=Completed/0(0)
+        101s CreateContainer c attempt 1, then back-off 10s
+        101s Start c-1
+        101s settled
+           Running initialized ready 10.244.1.2 i=Completed/0(1) after 0 c=running(1) after 0
+    "#]]);
 }
 
 #[test]
@@ -306,7 +407,20 @@ fn probes_gate_kill_and_turn_readiness() {
     use probe::Kind::{Liveness, Readiness, Startup};
     world.probed("c-0", Startup, true).settle().probed("c-0", Readiness, true).settle();
     world.probed("c-0", Liveness, false).settle().wait(5).settle();
-    world.check(expect![[""]]);
+    world.check(expect![[r#"
+        0s settled
+           Running initialized 10.244.1.2 c=running(0)
+        0s settled
+           Running initialized ready 10.244.1.2 c=running(0)
+        0s Stop c-0 within 5s: Container c failed liveness probe, will be restarted
+        0s wait 5s
+           Running initialized 10.244.1.2 c=running(0)
+        5s Kill c-0
+        5s CreateContainer c attempt 1, then back-off 10s
+        5s Start c-1
+        5s settled
+           Running initialized 10.244.1.2 c=running(1) after 137
+    "#]]);
 }
 
 #[test]
@@ -318,7 +432,28 @@ fn a_sidecar_starts_first_is_restarted_and_stops_last() {
     }));
     world.settle().wait(1).end("side-0", 1).settle().wait(1).end("c-0", 0).settle();
     world.wait(1).end("side-1", 0).settle();
-    world.check(expect![[""]]);
+    world.check(expect![[r#"
+        0s CreateSandbox
+        0s StartSandbox { id: "s1" }
+        0s FindImage { image: "a" }
+        0s PullImage a
+        0s CreateContainer side attempt 0, then back-off 0s
+        0s Start side-0
+        0s CreateContainer c attempt 0, then back-off 0s
+        0s Start c-0
+        0s settled
+           Running initialized ready 10.244.1.2 side=running(0) c=running(0)
+        1s CreateContainer side attempt 1, then back-off 10s
+        1s Start side-1
+        1s settled
+           Running initialized ready 10.244.1.2 side=running(1) after 1 c=running(0)
+        2s Stop side-1 within 5s: Stopping container side
+        2s wait 7s
+           Succeeded initialized 10.244.1.2 side=running(1) after 1 c=Completed/0(0)
+        3s Kill s1
+        3s settled
+           Succeeded initialized 10.244.1.2 side=Completed/0(1) after 1 c=Completed/0(0)
+    "#]]);
 }
 
 #[test]
@@ -334,7 +469,21 @@ fn what_is_missing_is_waited_for() {
     world.objects.push(json!({"apiVersion": "v1", "kind": "Secret",
         "metadata": {"name": "s", "namespace": "shop"}}));
     world.settle();
-    world.check(expect![[""]]);
+    world.check(expect![[r#"
+        0s wait …
+           Pending initialized - c=ContainerCreating(0)
+        0s WriteVolumes
+        0s CreateSandbox
+        0s StartSandbox { id: "s1" }
+        0s FindImage { image: "a" }
+        0s PullImage a
+        0s settled
+           Pending initialized 10.244.1.2 c=CreateContainerConfigError(0)
+        0s CreateContainer c attempt 0, then back-off 0s
+        0s Start c-0
+        0s settled
+           Running initialized ready 10.244.1.2 c=running(0)
+    "#]]);
 }
 
 #[test]
@@ -350,7 +499,19 @@ fn a_failed_pull_waits_longer_each_time() {
     world.settle().wait(3).settle();
     world.seen.images.insert("web:1".into(), failed(2, Timestamp(3000)));
     world.wait(10).settle().wait(10).settle();
-    world.check(expect![[""]]);
+    world.check(expect![[r#"
+        0s wait 2s
+           Running initialized 10.244.1.2 c=ErrImagePull(0)
+        3s wait 10s
+           Running initialized 10.244.1.2 c=ImagePullBackOff(0)
+        13s wait 23s
+           Running initialized 10.244.1.2 c=ImagePullBackOff(0)
+        23s PullImage web:1
+        23s CreateContainer c attempt 0, then back-off 0s
+        23s Start c-0
+        23s settled
+           Running initialized ready 10.244.1.2 c=running(0)
+    "#]]);
 }
 
 #[test]
@@ -360,7 +521,17 @@ fn a_changed_container_is_made_anew_and_a_removed_volume_disturbs_nobody() {
     world.lines.clear();
     world.pod["spec"]["containers"][0]["image"] = json!("web:2");
     world.settle().wait(1).end("c-0", 0).settle();
-    world.check(expect![[""]]);
+    world.check(expect![[r#"
+        0s Stop c-0 within 5s: Container c definition changed, will be restarted
+        0s wait 5s
+           Running initialized 10.244.1.2 c=running(0)
+        1s FindImage { image: "web:2" }
+        1s PullImage web:2
+        1s CreateContainer c attempt 1, then back-off 10s
+        1s Start c-1
+        1s settled
+           Running initialized ready 10.244.1.2 c=running(1) after 0
+    "#]]);
 }
 
 #[test]
@@ -370,7 +541,18 @@ fn without_a_network_only_host_network_pods_start() {
     world.settle();
     world.pod["spec"]["hostNetwork"] = json!(true);
     world.settle();
-    world.check(expect![[""]]);
+    world.check(expect![[r#"
+        0s wait …
+           Pending initialized - c=ContainerCreating(0)
+        0s CreateSandbox
+        0s StartSandbox { id: "s1" }
+        0s FindImage { image: "web:1" }
+        0s PullImage web:1
+        0s CreateContainer c attempt 0, then back-off 0s
+        0s Start c-0
+        0s settled
+           Running initialized ready 192.0.2.1 c=running(0)
+    "#]]);
 }
 
 #[test]
@@ -380,7 +562,10 @@ fn a_pod_that_has_ended_never_starts_again() {
     world.pod["status"] = json!({"phase": "Failed"});
     world.seen.previous = Some(serde_json::from_value(world.pod["status"].clone()).unwrap());
     world.settle();
-    world.check(expect![[""]]);
+    world.check(expect![[r#"
+        0s settled
+           Failed initialized - c=ContainerCreating(0)
+    "#]]);
 }
 
 #[test]

@@ -41,9 +41,8 @@ fn missing() -> Option<&'static str> {
     let works = |program: &str, args: &[&str]| {
         Command::new(program).args(args).output().is_ok_and(|o| o.status.success())
     };
-    let root = std::fs::metadata("/proc/self").is_ok_and(|m| {
-        std::os::unix::fs::MetadataExt::uid(&m) == 0
-    });
+    let root =
+        std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
     match () {
         () if !root => Some("needs root"),
         () if !works("dockerd", &["--version"]) => Some("needs dockerd"),
@@ -114,7 +113,15 @@ fn testpod() -> PathBuf {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pods/testpod.rs");
     let out = std::env::temp_dir().join(format!("mainstay-testpod-{}", std::process::id()));
     let status = Command::new("rustc")
-        .args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-C", "strip=symbols"])
+        .args([
+            "--edition",
+            "2024",
+            "-O",
+            "-C",
+            "target-feature=+crt-static",
+            "-C",
+            "strip=symbols",
+        ])
         .arg("-o")
         .args([out.as_os_str(), source.as_ref()])
         .status()
