@@ -767,7 +767,7 @@ impl Pods {
                     return;
                 }
                 Step::ReportGone => {
-                    self.report_gone(uid, out);
+                    self.report_gone(uid, now, out);
                     return;
                 }
                 Step::FindImage { image } => {
@@ -797,7 +797,7 @@ impl Pods {
         self.images.insert(image.to_owned(), Image::Busy { failures });
     }
 
-    fn report_gone(&mut self, uid: &str, out: &mut Vec<Effect>) {
+    fn report_gone(&mut self, uid: &str, now: Timestamp, out: &mut Vec<Effect>) {
         let Some(pod) = self.pods.get_mut(uid) else { return };
         pod.gone = true;
         let status = Box::new(pod.status.clone().unwrap_or_default());
@@ -805,7 +805,12 @@ impl Pods {
         if pod.object.is_none() {
             self.pods.remove(&uid);
         }
+        let waiting = self.pods.iter().filter(|(_, p)| p.key == key && !p.gone);
+        let waiting: Vec<_> = waiting.map(|(uid, _)| uid.clone()).collect();
         out.push(Effect::Report(ObservedPod { key, uid, status, gone: true }));
+        for successor in waiting {
+            self.advance(&successor, now, out);
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "one call; a struct would be built and dropped")]
@@ -1085,3 +1090,6 @@ fn is_start(step: &Step) -> bool {
             | Step::StartContainer { .. }
     )
 }
+
+#[cfg(test)]
+mod tests;
