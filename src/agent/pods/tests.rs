@@ -2,10 +2,18 @@
 
 use serde_json::{Value, json};
 
+use std::net::IpAddr;
+
 use super::*;
 use crate::{
-    model::NodeName,
-    node::seen::{Container, Exit, Sandbox},
+    agent::runtime::Make,
+    model::{NodeName, session::ObservedPod},
+    node::{
+        Assignment, NodeFacts,
+        files::PodDns,
+        ipam::PodRange,
+        seen::{Container, Exit, Sandbox, State},
+    },
 };
 
 /// More effects than any scenario needs: a driver that never comes to rest is a bug.
@@ -249,7 +257,7 @@ impl Node {
                 }
                 let found = match hangs {
                     true => Err(away()),
-                    false => Ok(self.machine.pods.get(&want.uid).cloned()),
+                    false => Ok(self.machine.pods.get(&want.uid).cloned().map(Box::new)),
                 };
                 Event::Stepped { uid: want.uid.clone(), step, result, found }
             }
