@@ -42,7 +42,7 @@ pub enum Observation {
 }
 
 enum Request {
-    Event(Event),
+    Event(Box<Event>),
     Logs { pod: (String, String), container: Option<String>, previous: bool, answer: Answer },
 }
 
@@ -64,12 +64,12 @@ impl<R: Runtime> PodsHandle<R> {
     /// Gives a whole desired set: this node's pods, and the ConfigMaps and Secrets they use. Pods that are not in
     /// it are stopped and removed.
     pub async fn desired(&self, objects: BTreeMap<Key, Object>) -> Result<(), Ended> {
-        self.send(Request::Event(Event::Desired(objects))).await
+        self.send(Request::Event(Box::new(Event::Desired(objects)))).await
     }
 
     /// Tells what changed of the node: its facts, its pod range, its DNS.
     pub async fn settings(&self, settings: Settings) -> Result<(), Ended> {
-        self.send(Request::Event(Event::Settings(settings))).await
+        self.send(Request::Event(Box::new(Event::Settings(Box::new(settings))))).await
     }
 
     /// The log of a container (the pod's first when none is named), or why there is none in Kubernetes' words.
@@ -149,7 +149,8 @@ impl<R: Runtime> Driver<R> {
         self.begin(first);
         loop {
             let event = match self.select().await {
-                Woken::Event(event) | Woken::Request(Request::Event(event)) => event,
+                Woken::Event(event) => event,
+                Woken::Request(Request::Event(event)) => *event,
                 Woken::Request(Request::Logs { pod, container, previous, answer }) => {
                     let (namespace, pod) = (&pod.0, &pod.1);
                     let id = self.pods.container_id(namespace, pod, container.as_deref(), previous);
@@ -279,7 +280,7 @@ async fn perform<R: Runtime>(runtime: R, effect: Effect) -> Done {
                 None => Ok(None),
             };
             let found = runtime.list(Some(&want.uid)).await;
-            let found = found.map(|mut pods| pods.remove(&want.uid));
+            let found = found.map(|mut pods| pods.remove(&want.uid).map(Box::new));
             plain(Event::Stepped { uid: want.uid.clone(), step, result, found })
         }
         Effect::Image { image, pull } => {

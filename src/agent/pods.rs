@@ -5,30 +5,27 @@
 //! once. Nothing is done to a pod before the machine was listed and, for pods nobody describes, before a whole
 //! desired set is known.
 
+mod advance;
+mod record;
+mod words;
+
 use std::{
     collections::{BTreeMap, VecDeque},
-    net::{IpAddr, Ipv4Addr},
-    sync::Arc,
+    net::Ipv4Addr,
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod as CorePod, PodStatus};
+use k8s_openapi::api::core::v1::Pod as CorePod;
 
-use super::runtime::{Error, Found, FoundImage, Make};
+pub use self::words::{Effect, Event, Settings};
+use self::{record::Pod, words::is_start};
+use super::runtime::{Error, Found, FoundImage};
 use crate::{
-    model::{
-        Key, Object, Timestamp,
-        session::{ObservedEvent, ObservedPod},
-    },
+    model::{Key, Object, Timestamp},
     node::{
-        Assignment, Memory, NodeFacts, Observed, Step,
-        assignment::{GRACE, Wanted},
-        files::PodDns,
-        ipam::{self, PodRange},
-        next_step,
-        probe::{Action, Kind, Outcome, State as ProbeState},
-        seen::{Failure, Image, SANDBOX, State, Stopping},
-        status,
+        Step,
+        probe::{Kind, Outcome},
+        seen::{Failure, Image, SANDBOX},
     },
 };
 
@@ -47,154 +44,6 @@ const RECONNECT: Duration = Duration::from_secs(1);
 const GRACE_AFTER_HOOK: Duration = Duration::from_secs(2);
 /// Most bytes of a probe's answer that an event repeats.
 const EVENT_BYTES_MAX: usize = 1024;
-
-/// What the node is, as far as its pods see it.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The node.
-    pub node: NodeFacts,
-    /// How its pods resolve names.
-    pub dns: PodDns,
-    /// Its pod range; `None` until the server has given one.
-    pub range: Option<PodRange>,
-}
-
-/// Something that happened.
-#[derive(Debug)]
-pub enum Event {
-    /// A whole desired set: this node's pods and the ConfigMaps and Secrets they use.
-    Desired(BTreeMap<Key, Object>),
-    /// The node's facts, DNS or range changed.
-    Settings(Settings),
-    /// The machine was listed; `asked` is the number its effect carried.
-    Listed {
-        /// From [`Effect::List`] or [`Effect::Connect`].
-        asked: u64,
-        /// What there is.
-        result: Result<BTreeMap<String, Found>, Error>,
-    },
-    /// The daemon went away.
-    Disconnected,
-    /// Something happened to a pod.
-    Changed(String),
-    /// A step (or a mere look) was done, and the pod was looked at after it.
-    Stepped {
-        /// The pod.
-        uid: String,
-        /// What was done; `None` for a look.
-        step: Option<Step>,
-        /// A warning, or why it failed.
-        result: Result<Option<String>, Error>,
-        /// What there is of the pod now.
-        found: Result<Option<Found>, Error>,
-    },
-    /// An image was looked for or pulled.
-    Image {
-        /// Its reference.
-        image: String,
-        /// The pod and container start for which it was pulled; `None` for a look.
-        pulled: Option<(String, String, u32)>,
-        /// How long it took.
-        took: Duration,
-        /// What there is now.
-        result: Result<Option<FoundImage>, Error>,
-    },
-    /// A container was asked to stop.
-    Stopped {
-        /// The pod.
-        uid: String,
-        /// What its hook said, when that failed.
-        hook: Option<String>,
-        /// What came of the signal.
-        result: Result<(), Error>,
-    },
-    /// A probe was answered.
-    Probed {
-        /// The pod.
-        uid: String,
-        /// The container's id.
-        id: String,
-        /// Which.
-        kind: Kind,
-        /// The answer.
-        outcome: Outcome,
-    },
-    /// The time that [`Pods::wake`] named has come.
-    Tick,
-}
-
-/// Something to do.
-#[derive(Debug)]
-pub enum Effect {
-    /// Wait, watch the machine, then list it.
-    Connect {
-        /// To be given back.
-        asked: u64,
-        /// How long to wait first.
-        after: Duration,
-    },
-    /// List the machine.
-    List {
-        /// To be given back.
-        asked: u64,
-    },
-    /// Do a step, then look at the pod; only look when there is none.
-    Do {
-        /// The pod.
-        want: Arc<Assignment>,
-        /// What to do.
-        step: Option<Step>,
-        /// The address for a new sandbox.
-        ip: Option<Ipv4Addr>,
-        /// The container to make.
-        make: Option<Make>,
-        /// Done when the container was started.
-        post_start: Option<Action>,
-        /// The pod's address.
-        pod_ip: Option<IpAddr>,
-    },
-    /// Look for an image, or pull it.
-    Image {
-        /// Its reference.
-        image: String,
-        /// The pod and container start that ask for a pull.
-        pull: Option<(String, String, u32)>,
-    },
-    /// Run the hook, then send the signal.
-    Stop {
-        /// The pod.
-        uid: String,
-        /// The container's id.
-        id: String,
-        /// Done before the signal.
-        hook: Option<Action>,
-        /// How long the hook may take.
-        grace: Duration,
-        /// The signal the pod asks for.
-        signal: Option<String>,
-        /// The pod's address.
-        pod_ip: Option<IpAddr>,
-    },
-    /// Probe a container.
-    Probe {
-        /// The pod.
-        uid: String,
-        /// The container's id.
-        id: String,
-        /// Which.
-        kind: Kind,
-        /// What to ask.
-        action: Action,
-        /// How long it may take.
-        timeout: Duration,
-        /// The pod's address.
-        pod_ip: Option<IpAddr>,
-    },
-    /// Tell the server about a pod.
-    Report(ObservedPod),
-    /// Tell the server an event.
-    Tell(ObservedEvent),
-}
 
 /// All pods of this node.
 #[derive(Debug)]
@@ -217,33 +66,6 @@ pub struct Pods {
     /// Counts what was asked, so that an old answer cannot overwrite a newer one.
     asked: u64,
     relist_at: Option<Timestamp>,
-}
-
-#[derive(Debug)]
-struct Pod {
-    key: Key,
-    object: Option<Object>,
-    want: Option<Arc<Assignment>>,
-    want_ip: Option<IpAddr>,
-    found: Found,
-    memory: Memory,
-    status: Option<PodStatus>,
-    reported: Option<PodStatus>,
-    start_time: Timestamp,
-    /// A step is under way.
-    busy: bool,
-    /// Something happened meanwhile.
-    again: bool,
-    wake: Option<Timestamp>,
-    /// Nothing is left and that was reported.
-    gone: bool,
-    /// The address of a sandbox that is being made.
-    claim: Option<Ipv4Addr>,
-    /// Failed steps in a row, and when the next may be tried.
-    retry: Option<(u32, Timestamp)>,
-    /// The last thing said about volumes that cannot be made.
-    unmounted: Option<String>,
-    touched: u64,
 }
 
 impl Pods {
@@ -307,7 +129,7 @@ impl Pods {
         let mut out = vec![];
         match event {
             Event::Desired(objects) => self.on_desired(objects, now),
-            Event::Settings(settings) => self.on_settings(settings),
+            Event::Settings(settings) => self.on_settings(*settings),
             Event::Listed { asked, result } => return self.on_listed(asked, result, now),
             Event::Disconnected => self.lose(&mut out),
             Event::Changed(uid) => {
@@ -452,7 +274,7 @@ impl Pods {
         uid: &str,
         step: Option<&Step>,
         result: Result<Option<String>, Error>,
-        found: Result<Option<Found>, Error>,
+        found: Result<Option<Box<Found>>, Error>,
         now: Timestamp,
     ) -> Vec<Effect> {
         let mut out = vec![];
@@ -470,7 +292,7 @@ impl Pods {
             match found {
                 Ok(found) => {
                     let found = found.unwrap_or_default();
-                    pod.see(uid, found, &self.objects, &self.settings);
+                    pod.see(uid, *found, &self.objects, &self.settings);
                 }
                 Err(_) => pod.found.unknown = true,
             }
@@ -627,444 +449,6 @@ impl Pods {
             self.tell(uid, true, "Unhealthy", text, now, out);
         }
     }
-
-    // --- what to do ---
-
-    fn advance_all(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
-        let uids: Vec<_> = self.pods.keys().cloned().collect();
-        for uid in uids {
-            self.advance(&uid, now, out);
-        }
-    }
-
-    fn advance(&mut self, uid: &str, now: Timestamp, out: &mut Vec<Effect>) {
-        if !self.listed {
-            return;
-        }
-        let elder = self.has_elder(uid);
-        let Some(pod) = self.pods.get_mut(uid) else { return };
-        if pod.want.is_none() && self.desired {
-            pod.refresh(uid, &self.objects, &self.settings);
-        }
-        let Some(want) = pod.want.clone().filter(|w| self.desired || w.object.is_some()) else {
-            return;
-        };
-        if pod.gone {
-            return;
-        }
-        pod.wake = None;
-        self.tell_status(uid, &want, now, out);
-        if self.connected && !elder {
-            self.take_steps(uid, &want, now, out);
-        }
-        self.probe(uid, &want, now, out);
-    }
-
-    /// Whether an earlier pod of the same name is still here: its successor waits.
-    fn has_elder(&self, uid: &str) -> bool {
-        let Some(pod) = self.pods.get(uid).filter(|p| p.object.is_some()) else { return false };
-        let same = |(other, p): (&String, &Pod)| {
-            other != uid && p.key == pod.key && p.object.is_none() && !p.gone
-        };
-        self.pods.iter().any(same)
-    }
-
-    fn observe(&self, pod: &Pod) -> Observed {
-        let images = pod.want.iter().flat_map(|w| w.containers());
-        let image = |image: &String| {
-            let known = self.images.get(image).cloned().unwrap_or(Image::Unknown);
-            (image.clone(), known)
-        };
-        Observed {
-            sandbox: pod.found.sandbox.clone(),
-            containers: pod.found.containers.clone(),
-            volumes: pod.found.volumes.clone(),
-            directory: pod.found.directory,
-            images: images.map(|c| image(&c.image)).collect(),
-            network_ready: self.settings.range.is_some(),
-            memory: pod.memory.clone(),
-            previous: pod.status.clone(),
-            start_time: Some(pod.start_time),
-        }
-    }
-
-    /// Makes the status anew, reports it when it changed, and tells what is new in it.
-    fn tell_status(&mut self, uid: &str, want: &Assignment, now: Timestamp, out: &mut Vec<Effect>) {
-        let Some(pod) = self.pods.get(uid) else { return };
-        if want.object.is_none() {
-            return;
-        }
-        let new = status(want, &self.observe(pod), now);
-        let mut told = vec![];
-        let lists = |s: &PodStatus| {
-            let (init, app) = (s.init_container_statuses.clone(), s.container_statuses.clone());
-            init.into_iter().chain(app).flatten().collect::<Vec<_>>()
-        };
-        let before = pod.status.as_ref().map(lists).unwrap_or_default();
-        for status in lists(&new) {
-            let before = before.iter().find(|b| b.name == status.name).and_then(waiting);
-            let Some((reason, message)) = waiting(&status) else { continue };
-            if before.as_ref().map(|b| &b.0) == Some(&reason) {
-                continue;
-            }
-            let (name, image) = (&status.name, &status.image);
-            match reason.as_str() {
-                "CrashLoopBackOff" => told.push((
-                    "BackOff",
-                    format!(
-                        "Back-off restarting failed container {name} in pod {}_{}({uid})",
-                        want.key.name, want.key.namespace
-                    ),
-                )),
-                "ImagePullBackOff" => {
-                    told.push(("BackOff", format!("Back-off pulling image {image:?}")));
-                }
-                "ErrImageNeverPull" => told.push(("ErrImageNeverPull", message)),
-                "CreateContainerConfigError" => told.push(("Failed", format!("Error: {message}"))),
-                _ => {}
-            }
-        }
-        let unmounted = want.volumes.iter().find_map(|v| v.source.as_ref().err()).cloned();
-        let Some(pod) = self.pods.get_mut(uid) else { return };
-        if pod.unmounted != unmounted {
-            told.extend(unmounted.clone().map(|m| ("FailedMount", m)));
-            pod.unmounted = unmounted;
-        }
-        pod.status = Some(new.clone());
-        if pod.reported.as_ref() != Some(&new) {
-            pod.reported = Some(new.clone());
-            let (key, uid) = (pod.key.clone(), uid.to_owned());
-            let status = Box::new(new);
-            out.push(Effect::Report(ObservedPod { key, uid, status, gone: false }));
-        }
-        for (reason, message) in told {
-            self.tell(uid, true, reason, message, now, out);
-        }
-    }
-
-    fn take_steps(
-        &mut self,
-        uid: &str,
-        want: &Arc<Assignment>,
-        now: Timestamp,
-        out: &mut Vec<Effect>,
-    ) {
-        // Steps that only begin something are followed by the next one; there are never more of them than
-        // containers and images.
-        loop {
-            let Some(pod) = self.pods.get(uid) else { return };
-            if pod.busy || pod.found.unknown {
-                return;
-            }
-            if let Some((_, at)) = pod.retry.filter(|(_, at)| now < *at) {
-                self.wake_at(uid, Some(at));
-                return;
-            }
-            match next_step(want, &self.observe(pod), now) {
-                Step::Settled => return,
-                Step::Wait(until) => {
-                    self.wake_at(uid, until);
-                    return;
-                }
-                Step::ReportGone => {
-                    self.report_gone(uid, out);
-                    return;
-                }
-                Step::FindImage { image } => {
-                    self.mark_busy(&image);
-                    out.push(Effect::Image { image, pull: None });
-                }
-                Step::PullImage { image, container, attempt } => {
-                    self.mark_busy(&image);
-                    self.tell(uid, false, "Pulling", format!("Pulling image {image:?}"), now, out);
-                    let pull = Some((uid.to_owned(), container, attempt));
-                    out.push(Effect::Image { image, pull });
-                }
-                Step::Stop { name, id, grace, why } => {
-                    self.stop(uid, want, &name, id, grace, now, out);
-                    self.tell(uid, false, "Killing", why, now, out);
-                }
-                step => {
-                    self.perform(uid, want, step, now, out);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn mark_busy(&mut self, image: &str) {
-        let failures = self.images.get(image).map_or(0, failures);
-        self.images.insert(image.to_owned(), Image::Busy { failures });
-    }
-
-    fn report_gone(&mut self, uid: &str, out: &mut Vec<Effect>) {
-        let Some(pod) = self.pods.get_mut(uid) else { return };
-        pod.gone = true;
-        let status = Box::new(pod.status.clone().unwrap_or_default());
-        let (key, uid) = (pod.key.clone(), uid.to_owned());
-        if pod.object.is_none() {
-            self.pods.remove(&uid);
-        }
-        out.push(Effect::Report(ObservedPod { key, uid, status, gone: true }));
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one call; a struct would be built and dropped")]
-    fn stop(
-        &mut self,
-        uid: &str,
-        want: &Assignment,
-        name: &str,
-        id: String,
-        grace: Duration,
-        now: Timestamp,
-        out: &mut Vec<Effect>,
-    ) {
-        let spec = want.container(name);
-        let hook = spec.and_then(|s| s.pre_stop.clone()).filter(|_| !grace.is_zero());
-        let after_hook = if hook.is_some() { GRACE_AFTER_HOOK } else { Duration::ZERO };
-        let deadline = now + grace + after_hook;
-        let Some(pod) = self.pods.get_mut(uid) else { return };
-        pod.memory.stopping.insert(id.clone(), Stopping { deadline, killed: None });
-        let signal = spec.and_then(|s| s.stop_signal.clone());
-        let (uid, pod_ip) = (uid.to_owned(), pod.address(want));
-        out.push(Effect::Stop { uid, id, hook, grace, signal, pod_ip });
-    }
-
-    fn perform(
-        &mut self,
-        uid: &str,
-        want: &Arc<Assignment>,
-        step: Step,
-        now: Timestamp,
-        out: &mut Vec<Effect>,
-    ) {
-        let mut ip = None;
-        if is_start(&step) {
-            if self.starts >= STARTS_MAX {
-                if !self.queue.iter().any(|q| q == uid) {
-                    self.queue.push_back(uid.to_owned());
-                }
-                return;
-            }
-            if step == Step::CreateSandbox && !want.sandbox.host_network {
-                let Some(free) = self.free_address() else {
-                    let text = "Failed to create pod sandbox: no address is free in the node's \
-                                pod range";
-                    self.tell(uid, true, "FailedCreatePodSandBox", text.into(), now, out);
-                    self.wake_at(uid, Some(now + RETRY_MAX));
-                    return;
-                };
-                self.cursor = Some(free);
-                ip = Some(free);
-            }
-            self.starts += 1;
-        }
-        self.asked += 1;
-        let Some(pod) = self.pods.get_mut(uid) else { return };
-        pod.busy = true;
-        pod.touched = self.asked;
-        pod.claim = ip.or(pod.claim);
-        if let Step::Kill { id } = &step {
-            let stopping = Stopping { deadline: now, killed: None };
-            pod.memory.stopping.entry(id.clone()).or_insert(stopping).killed = Some(now);
-        }
-        let sandbox = pod.found.sandbox.as_ref().map(|s| s.id.clone()).unwrap_or_default();
-        let (mut make, mut post_start, mut already) = (None, None, None);
-        match &step {
-            Step::CreateContainer { name, attempt, backoff } => {
-                let (name, attempt, backoff) = (name.clone(), *attempt, *backoff);
-                if !pod.memory.pulled.contains(&(name.clone(), attempt)) {
-                    already = want.container(&name).map(|c| c.image.clone());
-                }
-                make = Some(Make { name, attempt, backoff, sandbox });
-            }
-            Step::StartContainer { name, .. } => {
-                post_start = want.container(name).and_then(|c| c.post_start.clone());
-            }
-            _ => {}
-        }
-        let pod_ip = pod.address(want);
-        if let Some(image) = already {
-            let text = format!("Container image {image:?} already present on machine");
-            self.tell(uid, false, "Pulled", text, now, out);
-        }
-        let want = want.clone();
-        out.push(Effect::Do { want, step: Some(step), ip, make, post_start, pod_ip });
-    }
-
-    /// The next address that no sandbox has or is about to have.
-    fn free_address(&self) -> Option<Ipv4Addr> {
-        let used = self.pods.values().flat_map(|p| p.claim.into_iter().chain(p.found.claimed));
-        ipam::next_free(self.settings.range?, &used.collect(), self.cursor)
-    }
-
-    /// Begins the probes that are due.
-    fn probe(&mut self, uid: &str, want: &Assignment, now: Timestamp, out: &mut Vec<Effect>) {
-        let Some(pod) = self.pods.get_mut(uid) else { return };
-        if want.wanted == Wanted::Ended {
-            return;
-        }
-        let pod_ip = pod.address(want);
-        let mut wake = None;
-        for (name, list) in &pod.found.containers {
-            let (Some(spec), Some(container)) = (want.container(name), list.last()) else {
-                continue;
-            };
-            let State::Running(since) = container.state else { continue };
-            let id = &container.id;
-            let stopping = pod.memory.stopping.contains_key(id) || want.wanted == Wanted::Gone;
-            let key = |kind| (id.clone(), kind);
-            let started = !spec.probes.contains_key(&Kind::Startup)
-                || pod.memory.probes.get(&key(Kind::Startup)).and_then(|s| s.verdict) == Some(true);
-            for (kind, probe) in &spec.probes {
-                let wanted = match kind {
-                    Kind::Startup => !started && !stopping,
-                    Kind::Liveness => started && !stopping,
-                    Kind::Readiness => started,
-                };
-                let state = pod.memory.probes.entry(key(*kind)).or_default();
-                if !wanted || state.busy {
-                    continue;
-                }
-                let due = probe.due(state, since);
-                if now < due {
-                    wake = wake.into_iter().chain([due]).min();
-                    continue;
-                }
-                state.busy = true;
-                state.begun = Some(now);
-                let (uid, id, kind) = (uid.to_owned(), id.clone(), *kind);
-                let (action, timeout) = (probe.action.clone(), probe.timeout);
-                out.push(Effect::Probe { uid, id, kind, action, timeout, pod_ip });
-            }
-        }
-        self.wake_at(uid, wake);
-    }
-
-    fn wake_at(&mut self, uid: &str, at: Option<Timestamp>) {
-        if let Some(pod) = self.pods.get_mut(uid) {
-            pod.wake = pod.wake.into_iter().chain(at).min();
-        }
-    }
-
-    fn tell(
-        &self,
-        uid: &str,
-        warning: bool,
-        reason: &str,
-        message: String,
-        at: Timestamp,
-        out: &mut Vec<Effect>,
-    ) {
-        let Some(pod) = self.pods.get(uid) else { return };
-        let (regarding, uid) = (pod.key.clone(), uid.to_owned());
-        let reason = reason.to_owned();
-        out.push(Effect::Tell(ObservedEvent { regarding, uid, warning, reason, message, at }));
-    }
-}
-
-impl Effect {
-    /// Only look at a pod.
-    fn look(want: Arc<Assignment>) -> Self {
-        Self::Do { want, step: None, ip: None, make: None, post_start: None, pod_ip: None }
-    }
-}
-
-impl Pod {
-    fn new(key: Key, now: Timestamp) -> Self {
-        Self {
-            key,
-            object: None,
-            want: None,
-            want_ip: None,
-            found: Found::default(),
-            memory: Memory::default(),
-            status: None,
-            reported: None,
-            start_time: now,
-            busy: false,
-            again: false,
-            wake: None,
-            gone: false,
-            claim: None,
-            retry: None,
-            unmounted: None,
-            touched: 0,
-        }
-    }
-
-    fn address(&self, want: &Assignment) -> Option<IpAddr> {
-        let sandbox = self.found.sandbox.as_ref().and_then(|s| s.ip);
-        sandbox.or_else(|| Some(&want.host_ip).filter(|_| want.sandbox.host_network)?.parse().ok())
-    }
-
-    /// Reads the assignment anew. A pod that is not desired any more is to be removed, as it was last described.
-    fn refresh(&mut self, uid: &str, objects: &BTreeMap<Key, Object>, settings: &Settings) {
-        self.want_ip = self.found.sandbox.as_ref().and_then(|s| s.ip);
-        let want = match &self.object {
-            Some(object) => {
-                Assignment::of(object, objects, &settings.node, &settings.dns, self.want_ip)
-            }
-            None => None,
-        };
-        let want = want.unwrap_or_else(|| match self.want.as_deref() {
-            Some(before) => before.clone().gone(),
-            None => {
-                let grace = self.found.grace.unwrap_or(GRACE);
-                Assignment::orphan(self.key.clone(), uid, grace)
-            }
-        });
-        self.want = Some(Arc::new(want));
-    }
-
-    /// Takes in what there is of the pod now.
-    fn see(
-        &mut self,
-        uid: &str,
-        found: Found,
-        objects: &BTreeMap<Key, Object>,
-        settings: &Settings,
-    ) {
-        self.found = found;
-        if self.found.sandbox.is_some() {
-            self.claim = None;
-        }
-        let containers = self.found.containers.values().flatten();
-        let mut ids: Vec<&str> = containers.clone().map(|c| c.id.as_str()).collect();
-        ids.extend(self.found.sandbox.iter().map(|s| s.id.as_str()));
-        self.memory.probes.retain(|(id, _), _| ids.contains(&id.as_str()));
-        self.memory.stopping.retain(|id, _| ids.contains(&id.as_str()));
-        for container in containers.filter(|c| c.state.is_running()) {
-            seed(&mut self.memory, self.status.as_ref(), &container.id);
-        }
-        let ip = self.found.sandbox.as_ref().and_then(|s| s.ip);
-        if self.object.is_some() && self.want_ip != ip {
-            self.refresh(uid, objects, settings);
-        }
-    }
-}
-
-/// A container that an agent before us (or a look before this one) knew as ready stays so until a probe says
-/// otherwise: a restart of the agent takes no endpoint away.
-fn seed(memory: &mut Memory, status: Option<&PodStatus>, id: &str) {
-    let known = format!("docker://{id}");
-    let lists = status
-        .into_iter()
-        .flat_map(|s| s.container_statuses.iter().chain(&s.init_container_statuses).flatten());
-    let mut lists = lists.filter(|s| s.container_id.as_ref() == Some(&known));
-    let Some(status) = lists.next() else { return };
-    let verdicts = [(Kind::Readiness, status.ready), (Kind::Startup, status.started == Some(true))];
-    for (kind, holds) in verdicts {
-        if holds {
-            let state = ProbeState { verdict: Some(true), ..ProbeState::default() };
-            memory.probes.entry((id.to_owned(), kind)).or_insert(state);
-        }
-    }
-}
-
-fn waiting(status: &ContainerStatus) -> Option<(String, String)> {
-    let waiting = status.state.as_ref()?.waiting.as_ref()?;
-    Some((waiting.reason.clone()?, waiting.message.clone().unwrap_or_default()))
 }
 
 fn failures(image: &Image) -> u32 {
@@ -1075,13 +459,5 @@ fn failures(image: &Image) -> u32 {
     }
 }
 
-/// Steps of which only [`STARTS_MAX`] are done together.
-fn is_start(step: &Step) -> bool {
-    matches!(
-        step,
-        Step::CreateSandbox
-            | Step::StartSandbox { .. }
-            | Step::CreateContainer { .. }
-            | Step::StartContainer { .. }
-    )
-}
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,8 @@ pub mod rules;
 pub mod seen;
 pub mod status;
 pub mod step;
+#[cfg(test)]
+mod tests;
 pub mod volumes;
 
 pub use assignment::{Assignment, ContainerSpec, NodeFacts};

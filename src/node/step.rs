@@ -80,7 +80,7 @@ pub enum Step {
         /// Docker's id.
         id: String,
     },
-    /// Remove a sandbox that has ended; its address is free again.
+    /// Remove the sandbox, running or not; its address is free again.
     RemoveSandbox {
         /// Docker's id.
         id: String,
@@ -314,6 +314,10 @@ pub fn container_next(
             if !again && !restarts(want.restart, spec.role, exit) {
                 return Next::Nothing;
             }
+            if again && exit.code == 0 {
+                let attempt = newest.attempt.saturating_add(1);
+                return launch(spec, seen, now, attempt, newest.backoff);
+            }
             relaunch(want, spec, seen, now, newest, exit)
         }
     }
@@ -433,10 +437,8 @@ fn remove(want: &Assignment, seen: &Observed, now: Timestamp) -> Step {
         return Step::RemoveContainer { id: c.id.clone() };
     }
     if let Some(sandbox) = &seen.sandbox {
-        return match sandbox.state {
-            State::Running(_) => kill_again(seen, &sandbox.id, now),
-            _ => Step::RemoveSandbox { id: sandbox.id.clone() },
-        };
+        // It has no work of its own to end: it is removed as it runs.
+        return Step::RemoveSandbox { id: sandbox.id.clone() };
     }
     if seen.directory { Step::RemoveDirectory } else { Step::ReportGone }
 }
