@@ -106,6 +106,19 @@ pub struct Message {
 }
 
 impl Message {
+    /// Takes a text apart: its first line, what stands between, and the trailers of its last paragraph.
+    pub fn from_text(text: &str) -> Result<Self> {
+        let trailers = trailers(text.as_bytes())?;
+        let (subject, rest) = text.split_once('\n').unwrap_or((text, ""));
+        let rest = rest.trim_matches('\n');
+        let body = match rest.rsplit_once("\n\n") {
+            _ if trailers.is_empty() => rest,
+            Some((body, _)) => body,
+            None => "",
+        };
+        Ok(Self { subject: subject.to_owned(), body: body.to_owned(), trailers })
+    }
+
     /// The whole text as Git stores it.
     pub fn render(&self) -> String {
         let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -109,6 +109,20 @@ impl Mirror {
         }
     }
 
+    /// The commit a person names: a full or abbreviated id, a branch or a tag of the remote, or how far back from one
+    /// of them (`main~2`). What the mirror does not know yet is fetched.
+    pub fn resolve(&self, revision: &str, within: Duration) -> Result<CommitId> {
+        let _shared = self.swap.read().unwrap_or_else(PoisonError::into_inner);
+        let repo = self.repository()?;
+        if let Some(found) = known_revision(&repo, revision)? {
+            return Ok(found);
+        }
+        let exchange = Exchange::new(&self.remote, within)?;
+        bring_everything(&repo, &exchange)?;
+        known_revision(&repo, revision)?
+            .ok_or_else(|| Error::Unknown { commit: revision.to_owned() })
+    }
+
     /// Opens the mirror for reading commits and files. Cheap; one for each thread.
     pub fn reader(&self) -> Result<Reader> {
         let _shared = self.swap.read().unwrap_or_else(PoisonError::into_inner);
@@ -282,16 +296,43 @@ fn bring_commit(repo: &Repository, exchange: &Exchange<'_>, id: &CommitId) -> Re
     if let Ok(commit) = find_commit(repo, id) {
         return Ok(Some(commit.id()));
     }
-    exchange.fetching(repo, |remote| {
-        let everything =
-            ["+refs/heads/*:refs/mainstay/all/heads/*", "+refs/tags/*:refs/mainstay/all/tags/*"];
-        remote.fetch(&everything, Some(&mut exchange.fetch_options()), None)
-    })?;
+    bring_everything(repo, exchange)?;
     match find_commit(repo, id) {
         Ok(commit) => Ok(Some(commit.id())),
         Err(Error::Unknown { .. }) => Ok(None),
         Err(other) => Err(other),
     }
+}
+
+/// Brings every branch and tag.
+fn bring_everything(repo: &Repository, exchange: &Exchange<'_>) -> Result<()> {
+    exchange.fetching(repo, |remote| {
+        let everything =
+            ["+refs/heads/*:refs/mainstay/all/heads/*", "+refs/tags/*:refs/mainstay/all/tags/*"];
+        remote.fetch(&everything, Some(&mut exchange.fetch_options()), None)
+    })
+}
+
+/// What a person's word for a commit stands for in the mirror. Branches and tags are looked up where the mirror keeps
+/// the remote's; words with which libgit2 would search messages or logs (`:/text`, `@{1}`) mean nothing here.
+fn known_revision(repo: &Repository, revision: &str) -> Result<Option<CommitId>> {
+    if revision.is_empty() || revision.starts_with('-') || revision.contains([':', '{', '\0']) {
+        let reason = "name a commit by its id, a branch, a tag, or as main~2".to_owned();
+        return Err(Error::Argument { what: format!("revision {revision:?}"), reason });
+    }
+    let end = revision.find(['~', '^']).unwrap_or(revision.len());
+    let (name, steps) = revision.split_at(end);
+    let places =
+        [format!("refs/mainstay/all/heads/{name}"), format!("refs/mainstay/all/tags/{name}")];
+    let id = name.len() >= 4 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    let candidates = places.into_iter().chain(id.then(|| name.to_owned()));
+    for candidate in candidates {
+        let found = repo.revparse_single(&format!("{candidate}{steps}"));
+        if let Ok(commit) = found.and_then(|object| object.peel_to_commit()) {
+            return Ok(Some(commit_id(commit.id())));
+        }
+    }
+    Ok(None)
 }
 
 /// How two tips relate. One that is gone from the mirror cannot be an ancestor of the other.

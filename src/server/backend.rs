@@ -112,7 +112,11 @@ impl api::Backend for Backend {
             Sample::new("mainstay_raft_members", &["learner"], members(false)),
             Sample::new("mainstay_driver_rounds_total", &[], count(&self.drives.rounds)),
             Sample::new("mainstay_export_commits_total", &["done"], count(&self.exports.commits)),
-            Sample::new("mainstay_export_commits_total", &["failed"], count(&self.exports.failures)),
+            Sample::new(
+                "mainstay_export_commits_total",
+                &["failed"],
+                count(&self.exports.failures),
+            ),
             Sample::new("mainstay_source_fetches_total", &["done"], count(&imports.answers)),
             Sample::new("mainstay_source_fetches_total", &["failed"], count(&imports.failures)),
             Sample::new("mainstay_agents_connected", &[], self.agents.sessions() as f64),
@@ -296,7 +300,11 @@ async fn ask_node(
     });
     let mut path = format!(
         "/containerLogs/{}/{}/{}?follow={}&previous={}",
-        request.pod.namespace, request.pod.name, request.container, request.follow, request.previous
+        request.pod.namespace,
+        request.pod.name,
+        request.container,
+        request.follow,
+        request.previous
     );
     if let Some(lines) = request.tail_lines {
         path.push_str(&format!("&tailLines={lines}"));

@@ -16,10 +16,10 @@ use super::{Heard, Store, clock};
 use crate::{
     model::{
         Key, NodeName, Revision, Timestamp,
-        session::{Hello, ToAgent, ToServer},
+        session::{Hello, ToAgent, ToServer, Welcome},
     },
     plan::assign::Told,
-    raft::ProposeError,
+    raft::{ProposeError, Role},
     state::{Command, NewEvent, Op},
     trust::{Identity, read_frame, write_frame},
 };
@@ -107,11 +107,21 @@ impl Dispatch {
         leader.map(|l| l.address).unwrap_or_default()
     }
 
+    fn welcome(&self) -> Welcome {
+        let view = self.store.view();
+        let range = view.config().map(|c| format!("{}/{}", c.pod_base, c.pod_prefix));
+        Welcome {
+            cluster_cidr: range.unwrap_or_default(),
+            servers: self.store.members().into_iter().map(|m| m.address).collect(),
+        }
+    }
+
     /// Makes this the node's session and ends the one before.
     fn register(&self, node: &NodeName) -> u64 {
         let mut session = 0;
         self.current.send_modify(|all| {
-            session = all.get(node).map_or(0, |before| before + 1).max(rand::random::<u32>().into());
+            session =
+                all.get(node).map_or(0, |before| before + 1).max(rand::random::<u32>().into());
             all.insert(node.clone(), session);
         });
         session
@@ -153,11 +163,15 @@ impl Dispatch {
             }
         };
         let mut current = self.current.subscribe();
-        let replaced = current.wait_for(|all| all.get(node) != Some(&session));
+        let replaced = async {
+            while current.borrow_and_update().get(node) == Some(&session)
+                && current.changed().await.is_ok()
+            {}
+        };
         tokio::select! {
             result = listener => result,
             result = teller => result,
-            _ = replaced => Err(Error::Protocol("the node opened another session".into())),
+            () = replaced => Err(Error::Protocol("the node opened another session".into())),
         }
     }
 
@@ -174,6 +188,7 @@ impl Dispatch {
         let mut views = self.store.views();
         let mut roles = self.store.roles();
         let mut told = Told::nothing(node);
+        write_frame(&mut writer, &ToAgent::Welcome(self.welcome())).await?;
         loop {
             let view = views.borrow_and_update().clone();
             for desired in told.update(&view) {
@@ -188,7 +203,7 @@ impl Dispatch {
                     }
                     None => true,
                 },
-                _ = roles.wait_for(|role| !role.is_leader) => true,
+                () = until_follower(&mut roles) => true,
                 () = self.stop.cancelled() => true,
             };
             if goodbye {
@@ -249,9 +264,17 @@ impl Dispatch {
         if is_lost(&self.store, node) {
             return Err(Error::Protocol("was taken for lost: shall say hello again".into()));
         }
-        answers.send(ToAgent::Heard(at)).await.map_err(|_| std::io::ErrorKind::BrokenPipe.into())
+        answers
+            .send(ToAgent::Heard(at))
+            .await
+            .map_err(|_| std::io::ErrorKind::BrokenPipe.into())
             .map_err(Error::Io)
     }
+}
+
+/// Waits until this server does not lead.
+async fn until_follower(roles: &mut watch::Receiver<Role>) {
+    while roles.borrow_and_update().is_leader && roles.changed().await.is_ok() {}
 }
 
 /// Whether the node's Ready condition says that it was not heard for too long.
@@ -275,9 +298,7 @@ fn check_identity(hello: &Hello, peer: Option<Identity>) -> Result<(), Error> {
     }
 }
 
-async fn within_silence<T>(
-    message: impl Future<Output = std::io::Result<T>>,
-) -> Result<T, Error> {
+async fn within_silence<T>(message: impl Future<Output = std::io::Result<T>>) -> Result<T, Error> {
     let limit = Duration::from_secs(SILENCE_SECONDS_MAX);
     Ok(tokio::time::timeout(limit, message).await.map_err(|_| Error::Silent)??)
 }

@@ -115,7 +115,8 @@ async fn export(
             store.propose(vec![Command::Exported(view.revision())]).await?;
         }
     }
-    let items: Vec<(u64, OutboxItem)> = view.outbox().map(|(id, item)| (id, item.clone())).collect();
+    let items: Vec<(u64, OutboxItem)> =
+        view.outbox().map(|(id, item)| (id, item.clone())).collect();
     if !items.is_empty() {
         notes(mirror, view, &items).await?;
         let done = items.iter().map(|(id, _)| Command::Done(*id)).collect();
@@ -133,7 +134,7 @@ async fn status(mirror: &Arc<Mirror>, view: &View, term: u64) -> Result<bool, Er
     }
     let commit = StatusCommit {
         changes: files.files,
-        message: report::status_commit_message(view, since, term),
+        message: git::Message::from_text(&report::status_commit_message(view, since, term))?,
         identity: Some("Index".to_owned()),
     };
     let mirror = mirror.clone();
@@ -166,4 +167,3 @@ async fn notes(
 pub(super) fn us() -> Person {
     Person { name: "mainstay".into(), email: "mainstay@localhost".into(), at: clock::now() }
 }
-

@@ -9,9 +9,7 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::{
-    api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::Condition,
-};
+use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::Condition};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -238,8 +236,7 @@ impl Importer {
             last_transition_time: since.unwrap_or_else(|| clock::now().to_time()),
             observed_generation: None,
         }];
-        let unchanged =
-            before.is_some_and(|b| b.spec == source.spec && b.status == source.status);
+        let unchanged = before.is_some_and(|b| b.spec == source.spec && b.status == source.status);
         if unchanged {
             return Ok(());
         }

@@ -232,7 +232,8 @@ pub fn node_leaf_of(node: &NodeName, names: Vec<String>) -> Leaf {
 fn node_leaf(node: &NodeName) -> Result<Leaf, Refused> {
     let plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
     if node.as_str().is_empty() || node.as_str().len() > 253 || !node.as_str().bytes().all(plain) {
-        let message = format!("{:?} is no node name: lower-case letters, digits, - and .", node.as_str());
+        let message =
+            format!("{:?} is no node name: lower-case letters, digits, - and .", node.as_str());
         return Err(Refused::new(StatusCode::BAD_REQUEST, "BadRequest", message));
     }
     Ok(node_leaf_of(node, Vec::new()))

@@ -129,7 +129,12 @@ async fn server(
     }
 }
 
-async fn http(router: Router, stream: TlsStream<TcpStream>, peer: Option<Identity>, from: SocketAddr) {
+async fn http(
+    router: Router,
+    stream: TlsStream<TcpStream>,
+    peer: Option<Identity>,
+    from: SocketAddr,
+) {
     let peer = peer.map(|identity| Peer { user: identity.user, groups: identity.groups });
     let service = tower_layer(router, peer);
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -142,10 +147,7 @@ async fn http(router: Router, stream: TlsStream<TcpStream>, peer: Option<Identit
 }
 
 /// The router with the peer's identity put into every request.
-fn tower_layer(
-    router: Router,
-    peer: Option<Peer>,
-) -> TowerToHyperService<Router> {
+fn tower_layer(router: Router, peer: Option<Peer>) -> TowerToHyperService<Router> {
     let router = match peer {
         Some(peer) => router.layer(axum::middleware::from_fn(
             move |mut request: Request, next: axum::middleware::Next| {

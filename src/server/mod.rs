@@ -1,4 +1,7 @@
-#![expect(clippy::disallowed_methods, reason = "shell: reads the clock, draws ids, owns files and sockets")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "shell: reads the clock, draws ids, owns files and sockets"
+)]
 //! One control-plane replica: the loops that carry values between the rooms.
 //!
 //! In: a folder with keys and a log, a configuration. Out: a running [`Server`]. `import` carries commits from Git into
@@ -237,10 +240,14 @@ fn reference(reference: &GitReference) -> Result<Reference, Error> {
         (None, None, None) => Ok(Reference::Branch("main".to_owned())),
         (Some(branch), None, None) => Ok(Reference::Branch(branch.clone())),
         (None, Some(tag), None) => Ok(Reference::Tag(tag.clone())),
-        (None, None, Some(commit)) => CommitId::parse(commit)
-            .map(Reference::Commit)
-            .ok_or_else(|| Error::Config(format!("source.reference.commit: {commit:?} is no full id"))),
-        _ => Err(Error::Config("source.reference: give a branch, a tag or a commit, one of them".into())),
+        (None, None, Some(commit)) => {
+            CommitId::parse(commit).map(Reference::Commit).ok_or_else(|| {
+                Error::Config(format!("source.reference.commit: {commit:?} is no full id"))
+            })
+        }
+        _ => Err(Error::Config(
+            "source.reference: give a branch, a tag or a commit, one of them".into(),
+        )),
     }
 }
 
