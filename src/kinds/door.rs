@@ -20,14 +20,15 @@ pub struct Admitted {
     pub warnings: Vec<FieldError>,
 }
 
-/// Annotations that controllers write on objects of others; an update by the owner leaves them alone.
-const CONTROLLER_ANNOTATIONS: [&str; 3] =
-    ["deployment.kubernetes.io/", "control-plane.alpha.kubernetes.io/", "mainstay.io/"];
+/// Annotations that controllers write on objects of others; an update by the owner leaves them
+/// alone.
+const CONTROLLER_ANNOTATIONS: [&str; 2] =
+    ["deployment.kubernetes.io/", "control-plane.alpha.kubernetes.io/"];
 
 /// Reads a value as the kind it says it is: decodes strictly, defaults, validates.
 ///
-/// All errors at once. A kind that is not served is one error on `kind` (or `apiVersion`) that says what to do.
-/// Nothing is taken away: [`create`] and [`update`] do that.
+/// All errors at once. A kind that is not served is one error on `kind` (or `apiVersion`) that says
+/// what to do. Nothing is taken away: [`create`] and [`update`] do that.
 pub fn admit(value: Value, strictness: Strictness) -> Result<Admitted, Vec<FieldError>> {
     let info = identify(&value).map_err(|e| vec![e])?;
     let (object, warnings) = (info.door.admit)(info, value, strictness)?;
@@ -58,31 +59,34 @@ fn identify(value: &Value) -> Result<&'static KindInfo, FieldError> {
     }
 }
 
-/// Makes an admitted object ready to be stored for the first time: what only the cluster may set is taken away
-/// (uid, resourceVersion, times, status) and the status starts as Kubernetes starts it.
+/// Makes an admitted object ready to be stored for the first time: what only the cluster may set is
+/// taken away (uid, resourceVersion, times, status) and the status starts as Kubernetes starts it.
 ///
-/// The caller still gives uid, creationTimestamp and allocated addresses. An object of a kind that is not in the
-/// registry comes back as it is.
+/// The caller still gives uid, creationTimestamp and allocated addresses. An object of a kind that
+/// is not in the registry comes back as it is.
 pub fn create(object: &Object) -> Object {
     let Some(info) = lookup(&object.key().kind) else { return object.clone() };
     let created = (info.door.create)(info, object.value());
     created.and_then(|v| Object::from_value(&v).ok()).unwrap_or_else(|| object.clone())
 }
 
-/// An update of the main path by the object's owner: keeps the live status, uid, times, allocated addresses and
-/// the annotations of controllers, counts the generation, and refuses what must not change.
+/// An update of the main path by the object's owner: keeps the live status, uid, times, allocated
+/// addresses and the annotations of controllers, counts the generation, and refuses what must not
+/// change.
 ///
 /// When nothing changed the live object comes back, equal in every byte.
 pub fn update(live: &Object, new: &Object) -> Result<Object, Vec<FieldError>> {
     change(live, new, Way::Update)
 }
 
-/// An update from Git: as [`update`], but what Git never says (finalizers, owners, the node of a pod) is kept too.
+/// An update from Git: as [`update`], but what Git never says (finalizers, owners, the node of a
+/// pod) is kept too.
 pub fn adopt(live: &Object, new: &Object) -> Result<Object, Vec<FieldError>> {
     change(live, new, Way::Adopt)
 }
 
-/// An update of the status: takes status, labels and annotations of `new`, keeps everything else of `live`.
+/// An update of the status: takes status, labels and annotations of `new`, keeps everything else of
+/// `live`.
 pub fn update_status(live: &Object, new: &Object) -> Result<Object, Vec<FieldError>> {
     change(live, new, Way::Status)
 }
