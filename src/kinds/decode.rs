@@ -207,6 +207,10 @@ const QUANTITY_MAPS: [&str; 6] =
     ["limits", "requests", "capacity", "allocatable", "overhead", "hard"];
 const QUANTITY_FIELDS: [&str; 2] = ["sizeLimit", "divisor"];
 
+/// Maps whose keys are the author's own: they hold no quantities whatever the keys are.
+const NO_QUANTITIES: [&str; 6] =
+    ["metadata", "data", "stringData", "matchLabels", "nodeSelector", "selector"];
+
 /// Where the walk over a value stands; becomes a text only when there is something to tell.
 enum At<'a> {
     Root,
@@ -233,7 +237,7 @@ fn read_quantities(value: &mut Value, at: &At<'_>, inside: bool, check: &mut Che
                 let key = key.as_str();
                 // The labels, data and annotations of an object hold no quantities whatever their
                 // keys are.
-                if matches!(key, "metadata" | "data" | "stringData" | "matchLabels") {
+                if NO_QUANTITIES.contains(&key) {
                     continue;
                 }
                 let at = At::Key(at, key);
