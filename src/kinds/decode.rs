@@ -235,8 +235,6 @@ fn read_quantities(value: &mut Value, at: &At<'_>, inside: bool, check: &mut Che
         Value::Object(map) => {
             for (key, inner) in map {
                 let key = key.as_str();
-                // The labels, data and annotations of an object hold no quantities whatever their
-                // keys are.
                 if NO_QUANTITIES.contains(&key) {
                     continue;
                 }

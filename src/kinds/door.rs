@@ -1,5 +1,6 @@
 //! The door: admit, create, update.
 
+use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
@@ -120,8 +121,26 @@ fn change(live: &Object, new: &Object, way: Way) -> Result<Object, Vec<FieldErro
         .filter(|_| live.key() == new.key())
         .ok_or_else(|| refuse("metadata.name", format!("{} is not {}", new.key(), live.key())))?;
     let updated = (info.door.update)(info, Pair { live: live.value(), new: new.value(), way })?;
-    let object = decode::object(&updated).map_err(|e| vec![e])?;
-    Ok(if object == *live { live.clone() } else { object })
+    match updated {
+        Some(value) => decode::object(&value).map_err(|e| vec![e]),
+        None => Ok(live.clone()),
+    }
+}
+
+/// Makes an object of a typed one as the door would write it: without fields that say nothing.
+///
+/// For controllers, which build typed values; equal values give equal bytes. Errors when the name
+/// is missing or the kind is not in the registry.
+pub fn to_object<T>(typed: &T) -> Result<Object, FieldError>
+where
+    T: Resource + Metadata<Ty = ObjectMeta> + Serialize,
+{
+    let info = lookup(&GroupKind::of::<T>()).ok_or_else(|| FieldError {
+        field: "kind".to_owned(),
+        reason: Reason::NotSupported,
+        detail: format!("{} is not served", T::KIND),
+    })?;
+    decode::object(&tidy::to_value(info, typed)?)
 }
 
 pub(super) fn create_as<T: Kind>(info: &KindInfo, mut value: Value) -> Option<Value> {
@@ -145,7 +164,11 @@ pub(super) fn create_as<T: Kind>(info: &KindInfo, mut value: Value) -> Option<Va
     tidy::to_value(info, &typed).ok()
 }
 
-pub(super) fn update_as<T: Kind>(info: &KindInfo, pair: Pair) -> Result<Value, Vec<FieldError>> {
+/// The new value, or `None` when nothing changed.
+pub(super) fn update_as<T: Kind>(
+    info: &KindInfo,
+    pair: Pair,
+) -> Result<Option<Value>, Vec<FieldError>> {
     let Pair { live, mut new, way } = pair;
     merge(info, &live, &mut new, way);
     let live_typed: T = typed(&live)?;
@@ -164,16 +187,19 @@ pub(super) fn update_as<T: Kind>(info: &KindInfo, pair: Pair) -> Result<Value, V
     }
     let mut updated = tidy::to_value(info, &new_typed).map_err(|e| vec![e])?;
     let before = tidy::to_value(info, &live_typed).map_err(|e| vec![e])?;
+    if updated == before {
+        return Ok(None);
+    }
     // An EndpointSlice has no spec: every change counts.
     let changed = match updated.get("spec") {
-        None => updated != before,
+        None => true,
         spec => spec != before.get("spec"),
     };
     if info.generation && changed {
         let generation = live_typed.metadata().generation.unwrap_or(0) + 1;
         updated["metadata"]["generation"] = generation.into();
     }
-    Ok(updated)
+    Ok(Some(updated))
 }
 
 fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Vec<FieldError>> {

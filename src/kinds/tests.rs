@@ -480,7 +480,8 @@ fn quality_of_service_follows_requests_and_limits() {
     assert_eq!(class(serde_json::json!({ "limits": full, "requests": full })), "Guaranteed");
 }
 
-/// A pod of Git is bound by the scheduler: the next commit must not unbind it, nor change what a pod cannot change.
+/// A pod of Git is bound by the scheduler: the next commit must not unbind it, nor change what a
+/// pod cannot change.
 #[test]
 fn an_adopted_pod_keeps_its_node_and_its_spec() {
     let pod = |image: &str, command: &str| {
@@ -514,4 +515,19 @@ fn every_kind_is_found_by_its_names() {
         let ours = info.group == GROUP;
         assert_eq!(known_kubernetes_kind(info.api_version, info.kind), !ours, "{}", info.kind);
     }
+}
+
+/// Controllers build typed values; what they write must not differ from what the door would write.
+#[test]
+fn typed_objects_are_written_as_the_door_writes_them() {
+    let created = object(deployment(2));
+    let typed: &k8s_openapi::api::apps::v1::Deployment = created.view().unwrap();
+    assert_eq!(to_object(typed).unwrap(), created);
+    // An update that says the same in more words is none.
+    let mut wordy = created.value();
+    wordy["spec"]["paused"] = false.into();
+    wordy["spec"]["minReadySeconds"] = 0.into();
+    let wordy = Object::from_value(&wordy).unwrap();
+    assert_eq!(update(&created, &wordy).unwrap(), created);
+    assert_eq!(update(&wordy, &created).unwrap(), wordy);
 }
