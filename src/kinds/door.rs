@@ -165,10 +165,9 @@ pub(super) fn create_as<T: Kind>(info: &KindInfo, mut value: Value) -> Option<Va
 }
 
 /// The new value, or `None` when nothing changed.
-pub(super) fn update_as<T: Kind>(
-    info: &KindInfo,
-    pair: Pair,
-) -> Result<Option<Value>, Vec<FieldError>> {
+pub(super) type Updated = Result<Option<Value>, Vec<FieldError>>;
+
+pub(super) fn update_as<T: Kind>(info: &KindInfo, pair: Pair) -> Updated {
     let Pair { live, mut new, way } = pair;
     merge(info, &live, &mut new, way);
     let live_typed: T = typed(&live)?;

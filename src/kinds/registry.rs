@@ -58,7 +58,7 @@ pub struct KindInfo {
 pub(super) struct Door {
     pub(super) admit: fn(&KindInfo, Value, Strictness) -> Result<Decoded, Vec<FieldError>>,
     pub(super) create: fn(&KindInfo, Value) -> Option<Value>,
-    pub(super) update: fn(&KindInfo, door::Pair) -> Result<Option<Value>, Vec<FieldError>>,
+    pub(super) update: fn(&KindInfo, door::Pair) -> door::Updated,
     pub(super) decodes: fn(&[u8]) -> bool,
     pub(super) schema: fn() -> Value,
 }

@@ -22,7 +22,7 @@ pub use combine::{Options, apply_order, combine};
 pub use file::{FileObject, FileResult, render_file};
 pub use ignore::{IGNORE_FILE, Ignore};
 pub use prune::{PruneOptions, TRAILER, prune_guard};
-pub use yaml::{BYTES_MAX, documents};
+pub use yaml::{BYTES_MAX, Fault, documents};
 
 use crate::model::{Key, Object, Problem};
 
