@@ -92,6 +92,29 @@ impl Machine {
         })
     }
 
+    /// The engine, for those who look after its networks and images.
+    pub fn docker(&self) -> Docker {
+        self.docker.clone()
+    }
+
+    /// Removes every container of every pod, running or not. Gives what could not be removed.
+    pub async fn remove_everything(&self) -> Vec<String> {
+        let ids = match self.ids(None).await {
+            Ok(ids) => ids,
+            Err(error) => return vec![format!("containers: {error}")],
+        };
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        let mut problems = Vec::new();
+        for (id, _) in ids {
+            let removed = self.docker.remove_container(&id, Some(options.clone()));
+            match deadline(CALL, removed).await {
+                Ok(()) | Err(Error::NotFound(_)) => {}
+                Err(error) => problems.push(format!("container {id}: {error}")),
+            }
+        }
+        problems
+    }
+
     /// The ids of our containers and the uids of their pods.
     async fn ids(&self, uid: Option<&str>) -> Result<Vec<(String, String)>, Error> {
         let label = match uid {

@@ -71,11 +71,8 @@ fn container(c: &mut Container) {
             resource.divisor.get_or_insert_with(|| Quantity("0".to_owned()));
         }
     }
-    for p in [&mut c.liveness_probe, &mut c.readiness_probe, &mut c.startup_probe] {
-        if let Some(p) = p {
-            probe(p);
-        }
-    }
+    let probes = [&mut c.liveness_probe, &mut c.readiness_probe, &mut c.startup_probe];
+    probes.into_iter().flatten().for_each(probe);
     if let Some(Lifecycle { post_start, pre_stop, .. }) = &mut c.lifecycle {
         for handler in [post_start, pre_stop].into_iter().flatten() {
             if let Some(get) = &mut handler.http_get {
@@ -105,8 +102,8 @@ fn resources(resources: &mut ResourceRequirements) {
     }
 }
 
-/// What pods have and templates do not, since a template keeps what its author wrote: a limit without a request
-/// asks for as much, and on the network of the node a port is the node's.
+/// What pods have and templates do not, since a template keeps what its author wrote: a limit
+/// without a request asks for as much, and on the network of the node a port is the node's.
 pub(super) fn pod_only(spec: &mut PodSpec) {
     spec.enable_service_links.get_or_insert(true);
     let host_network = spec.host_network == Some(true);

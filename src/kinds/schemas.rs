@@ -8,8 +8,8 @@ use super::{Kind, KindInfo, registry};
 
 /// The schema of every kind by file name (`apps_v1_deployment.json`).
 ///
-/// As schemars makes them from the types, with `additionalProperties: false` wherever an object lists its fields,
-/// so that an editor marks a misspelt one.
+/// As schemars makes them from the types, with `additionalProperties: false` wherever an object
+/// lists its fields, so that an editor marks a misspelt one.
 pub fn schemas() -> BTreeMap<String, Value> {
     let file = |api_version: &str, kind: &str| {
         let version = api_version.replace(['/', '.'], "_");
@@ -53,8 +53,8 @@ fn close(value: &mut Value) {
     }
 }
 
-/// The fields that may stand under `path` (`spec.template.spec.containers[0]`) of a kind; none when the path leads
-/// nowhere. Makes the kind's schema anew: for messages, not for every object.
+/// The fields that may stand under `path` (`spec.template.spec.containers[0]`) of a kind; none when
+/// the path leads nowhere. Makes the kind's schema anew: for messages, not for every object.
 pub fn field_names(info: &KindInfo, path: &str) -> Vec<String> {
     let root = (info.door.schema)();
     let mut here = resolve(&root, &root);

@@ -479,3 +479,55 @@ fn quality_of_service_follows_requests_and_limits() {
     assert_eq!(class(serde_json::json!({ "requests": { "cpu": "1" } })), "Burstable");
     assert_eq!(class(serde_json::json!({ "limits": full, "requests": full })), "Guaranteed");
 }
+
+/// A pod of Git is bound by the scheduler: the next commit must not unbind it, nor change what a
+/// pod cannot change.
+#[test]
+fn an_adopted_pod_keeps_its_node_and_its_spec() {
+    let pod = |image: &str, command: &str| {
+        let value = serde_json::json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": "web", "namespace": "shop" },
+            "spec": { "containers": [{ "name": "web", "image": image, "command": [command] }] },
+        });
+        admit(value, Strictness::Strict).unwrap().object
+    };
+    let mut live = create(&pod("web:1", "run")).value();
+    live["spec"]["nodeName"] = "n1".into();
+    live["metadata"]["finalizers"] = serde_json::json!(["example.com/hold"]);
+    let live = Object::from_value(&live).unwrap();
+    assert_eq!(adopt(&live, &pod("web:1", "run")).unwrap(), live);
+    let changed = adopt(&live, &pod("web:2", "run")).unwrap().value();
+    assert_eq!(changed["spec"]["nodeName"], "n1");
+    assert_eq!(changed["metadata"]["generation"], 2);
+    let refused = adopt(&live, &pod("web:1", "walk")).unwrap_err();
+    assert_eq!((refused.len(), refused[0].field.as_str()), (1, "spec"));
+    let unbound = update(&live, &pod("web:1", "run")).unwrap_err();
+    assert_eq!(unbound[0].field, "spec", "over the API a bound pod stays bound, too");
+}
+
+#[test]
+fn every_kind_is_found_by_its_names() {
+    for info in registry() {
+        assert!(std::ptr::eq(lookup(&info.group_kind()).unwrap(), info));
+        assert!(std::ptr::eq(lookup_resource(info.group, info.plural).unwrap(), info));
+        assert_eq!(info.singular, info.kind.to_lowercase());
+        let ours = info.group == GROUP;
+        assert_eq!(known_kubernetes_kind(info.api_version, info.kind), !ours, "{}", info.kind);
+    }
+}
+
+/// Controllers build typed values; what they write must not differ from what the door would write.
+#[test]
+fn typed_objects_are_written_as_the_door_writes_them() {
+    let created = object(deployment(2));
+    let typed: &k8s_openapi::api::apps::v1::Deployment = created.view().unwrap();
+    assert_eq!(to_object(typed).unwrap(), created);
+    // An update that says the same in more words is none.
+    let mut wordy = created.value();
+    wordy["spec"]["paused"] = false.into();
+    wordy["spec"]["minReadySeconds"] = 0.into();
+    let wordy = Object::from_value(&wordy).unwrap();
+    assert_eq!(update(&created, &wordy).unwrap(), created);
+    assert_eq!(update(&wordy, &created).unwrap(), wordy);
+}

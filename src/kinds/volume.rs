@@ -60,7 +60,8 @@ const ORDER: [&str; 14] = [
     "cephfs",
 ];
 
-/// Sources that Kubernetes has given up: since when they are deprecated, since when they do nothing.
+/// Sources that Kubernetes has given up: since when they are deprecated, since when they do
+/// nothing.
 const GIVEN_UP: [(&str, &str, &str); 8] = [
     ("rbd", "v1.28", "v1.31"),
     ("cephfs", "v1.28", "v1.31"),

@@ -20,8 +20,8 @@ pub struct Options {
     pub live_namespaces: BTreeSet<String>,
 }
 
-/// Puts the files of one commit together: an object that is written twice and a namespace that is nowhere are
-/// problems. Costs a map of the objects; their bytes are shared with the results.
+/// Puts the files of one commit together: an object that is written twice and a namespace that is
+/// nowhere are problems. Costs a map of the objects; their bytes are shared with the results.
 pub fn combine<'a>(files: impl IntoIterator<Item = &'a FileResult>, options: &Options) -> Rendered {
     let mut rendered = Rendered::default();
     for file in files {
@@ -39,9 +39,25 @@ pub fn combine<'a>(files: impl IntoIterator<Item = &'a FileResult>, options: &Op
     }
     let problems = lost(&rendered.objects, options);
     rendered.problems.extend(problems);
-    rendered.problems.sort();
-    rendered.warnings.sort();
+    settle(&mut rendered.problems);
+    settle(&mut rendered.warnings);
     rendered
+}
+
+/// Most problems (and most warnings) of one commit: they are written into its status, which goes
+/// through the log.
+const PROBLEMS_MAX: usize = 1000;
+
+/// Orders by file and line (what belongs to no line last) and cuts what nobody would read.
+fn settle(problems: &mut Vec<Problem>) {
+    let place = |p: &Problem| (p.line.wrapping_sub(1), p.field.clone());
+    problems.sort_by(|a, b| a.file.cmp(&b.file).then_with(|| place(a).cmp(&place(b))));
+    let more = problems.len().saturating_sub(PROBLEMS_MAX);
+    if more > 0 {
+        problems.truncate(PROBLEMS_MAX);
+        let message = format!("and {more} more in this commit");
+        problems.push(Problem { message, ..Problem::default() });
+    }
 }
 
 fn insert(rendered: &mut Rendered, object: RenderedObject) {
@@ -78,8 +94,8 @@ fn lost(objects: &BTreeMap<Key, RenderedObject>, options: &Options) -> Vec<Probl
     objects.iter().filter(|(key, _)| !exists(&key.namespace)).map(problem).collect()
 }
 
-/// The order to apply in: namespaces, accounts, configuration, services, workloads; by key inside each. The reverse
-/// is the order to delete in.
+/// The order to apply in: namespaces, accounts, configuration, services, workloads; by key inside
+/// each. The reverse is the order to delete in.
 pub fn apply_order(keys: &mut [Key]) {
     keys.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.cmp(b)));
 }

@@ -14,7 +14,8 @@ use crate::{
 const PROBLEMS_MAX: usize = 100;
 /// Where an object without namespace goes.
 const DEFAULT_NAMESPACE: &str = "default";
-/// What only the cluster writes; an export of a live object carries it, so it is dropped without a word.
+/// What only the cluster writes; an export of a live object carries it, so it is dropped without a
+/// word.
 const SERVER_SET: [&str; 7] = [
     "uid",
     "resourceVersion",
@@ -116,7 +117,8 @@ pub fn render_file(path: &str, bytes: &[u8]) -> FileResult {
     result
 }
 
-/// Adds a problem while there is room, and counts it when there is none: telling costs more than finding.
+/// Adds a problem while there is room, and counts it when there is none: telling costs more than
+/// finding.
 fn push(spot: &Spot<'_>, list: &mut Vec<Problem>, problem: impl FnOnce() -> Problem) {
     if list.len() < PROBLEMS_MAX {
         list.push(problem());
@@ -178,8 +180,8 @@ fn read_object(spot: &Spot<'_>, mut value: Value, result: &mut FileResult) {
     if let Some(info) = info {
         if info.runtime {
             let message = format!(
-                "Forbidden: {kind} objects are made by the cluster itself: remove this one from the \
-                 repository"
+                "Forbidden: {kind} objects are made by the cluster itself: remove this one from \
+                 the repository"
             );
             push(spot, &mut result.problems, || spot.problem("kind", message));
             return;

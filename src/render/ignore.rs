@@ -8,8 +8,8 @@ const RULES_MAX: usize = 1000;
 
 /// The rules of [`IGNORE_FILE`]: one pattern per line, `#` starts a comment.
 ///
-/// A pattern with a slash inside is matched from the root, one without against every folder and file name; a
-/// trailing slash names folders only; `*` stands for any characters but `/`.
+/// A pattern with a slash inside is matched from the root, one without against every folder and
+/// file name; a trailing slash names folders only; `*` stands for any characters but `/`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ignore(Vec<Rule>);
 
@@ -34,8 +34,8 @@ impl Ignore {
         Self(lines.take(RULES_MAX).map(rule).collect())
     }
 
-    /// Whether a path is read: `*.yaml`, `*.yml` or `*.json` (and `kustomization.yaml`, to say that it is not
-    /// supported), no part of it starting with a dot, and no rule against it.
+    /// Whether a path is read: `*.yaml`, `*.yml` or `*.json` (and `kustomization.yaml`, to say that
+    /// it is not supported), no part of it starting with a dot, and no rule against it.
     pub fn is_manifest(&self, path: &str) -> bool {
         let ending = path.rsplit_once('.').map_or("", |(_, ending)| ending);
         let known = ["yaml", "yml", "json"].iter().any(|e| ending.eq_ignore_ascii_case(e));

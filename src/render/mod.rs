@@ -1,10 +1,11 @@
 //! From the files of a commit to objects and problems.
 //!
-//! Bytes by path come in; objects with the place they were written at, and every problem of the commit at once, go
-//! out. Called by `server::import` (and by `mainstay vet` and `plan`). Two levels, so that an unchanged file costs
-//! nothing: [`render_file`] depends on path and bytes alone and may be kept by path and blob id, [`combine`] puts the
-//! files of one commit together. [`prune_guard`] says what may be deleted. Never reads a disk or Git, never panics
-//! on any bytes: what is wrong with a file is a [`Problem`], not a failure.
+//! Bytes by path come in; objects with the place they were written at, and every problem of the
+//! commit at once, go out. Called by `server::import` (and by `mainstay vet` and `plan`). Two
+//! levels, so that an unchanged file costs nothing: [`render_file`] depends on path and bytes alone
+//! and may be kept by path and blob id, [`combine`] puts the files of one commit together.
+//! [`prune_guard`] says what may be deleted. Never reads a disk or Git, never panics on any bytes:
+//! what is wrong with a file is a [`Problem`], not a failure.
 
 mod combine;
 mod file;
@@ -21,7 +22,7 @@ pub use combine::{Options, apply_order, combine};
 pub use file::{FileObject, FileResult, render_file};
 pub use ignore::{IGNORE_FILE, Ignore};
 pub use prune::{PruneOptions, TRAILER, prune_guard};
-pub use yaml::{BYTES_MAX, documents};
+pub use yaml::{BYTES_MAX, Fault, documents};
 
 use crate::model::{Key, Object, Problem};
 

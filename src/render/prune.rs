@@ -27,10 +27,12 @@ impl Default for PruneOptions {
     }
 }
 
-/// Says what to delete: what is owned and not wanted, in an order that is safe (workloads first, namespaces last).
+/// Says what to delete: what is owned and not wanted, in an order that is safe (workloads first,
+/// namespaces last).
 ///
-/// `wanted` must come from a completely parsed commit. An empty commit never prunes. More than the allowed share, or
-/// anything precious, waits for [`TRAILER`] among `trailers` (name and value; `yes` or `true`, any case).
+/// `wanted` must come from a completely parsed commit. An empty commit never prunes. More than the
+/// allowed share, or anything precious, waits for [`TRAILER`] among `trailers` (name and value;
+/// `yes` or `true`, any case).
 pub fn prune_guard(
     live_owned: &BTreeSet<Key>,
     wanted: &BTreeSet<Key>,
@@ -44,8 +46,8 @@ pub fn prune_guard(
     let refuse = |message: String| Err(Problem { message, ..Problem::default() });
     if wanted.is_empty() {
         return refuse(format!(
-            "the commit holds no object, and {} are live: an empty tree never deletes; check branch \
-             and path, or delete the objects one by one",
+            "the commit holds no object, and {} are live: an empty tree never deletes; check \
+             branch and path, or delete the objects one by one",
             live_owned.len()
         ));
     }

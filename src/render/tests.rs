@@ -211,7 +211,8 @@ fn live_namespaces_count() {
     assert_eq!(combine([&file], &Options::default()).problems.len(), 1);
 }
 
-/// Exports of live objects may be committed: what the cluster wrote is dropped and changes no digest.
+/// Exports of live objects may be committed: what the cluster wrote is dropped and changes no
+/// digest.
 #[test]
 fn exports_render_like_what_was_written() {
     let plain = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
@@ -336,7 +337,11 @@ fn ignore_rules() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 300,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     /// Whatever the bytes are, there is an answer.
     #[test]

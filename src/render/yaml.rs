@@ -9,14 +9,15 @@ use serde::{
 use serde_json::Value;
 use serde_saphyr::{Error, Options, Spanned};
 
-/// Most bytes of one file: 3 MiB, twice what Kubernetes takes in one request. A larger one is a problem.
+/// Most bytes of one file: 3 MiB, twice what Kubernetes takes in one request. A larger one is a
+/// problem.
 pub const BYTES_MAX: usize = 3 << 20;
 /// Most documents of one file.
 const DOCUMENTS_MAX: usize = 10_000;
 /// Deepest nesting; CRDs of today reach about 30.
 const DEPTH_MAX: usize = 64;
-/// Most nodes of one file after aliases were expanded: 20,000 small objects. Bounds what one file costs in memory
-/// to some 60 MB while it is read.
+/// Most nodes of one file after aliases were expanded: 20,000 small objects. Bounds what one file
+/// costs in memory to some 60 MB while it is read.
 const NODES_MAX: usize = 300_000;
 /// Most parser events that aliases may repeat.
 const REPLAYED_MAX: usize = 100_000;
@@ -70,8 +71,8 @@ fn text(bytes: &[u8]) -> Result<&str, Fault> {
     let at = |line: u32, message: String| Err(Fault { line, message });
     if bytes.len() > BYTES_MAX {
         let text = format!(
-            "the file has {} bytes, more than the {BYTES_MAX} that are read: split it, or name it in \
-             {} if it is no manifest",
+            "the file has {} bytes, more than the {BYTES_MAX} that are read: split it, or name it \
+             in {} if it is no manifest",
             bytes.len(),
             super::IGNORE_FILE
         );
@@ -123,8 +124,8 @@ enum Inner {
     Map(Vec<(String, u32, Place)>),
 }
 
-/// The places in each document that [`read`] returns, in the same order. Only called when there is something to
-/// point at, since it reads the file once more.
+/// The places in each document that [`read`] returns, in the same order. Only called when there is
+/// something to point at, since it reads the file once more.
 pub(super) fn places(bytes: &[u8]) -> Vec<Place> {
     let Ok(text) = text(bytes) else { return Vec::new() };
     serde_saphyr::from_multiple_with_options::<Place>(text, options()).unwrap_or_default()
