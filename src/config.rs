@@ -152,6 +152,8 @@ pub struct TimingConfig {
     pub event_ttl_seconds: Option<i64>,
     /// Seconds a commit may take to become healthy (600).
     pub commit_deadline_seconds: Option<i64>,
+    /// Least seconds between two nodes whose pods are evicted (Kubernetes' default: 10).
+    pub eviction_interval_seconds: Option<i64>,
 }
 
 impl From<&TimingConfig> for Timing {
@@ -163,6 +165,9 @@ impl From<&TimingConfig> for Timing {
             commit_deadline_seconds: config
                 .commit_deadline_seconds
                 .unwrap_or(usual.commit_deadline_seconds),
+            eviction_interval_seconds: config
+                .eviction_interval_seconds
+                .unwrap_or(usual.eviction_interval_seconds),
         }
     }
 }

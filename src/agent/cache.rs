@@ -119,7 +119,8 @@ mod tests {
     use super::*;
 
     fn object(name: &str) -> Object {
-        let value = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name } });
+        let value =
+            json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name } });
         Object::from_value(&value).unwrap()
     }
 

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, net::IpAddr, path::Path};
 use bollard::Docker;
 use k8s_openapi::{
     api::core::v1::{
-        ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus,
-        NodeSystemInfo,
+        ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints,
+        NodeStatus, NodeSystemInfo,
     },
     apimachinery::pkg::api::resource::Quantity,
 };
@@ -50,7 +50,11 @@ impl MachineFacts {
     }
 
     /// The status of the Node. The Ready condition says that the agent lives; a server says when it does not.
-    pub fn status(&self, images: Vec<ContainerImage>, since: k8s_openapi::jiff::Timestamp) -> NodeStatus {
+    pub fn status(
+        &self,
+        images: Vec<ContainerImage>,
+        since: k8s_openapi::jiff::Timestamp,
+    ) -> NodeStatus {
         let capacity = BTreeMap::from([
             ("cpu".to_owned(), Quantity(format!("{}m", self.node.cpu_milli))),
             ("memory".to_owned(), Quantity(self.node.memory_bytes.to_string())),

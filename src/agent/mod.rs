@@ -170,22 +170,16 @@ impl Agent {
         let dial_tls = trust::client(&ca, &issued, ALPN_AGENT)?;
         let serve_tls = trust::server(&ca, &issued, &[ALPN_HTTP[1]])?;
         let listener = TcpListener::bind(options.listen).await;
-        let listener = listener
-            .map_err(|cause| StartError::Listen { address: options.listen, cause })?;
+        let listener =
+            listener.map_err(|cause| StartError::Listen { address: options.listen, cause })?;
         let port = listener.local_addr().map_or(options.listen.port(), |a| a.port());
 
         let machine = wait_for_docker(&options, &stop).await?;
         let docker = machine.docker();
         let engine = docker.version().await.ok().and_then(|v| v.version).unwrap_or_default();
-        let facts = MachineFacts::find(
-            options.node.clone(),
-            options.address,
-            &engine,
-            &options.dir,
-            port,
-        );
-        let settings =
-            Settings { node: facts.node.clone(), dns: PodDns::default(), range: None };
+        let facts =
+            MachineFacts::find(options.node.clone(), options.address, &engine, &options.dir, port);
+        let settings = Settings { node: facts.node.clone(), dns: PodDns::default(), range: None };
         let (pods, observations, pods_task) = driver::start(machine, settings);
         let (tell, health) = watch::channel(Health::default());
         let mut tasks = JoinSet::new();

@@ -323,8 +323,9 @@ fn candidate(
             Err(problem) => problems.push(problem),
         }
     }
-    let deadline = facts.trailer(DEADLINE_TRAILER).map(|text| (text, deadline_seconds(text)));
-    if let Some((text, None)) = deadline {
+    let deadline =
+        facts.trailer(DEADLINE_TRAILER).map(|text| (text.to_owned(), deadline_seconds(text)));
+    if let Some((text, None)) = &deadline {
         problems.push(Problem {
             message: format!("{DEADLINE_TRAILER}: {text:?} is no duration; write 90s, 3m or 1h"),
             ..Problem::default()

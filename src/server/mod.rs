@@ -164,7 +164,7 @@ impl Server {
         };
         let (_tls_renewed, tls) = watch::channel(tls);
         loops.spawn(listen::serve(listener, tls, doors, stop.clone()));
-        loops.spawn(plain(metrics_listener, api::metrics_router(backend), stop.clone()));
+        loops.spawn(plain(metrics_listener, api::plain_router(backend), stop.clone()));
         if let Some(setup) = setup
             && !node.is_initialized().await?
         {
