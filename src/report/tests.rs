@@ -624,8 +624,15 @@ fn a_wait_ends_with_the_commit_or_one_after_it() {
     "#]].assert_eq(&yaml(&report));
     let healthy = json!({ "state": "Healthy", "timings": { "seenAt": START + 90_000 } });
     cluster.commit_status(SECOND, healthy);
-    // The refused commit before it is mended by it.
-    assert_eq!(on(&cluster, BAD, false), (WaitOutcome::Healthy, Some(SECOND.to_owned()), 0));
+    assert_eq!(on(&cluster, SECOND, false).0, WaitOutcome::Healthy);
+    // The refused commit stays refused, whatever came after it.
+    assert_eq!(on(&cluster, BAD, false).0, WaitOutcome::Failed);
+    // What was healthy once and ails now may recover.
+    let ailing = json!({
+        "state": "Degraded", "timings": { "seenAt": START + 90_000, "healthyAt": START + 91_000 },
+    });
+    cluster.commit_status(SECOND, ailing);
+    assert_eq!(on(&cluster, SECOND, false).0, WaitOutcome::Pending);
 }
 
 #[test]

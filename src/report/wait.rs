@@ -57,18 +57,14 @@ pub fn wait_on(view: &View, commit: &CommitId, follows: bool) -> WaitReport {
     let asked = view.get::<Commit>("", commit.as_str());
     let head = running(view).filter(|head| follows || asked.is_some_and(|a| !is_before(head, a)));
     let mut report = match (asked, head) {
+        (Some(asked), _) if has_failed(asked) => told(asked, WaitOutcome::Failed),
         (Some(asked), _) if asked.status.state == CommitState::Healthy => {
             told(asked, WaitOutcome::Healthy)
         }
         (_, Some(head)) if head.status.state == CommitState::Healthy => {
             told(head, WaitOutcome::Healthy)
         }
-        (Some(asked), _) if asked.status.state == CommitState::Refused => {
-            told(asked, WaitOutcome::Failed)
-        }
-        (_, Some(head)) if head.status.state == CommitState::Degraded => {
-            told(head, WaitOutcome::Failed)
-        }
+        (_, Some(head)) if has_failed(head) => told(head, WaitOutcome::Failed),
         (_, Some(head)) => told(head, WaitOutcome::Pending),
         (Some(asked), None) => told(asked, WaitOutcome::Pending),
         (None, None) => WaitReport {
@@ -81,6 +77,17 @@ pub fn wait_on(view: &View, commit: &CommitId, follows: bool) -> WaitReport {
     }
     report.commit = commit.to_string();
     report
+}
+
+/// Refused, or never healthy within its deadline. That stays so when a revert mends the cluster: who deployed it must
+/// hear of it. What was healthy once and ails now may recover, so it has not failed.
+fn has_failed(commit: &Commit) -> bool {
+    let timings = &commit.status.timings;
+    match commit.status.state {
+        CommitState::Refused => true,
+        CommitState::Degraded => timings.failed_at.is_some() || timings.healthy_at.is_none(),
+        _ => false,
+    }
 }
 
 /// Whether the cluster saw `commit` before `other`.
