@@ -85,7 +85,7 @@ impl Ruleset {
 /// The input of `iptables-restore --noflush` that brings the chains of `old` to those of `new`,
 /// touching only what differs: new and changed chains are written whole, chains that went are
 /// flushed and deleted. Empty when the two are equal. Loading one chain costs about 50 ms where
-/// loading 5,000 services costs 20 s.
+/// loading 5,000 services takes 1.5 s here and 20 s with kube-proxy's four chains a service.
 pub fn diff(old: &Ruleset, new: &Ruleset) -> String {
     let changed = |(key, rules): &(&ChainKey, &Rules)| old.chains.get(*key) != Some(rules);
     let load = new.chains.iter().filter(changed).collect();
