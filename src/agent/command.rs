@@ -1,7 +1,7 @@
 //! Runs the host's network tools.
 //!
-//! In: fixed arguments and text for stdin. Out: what the tool printed, or an error that says what went wrong. Every
-//! call has a deadline and no call goes through a shell.
+//! In: fixed arguments and text for stdin. Out: what the tool printed, or an error that says what
+//! went wrong. Every call has a deadline and no call goes through a shell.
 
 use std::{
     fs::File,
@@ -16,7 +16,8 @@ use tokio::{io::AsyncWriteExt, process::Command, sync::oneshot, time::timeout};
 /// Most bytes of a tool's complaint that an error carries.
 const STDERR_BYTES_MAX: usize = 2_000;
 
-/// The network namespace in which the tools run: the agent's own, or in tests one of many on a machine.
+/// The network namespace in which the tools run: the agent's own, or in tests one of many on a
+/// machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Netns(Option<PathBuf>);
 
@@ -121,8 +122,9 @@ fn check(program: &str, output: Output) -> Result<String, CommandError> {
     })
 }
 
-/// Runs blocking work on a thread of its own that has entered the namespace, so that files under `/proc/sys/net` and
-/// child processes are those of the namespace. A thread that is late is left to end by itself.
+/// Runs blocking work on a thread of its own that has entered the namespace, so that files under
+/// `/proc/sys/net` and child processes are those of the namespace. A thread that is late is left to
+/// end by itself.
 pub async fn blocking<T: Send + 'static>(
     netns: &Netns,
     what: &str,

@@ -1,7 +1,7 @@
 //! Drops connection-tracking entries that the rules have outlived.
 //!
-//! In: the list made by `node::rules::stale`. Out: the entries are gone. Without the tool `conntrack` (Debian package
-//! of that name) nothing is dropped; [`Conntrack::problem`] says so.
+//! In: the list made by `node::rules::stale`. Out: the entries are gone. Without the tool
+//! `conntrack` (Debian package of that name) nothing is dropped; [`Conntrack::problem`] says so.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::node::rules::{StaleFlow, UdpFronts, stale_entries};
 /// Longest time for one call; a table of 262,144 entries is listed in a second.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Most flows dropped one by one in one go, at 3 ms each. More come when a large service goes at once; what is left
-/// out runs out by itself after `nf_conntrack_udp_timeout_stream` (120 s).
+/// Most flows dropped one by one in one go, at 3 ms each. More come when a large service goes at
+/// once; what is left out runs out by itself after `nf_conntrack_udp_timeout_stream` (120 s).
 const FLOWS_MAX: usize = 1_000;
 
 /// The connection tracking of one network namespace.
@@ -28,7 +28,8 @@ impl Conntrack {
         Self { netns, missing: false }
     }
 
-    /// Drops the entries of `flows`. How many were dropped is not counted: they may end by themselves meanwhile.
+    /// Drops the entries of `flows`. How many were dropped is not counted: they may end by
+    /// themselves meanwhile.
     pub async fn drop_flows(&mut self, flows: &[StaleFlow]) -> Result<(), CommandError> {
         for flow in flows.iter().take(FLOWS_MAX) {
             let args = arguments(flow);
@@ -61,7 +62,8 @@ impl Conntrack {
         )
     }
 
-    /// Runs the tool; a missing one prints nothing, is said once in the log, and is looked for again next time.
+    /// Runs the tool; a missing one prints nothing, is said once in the log, and is looked for
+    /// again next time.
     async fn conntrack(&mut self, args: &[&str]) -> Result<String, CommandError> {
         match run(&self.netns, "conntrack", args, "", DEADLINE).await {
             Err(cause) if is_missing(&cause) => {

@@ -1,8 +1,9 @@
 //! The name server of a node.
 //!
-//! In: questions over UDP and TCP, at an address of the node itself, so that no translation stands between a pod and
-//! its names. Out: answers from the agent's own copy of the [`Zone`]; other names are asked of the node's own
-//! resolvers. It goes on answering when every server is gone. `agent::proxy` swaps the zone.
+//! In: questions over UDP and TCP, at an address of the node itself, so that no translation stands
+//! between a pod and its names. Out: answers from the agent's own copy of the [`Zone`]; other names
+//! are asked of the node's own resolvers. It goes on answering when every server is gone.
+//! `agent::proxy` swaps the zone.
 
 use std::{
     io,
@@ -42,8 +43,8 @@ const TCP_QUEUE: usize = 32;
 /// How long one of the node's resolvers may take; the C library in the pod asks again after 5 s.
 const UPSTREAM_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Questions that wait for the node's resolvers at a time; more are told to come back (SERVFAIL). Each holds a
-/// socket and a few KiB.
+/// Questions that wait for the node's resolvers at a time; more are told to come back (SERVFAIL).
+/// Each holds a socket and a few KiB.
 const FORWARDS_MAX: usize = 256;
 
 /// Most bytes of a UDP answer that we take from a resolver and promise to clients (RFC 9715).
@@ -58,7 +59,8 @@ pub struct Dns {
 }
 
 impl Dns {
-    /// Starts to answer at an address, both protocols. Port 0 takes a free one (see [`address`](Self::address)).
+    /// Starts to answer at an address, both protocols. Port 0 takes a free one (see
+    /// [`address`](Self::address)).
     pub async fn start(at: SocketAddr, upstreams: Vec<SocketAddr>) -> io::Result<Self> {
         let listener = TcpListener::bind(at).await?;
         let address = listener.local_addr()?;
@@ -127,8 +129,8 @@ impl RequestHandler for Handler {
         metadata.response_code = reply.code;
         metadata.authoritative = reply.ours;
         metadata.recursion_available = true;
-        // The size that the client offered bounds a UDP answer; what does not fit is cut and marked, and the client
-        // asks again over TCP.
+        // The size that the client offered bounds a UDP answer; what does not fit is cut and
+        // marked, and the client asks again over TCP.
         let mut edns = Edns::new();
         edns.set_max_payload(request.max_payload().clamp(512, UDP_BYTES_MAX));
         let edns = request.edns.as_ref().map(|_| &edns);
@@ -188,8 +190,8 @@ impl Handler {
         }
     }
 
-    /// An ExternalName: the alias, and what its target is. A target that is an alias itself is not followed again,
-    /// so a circle of them ends.
+    /// An ExternalName: the alias, and what its target is. A target that is an alias itself is not
+    /// followed again, so a circle of them ends.
     async fn follow(&self, zone: &Zone, query: &Query, target: &str, id: u16) -> Reply {
         let Ok(mut to) = Name::from_ascii(target) else {
             return Reply { code: ResponseCode::ServFail, ..Reply::default() };
@@ -261,8 +263,8 @@ fn nothing(zone: &Zone, code: ResponseCode) -> Reply {
     Reply { code, ours: true, authorities: record().into_iter().collect(), ..Reply::default() }
 }
 
-/// A record of the zone; `None` for a name that DNS cannot carry (no label over 63 bytes, no name over 255), which
-/// validated objects do not have.
+/// A record of the zone; `None` for a name that DNS cannot carry (no label over 63 bytes, no name
+/// over 255), which validated objects do not have.
 fn wire(record: &ZoneRecord) -> Option<Record> {
     let name = |text: &str| Name::from_ascii(format!("{text}.")).ok();
     let data = match &record.data {
@@ -275,8 +277,8 @@ fn wire(record: &ZoneRecord) -> Option<Record> {
     Some(Record::from_rdata(name(&record.name)?, TTL_SECONDS, data))
 }
 
-/// Asks one resolver over UDP, and over TCP when the answer was cut. A fresh id and port each time make an answer
-/// hard to forge.
+/// Asks one resolver over UDP, and over TCP when the answer was cut. A fresh id and port each time
+/// make an answer hard to forge.
 async fn ask(upstream: SocketAddr, query: &Query) -> io::Result<Message> {
     let mut message = Message::new(rand::random(), MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;

@@ -1,8 +1,9 @@
 //! Keeps the kernel's chains as `node::rules` wants them.
 //!
-//! In: a [`Ruleset`]. Out: the chains in the kernel. Jumps from built-in chains are placed one by one with the
-//! `iptables` crate; the chains themselves go through one `iptables-restore --noflush`, and after the first time
-//! only those that changed. `agent::proxy` calls; nothing is decided here but what must be written again.
+//! In: a [`Ruleset`]. Out: the chains in the kernel. Jumps from built-in chains are placed one by
+//! one with the `iptables` crate; the chains themselves go through one `iptables-restore
+//! --noflush`, and after the first time only those that changed. `agent::proxy` calls; nothing is
+//! decided here but what must be written again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +17,8 @@ use sha2::{Digest, Sha256};
 use super::command::{CommandError, Netns, blocking, run};
 use crate::node::rules::{ChainKey, FIXED_CHAINS, JUMPS, Jump, Ruleset, Table, diff, is_ours};
 
-/// Longest time one load may take. The first load of 5,000 services takes 21 s on the nft variant.
+/// Longest time one load may take. The first load of 5,000 services takes 1.5 s on the nft variant;
+/// a host that is busy, or slow with many chains, gets much more.
 const RESTORE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Longest time for a single question or jump rule.
@@ -25,11 +27,13 @@ const QUESTION_DEADLINE: Duration = Duration::from_secs(20);
 /// Seconds to wait for the lock that all users of the legacy variant share, as kube-proxy does.
 const LOCK_WAIT_SECONDS: &str = "5";
 
-/// How often a load is tried when another program holds the lock; then the caller's back-off decides.
+/// How often a load is tried when another program holds the lock; then the caller's back-off
+/// decides.
 const LOCK_TRIES: usize = 3;
 
-/// Up to this many rules the whole of our tables is read at each check (some 10 ms). Above, only the chains that are
-/// always there and [`CHAINS_PER_CHECK`] others in turn, because reading 5,000 services takes most of a second.
+/// Up to this many rules the whole of our tables is read at each check (some 10 ms). Above, only
+/// the chains that are always there and [`CHAINS_PER_CHECK`] others in turn, because reading 5,000
+/// services takes most of a second.
 const RULES_READ_WHOLE_MAX: usize = 2_000;
 
 /// Chains of single services looked at in one check of a large rule set, at 5 ms each.
@@ -66,8 +70,8 @@ pub enum Error {
     },
 }
 
-/// Which iptables this host uses. Both at once confuse each other, so we keep to what `iptables` itself is, which
-/// Docker uses too.
+/// Which iptables this host uses. Both at once confuse each other, so we keep to what `iptables`
+/// itself is, which Docker uses too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// iptables over nf_tables.
@@ -80,16 +84,18 @@ pub enum Backend {
 pub struct Iptables {
     netns: Netns,
     backend: Backend,
-    /// `iptables-nft` where the variants have their own names, so that a change of the host's default does not
-    /// split our rules in two; `iptables` elsewhere.
+    /// `iptables-nft` where the variants have their own names, so that a change of the host's
+    /// default does not split our rules in two; `iptables` elsewhere.
     name: &'static str,
-    /// What the kernel holds as far as we know; `None` before the first load and after a failed one.
+    /// What the kernel holds as far as we know; `None` before the first load and after a failed
+    /// one.
     written: Option<Ruleset>,
     /// Whether the jumps were placed once; later it is the checks that look after them.
     jumps_placed: bool,
     /// What the kernel showed for a chain after we wrote it, hashed.
     shown: BTreeMap<ChainKey, [u8; 32]>,
-    /// Held by the thread that works on jumps: there is never more than one, even if it hangs on the lock.
+    /// Held by the thread that works on jumps: there is never more than one, even if it hangs on
+    /// the lock.
     jumping: Arc<Mutex<()>>,
     /// Where the next check of a large rule set goes on.
     next_chain: Option<ChainKey>,
@@ -126,8 +132,9 @@ impl Iptables {
         format!("{}{suffix}", self.name)
     }
 
-    /// Brings the kernel to `want`: the chains that differ from what was written last, or after a failure all, and
-    /// then the jumps. Costs nothing when nothing changed and the jumps were placed.
+    /// Brings the kernel to `want`: the chains that differ from what was written last, or after a
+    /// failure all, and then the jumps. Costs nothing when nothing changed and the jumps were
+    /// placed.
     pub async fn sync(&mut self, want: &Ruleset) -> Result<(), Error> {
         let text = match &self.written {
             Some(written) => diff(written, want),
@@ -186,7 +193,8 @@ impl Iptables {
         Err(Error::Locked)
     }
 
-    /// Looks whether somebody changed what we wrote, and repairs it. Returns a sentence for each repair.
+    /// Looks whether somebody changed what we wrote, and repairs it. Returns a sentence for each
+    /// repair.
     pub async fn check(&mut self) -> Result<Vec<String>, Error> {
         let Some(written) = self.written.clone() else { return Ok(vec![]) };
         let damaged = if written.rule_count() <= RULES_READ_WHOLE_MAX {
@@ -262,8 +270,9 @@ impl Iptables {
         Ok(damaged)
     }
 
-    /// Whether a chain is as we wrote it: as many rules as we wrote, and the same text as the first time we looked
-    /// after writing. (iptables prints a rule in its own words, so ours cannot be compared with it directly.)
+    /// Whether a chain is as we wrote it: as many rules as we wrote, and the same text as the first
+    /// time we looked after writing. (iptables prints a rule in its own words, so ours cannot be
+    /// compared with it directly.)
     fn is_intact(&mut self, key: &ChainKey, count: usize, found: Option<&[String]>) -> bool {
         let Some(lines) = found.filter(|lines| lines.len() == count) else {
             self.shown.remove(key);
@@ -277,8 +286,8 @@ impl Iptables {
         same
     }
 
-    /// Puts the jumps at the head of their chains where they are not. Returns a sentence for each chain that was
-    /// changed.
+    /// Puts the jumps at the head of their chains where they are not. Returns a sentence for each
+    /// chain that was changed.
     async fn place_jumps(&self) -> Result<Vec<String>, Error> {
         let (jumping, name) = (self.jumping.clone(), self.name);
         let work = move || {

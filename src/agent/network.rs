@@ -1,7 +1,8 @@
-//! The Docker network of a node's pods, and the host settings without which it does not carry traffic.
+//! The Docker network of a node's pods, and the host settings without which it does not carry
+//! traffic.
 //!
-//! In: the bridge to have. Out: the network in Docker, the settings in the kernel, and sentences about what was
-//! changed. The agent calls before pods start, `agent::proxy` again in its loop.
+//! In: the bridge to have. Out: the network in Docker, the settings in the kernel, and sentences
+//! about what was changed. The agent calls before pods start, `agent::proxy` again in its loop.
 
 use std::{fs, io, path::Path, time::Duration};
 
@@ -21,7 +22,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Docker's option for the name of the bridge.
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 
-/// Docker's option for its own masquerading, which would hide pods of one node from those of another.
+/// Docker's option for its own masquerading, which would hide pods of one node from those of
+/// another.
 const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 
 /// The Docker network to have.
@@ -55,8 +57,8 @@ pub enum Error {
     },
     /// A network of that name with another range is in use.
     #[error(
-        "the Docker network {name} has range {found} instead of {wanted} and {containers} containers; \
-         remove these, then it will be made anew"
+        "the Docker network {name} has range {found} instead of {wanted} and {containers} \
+         containers; remove these, then it will be made anew"
     )]
     InUse {
         /// The network.
@@ -76,8 +78,8 @@ pub enum Error {
     Json(#[from] serde_json::Error),
 }
 
-/// Makes the network unless it is there as wanted; one of another range or with masquerading is made anew. Returns a
-/// sentence for each change.
+/// Makes the network unless it is there as wanted; one of another range or with masquerading is
+/// made anew. Returns a sentence for each change.
 pub async fn ensure_docker(docker: &Docker, want: &Network) -> Result<Vec<String>, Error> {
     let Some(found) = inspect(docker, want).await? else {
         create(docker, want).await?;
@@ -187,8 +189,9 @@ pub struct Checked {
     pub problems: Vec<String>,
 }
 
-/// Checks and sets what the pod network needs of the host: forwarding, iptables for bridged packets, node ports on
-/// 127.0.0.1, and hairpin on each port of `bridge` (absent ports and an absent bridge are fine).
+/// Checks and sets what the pod network needs of the host: forwarding, iptables for bridged
+/// packets, node ports on 127.0.0.1, and hairpin on each port of `bridge` (absent ports and an
+/// absent bridge are fine).
 pub async fn ensure_host(netns: &Netns, bridge: &str) -> Result<Checked, Error> {
     if !Path::new("/proc/sys/net/bridge").exists() {
         // Where it is built in or cannot be loaded, the setting below tells.
@@ -204,7 +207,8 @@ pub async fn ensure_host(netns: &Netns, bridge: &str) -> Result<Checked, Error> 
         let args = ["link", "set", "dev", &port, "type", "bridge_slave", "hairpin", "on"];
         match run(netns, "ip", &args, "", DEADLINE).await {
             Ok(_) => checked.changed.push(format!(
-                "switched hairpin on for {port} of {bridge}, so that a pod reaches itself through its service"
+                "switched hairpin on for {port} of {bridge}, so that a pod reaches itself through \
+                 its service"
             )),
             // The pod may have gone meanwhile; a port that stays is seen again at the next check.
             Err(CommandError::Failed { stderr, .. }) if stderr.contains("Cannot find device") => {}

@@ -1,6 +1,7 @@
 //! Keeps the routes to the pods of other nodes.
 //!
-//! In: the routes to have. Out: the kernel's routing table, as far as it is marked as ours. `agent::proxy` calls.
+//! In: the routes to have. Out: the kernel's routing table, as far as it is marked as ours.
+//! `agent::proxy` calls.
 
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use serde::Deserialize;
 use super::command::{CommandError, Netns, run};
 use crate::node::routes::{Change, Routes, diff};
 
-/// The protocol number by which the kernel remembers that a route is ours (free in `/etc/iproute2/rt_protos`).
+/// The protocol number by which the kernel remembers that a route is ours (free in
+/// `/etc/iproute2/rt_protos`).
 const PROTOCOL: &str = "77";
 
 /// Longest time one call of `ip` may take; 5,000 routes take a second.
@@ -33,8 +35,8 @@ struct Printed {
     gateway: Option<String>,
 }
 
-/// The routes that are ours. Those without a next hop, which we never make, count as reached by 0.0.0.0, so that a
-/// comparison replaces or removes them.
+/// The routes that are ours. Those without a next hop, which we never make, count as reached by
+/// 0.0.0.0, so that a comparison replaces or removes them.
 pub async fn read(netns: &Netns) -> Result<Routes, Error> {
     let args = ["-4", "-j", "route", "show", "proto", PROTOCOL];
     let text = run(netns, "ip", &args, "", DEADLINE).await?;
@@ -48,9 +50,9 @@ pub async fn read(netns: &Netns) -> Result<Routes, Error> {
     Ok(printed.into_iter().filter_map(route).collect())
 }
 
-/// Brings our routes to `want`. Returns a sentence for each change made by others that was repaired or each new
-/// route, and one for each route that the kernel refused (as when the next hop is not on a common link): one bad
-/// node must not keep the others from being reached.
+/// Brings our routes to `want`. Returns a sentence for each change made by others that was repaired
+/// or each new route, and one for each route that the kernel refused (as when the next hop is not
+/// on a common link): one bad node must not keep the others from being reached.
 pub async fn sync(netns: &Netns, want: &Routes) -> Result<Synced, Error> {
     let changes = diff(&read(netns).await?, want);
     if changes.is_empty() {

@@ -1,8 +1,9 @@
 //! Names of services and pods.
 //!
-//! In: the cluster's Services and EndpointSlices. Out: a [`Zone`] that answers questions, and the resolv.conf of a
-//! pod. `agent::dns` serves it; nothing here opens a socket. The names are those of the Kubernetes DNS specification
-//! (github.com/kubernetes/dns, docs/specification.md) as CoreDNS answers them; IPv4 only.
+//! In: the cluster's Services and EndpointSlices. Out: a [`Zone`] that answers questions, and the
+//! resolv.conf of a pod. `agent::dns` serves it; nothing here opens a socket. The names are those
+//! of the Kubernetes DNS specification (github.com/kubernetes/dns, docs/specification.md) as
+//! CoreDNS answers them; IPv4 only.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +21,8 @@ use super::rules::{cluster_ips, conditions, service_of};
 #[cfg(test)]
 mod tests;
 
-/// Seconds for which an answer may be kept: the time in which a client notices a change. CoreDNS' default.
+/// Seconds for which an answer may be kept: the time in which a client notices a change. CoreDNS'
+/// default.
 pub const TTL_SECONDS: u32 = 5;
 
 /// The port of a name server.
@@ -29,7 +31,8 @@ const DNS_PORT: u16 = 53;
 /// Most servers that are taken from a resolv.conf, as the C library does.
 const UPSTREAMS_MAX: usize = 3;
 
-/// Most search domains a pod inherits from its node; the C library reads 6 and the pod has 3 of its own.
+/// Most search domains a pod inherits from its node; the C library reads 6 and the pod has 3 of its
+/// own.
 const SEARCHES_MAX: usize = 3;
 
 /// What is asked for.
@@ -377,8 +380,8 @@ fn named_port(name: Option<&str>, protocol: Option<&str>, port: Option<i32>) -> 
     Some(NamedPort { name: lower(name), protocol: lower(protocol.unwrap_or("tcp")), port })
 }
 
-/// The ready endpoints of a headless service by host name. Pods that are not ready are in their slice as ready when
-/// the Service says `publishNotReadyAddresses`.
+/// The ready endpoints of a headless service by host name. Pods that are not ready are in their
+/// slice as ready when the Service says `publishNotReadyAddresses`.
 fn hosts(slices: &[&EndpointSlice]) -> BTreeMap<SmolStr, Host> {
     let mut hosts: BTreeMap<SmolStr, Host> = BTreeMap::new();
     for slice in slices {
@@ -421,8 +424,9 @@ fn reverse_address(name: &str) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::new(d, c, b, a))
 }
 
-/// The `/etc/resolv.conf` of a pod with `dnsPolicy: ClusterFirst`: asks `server`, looks for short names in the pod's
-/// namespace, then in the cluster, then where its node looks (`node_resolv_conf` is the node's own file).
+/// The `/etc/resolv.conf` of a pod with `dnsPolicy: ClusterFirst`: asks `server`, looks for short
+/// names in the pod's namespace, then in the cluster, then where its node looks (`node_resolv_conf`
+/// is the node's own file).
 pub fn pod_resolv_conf(
     namespace: &str,
     domain: &str,

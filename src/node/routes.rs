@@ -1,7 +1,8 @@
 //! Direct routes to the pods of other nodes.
 //!
-//! In: the cluster's Nodes and what this node routes today. Out: the routes to have and the changes that lead there.
-//! `agent::proxy` calls, `agent::routes` carries out. Nodes must share a link: the next hop is the other node itself.
+//! In: the cluster's Nodes and what this node routes today. Out: the routes to have and the changes
+//! that lead there. `agent::proxy` calls, `agent::routes` carries out. Nodes must share a link: the
+//! next hop is the other node itself.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -31,8 +32,9 @@ pub enum Change {
     Delete(Cidr),
 }
 
-/// Says where the pods of each other node are. A Node without pod range or InternalIP has no route yet. A range
-/// outside `cluster` or across another one is refused: a Node object must not be able to divert other traffic.
+/// Says where the pods of each other node are. A Node without pod range or InternalIP has no route
+/// yet. A range outside `cluster` or across another one is refused: a Node object must not be able
+/// to divert other traffic.
 pub fn plan<'a>(
     nodes: impl IntoIterator<Item = &'a Node>,
     this: &NodeName,
@@ -79,8 +81,8 @@ fn internal_ip(node: &Node) -> Option<Ipv4Addr> {
     internal.find_map(|a| a.address.parse().ok())
 }
 
-/// The changes that lead from the routes there are to those there shall be; removals first, so that a range that
-/// moves to another prefix is never there twice.
+/// The changes that lead from the routes there are to those there shall be; removals first, so that
+/// a range that moves to another prefix is never there twice.
 pub fn diff(have: &Routes, want: &Routes) -> Vec<Change> {
     let gone = have.keys().filter(|range| !want.contains_key(range));
     let new = want.iter().filter(|(range, via)| have.get(range) != Some(via));

@@ -1,4 +1,5 @@
-//! Two nodes with a real dockerd each, which manages iptables as a Docker does that nobody configured for us.
+//! Two nodes with a real dockerd each, which manages iptables as a Docker does that nobody
+//! configured for us.
 
 use std::{fs, net::Ipv4Addr, path::Path, process::Command};
 

@@ -283,7 +283,8 @@ async fn udp_clients_follow_the_endpoints() {
     let mut iptables = programmed(&lab, &[]).await;
     let mut conntrack = Conntrack::new(lab.netns("node"));
     iptables.sync(&first.rules).await.unwrap();
-    // One socket for all questions, as resolvers and game servers have: its entry outlives the endpoint.
+    // One socket for all questions, as resolvers and game servers have: its entry outlives the
+    // endpoint.
     let socket = lab.inside("node", || UdpSocket::bind("0.0.0.0:0").unwrap());
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let ask = || {
@@ -497,7 +498,8 @@ async fn the_proxy_programs_the_newest_and_repairs() {
     assert_eq!(now.problems, Vec::<String>::new());
     assert_eq!(lab.calls("p1", (WEB_IP, 80)), ["p2 called by 10.244.1.5"]);
     assert!(lab.tool("node", "ip route").contains("10.244.2.0/24 via 192.168.7.1"));
-    // A flush by hand is repaired when somebody asks for a look, and else within the interval of checks.
+    // A flush by hand is repaired when somebody asks for a look, and else within the interval of
+    // checks.
     lab.tool("node", "iptables -t nat -F");
     lab.tool("node", "ip route flush proto 77");
     proxy.look();

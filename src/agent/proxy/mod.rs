@@ -1,8 +1,9 @@
 //! Brings a node's services, routes and names to what the cluster says, and keeps them there.
 //!
-//! In: [`Desired`], of which only the newest counts. Out: a [`Report`] with the generation that is programmed. The
-//! loop waits in `select`, decides by [`pace::Pace`] (a value), and works through the rooms beside this one. The agent
-//! starts one; what it has programmed stays when it is gone, so that pods outlive the agent.
+//! In: [`Desired`], of which only the newest counts. Out: a [`Report`] with the generation that is
+//! programmed. The loop waits in `select`, decides by [`pace::Pace`] (a value), and works through
+//! the rooms beside this one. The agent starts one; what it has programmed stays when it is gone,
+//! so that pods outlive the agent.
 
 mod pace;
 
@@ -71,7 +72,8 @@ pub struct Desired {
 pub struct Report {
     /// Rules, routes and names are those of this generation.
     pub programmed: Option<Revision>,
-    /// What keeps the newest generation from being programmed, or a part of the network from working.
+    /// What keeps the newest generation from being programmed, or a part of the network from
+    /// working.
     pub problems: Vec<String>,
     /// What the last pass changed on the host or repaired.
     pub changes: Vec<String>,
@@ -86,8 +88,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts the loop. It touches the rules with the first [`Desired`] only, so what an earlier run programmed goes
-    /// on until then.
+    /// Starts the loop. It touches the rules with the first [`Desired`] only, so what an earlier
+    /// run programmed goes on until then.
     pub fn start(config: Config) -> Self {
         let (desired, wanted) = watch::channel(None);
         let (tell, report) = watch::channel(Report::default());
@@ -124,7 +126,8 @@ impl Drop for Proxy {
     }
 }
 
-/// Removes all rules and routes of ours from the node; for `--clean`. Returns what could not be removed.
+/// Removes all rules and routes of ours from the node; for `--clean`. Returns what could not be
+/// removed.
 pub async fn remove_all(netns: &Netns) -> Result<(), Vec<String>> {
     let mut problems = vec![];
     match Iptables::open(netns.clone()).await {
@@ -149,7 +152,8 @@ struct Loop {
     wanted: watch::Receiver<Option<Arc<Desired>>>,
     tell: watch::Sender<Report>,
     nudge: Arc<Notify>,
-    /// The moment that counts as zero; only differences matter, and they do not jump with the wall clock.
+    /// The moment that counts as zero; only differences matter, and they do not jump with the wall
+    /// clock.
     epoch: Instant,
     pace: Pace,
     iptables: Option<Iptables>,
@@ -229,8 +233,8 @@ impl Loop {
         }
     }
 
-    /// Programs the newest desired state: rules, then the entries they made stale, routes, names. A part that fails
-    /// does not keep the others from being done.
+    /// Programs the newest desired state: rules, then the entries they made stale, routes, names. A
+    /// part that fails does not keep the others from being done.
     async fn program(&mut self) {
         let Some(desired) = self.wanted.borrow_and_update().clone() else { return };
         let mut report = Report { programmed: self.tell.borrow().programmed, ..Report::default() };
@@ -294,7 +298,8 @@ impl Loop {
         Ok(())
     }
 
-    /// The node's resolvers; none when its file cannot be read: then only the cluster's names are answered.
+    /// The node's resolvers; none when its file cannot be read: then only the cluster's names are
+    /// answered.
     async fn upstreams(&self) -> Vec<SocketAddr> {
         let own: IpAddr = self.config.dns.ip();
         let text = tokio::fs::read_to_string(&self.config.resolv_conf).await;

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use crate::model::Timestamp;
 
-/// Least time between the starts of two programmings. A rolling update changes endpoints many times a second; 200 ms
-/// keeps the cost at a few percent of a core and the delay below what a user notices. The first change goes at once.
+/// Least time between the starts of two programmings. A rolling update changes endpoints many times
+/// a second; 200 ms keeps the cost at a few percent of a core and the delay below what a user
+/// notices. The first change goes at once.
 const PROGRAM_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Time between two looks at the host: how long a flush by hand may last. A look costs about 50 ms of CPU.
+/// Time between two looks at the host: how long a flush by hand may last. A look costs about 50 ms
+/// of CPU.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Least time between two looks that were asked for: a look after each start of a pod would add up.

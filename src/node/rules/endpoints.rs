@@ -13,7 +13,8 @@ use crate::model::NodeName;
 /// The label by which an EndpointSlice names its Service.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
-/// The endpoints of all services by `(namespace, service)`, then by port name (empty for the unnamed one).
+/// The endpoints of all services by `(namespace, service)`, then by port name (empty for the
+/// unnamed one).
 pub(crate) type ByService<'a> = BTreeMap<(&'a str, &'a str), BTreeMap<SmolStr, Vec<Seen>>>;
 
 /// One endpoint of one port as the EndpointSlices tell it.
@@ -38,8 +39,9 @@ pub(crate) struct Usable {
     pub(crate) local: BTreeSet<SocketAddrV4>,
 }
 
-/// The state of an endpoint; absent conditions mean what the API says they mean: `ready` is true, `serving` is as
-/// `ready`, `terminating` is false (kubernetes.io/docs/concepts/services-networking/endpoint-slices).
+/// The state of an endpoint; absent conditions mean what the API says they mean: `ready` is true,
+/// `serving` is as `ready`, `terminating` is false
+/// (kubernetes.io/docs/concepts/services-networking/endpoint-slices).
 pub(crate) fn conditions(endpoint: &Endpoint) -> (bool, bool) {
     let said = endpoint.conditions.as_ref();
     let ready = said.and_then(|c| c.ready).unwrap_or(true);
@@ -48,7 +50,8 @@ pub(crate) fn conditions(endpoint: &Endpoint) -> (bool, bool) {
     (ready, serving && terminating)
 }
 
-/// The Service a slice belongs to; `None` for slices without the label or of other address families.
+/// The Service a slice belongs to; `None` for slices without the label or of other address
+/// families.
 pub(crate) fn service_of(slice: &EndpointSlice) -> Option<(&str, &str)> {
     if slice.address_type != "IPv4" {
         return None;
@@ -84,8 +87,9 @@ fn see(endpoint: &Endpoint, port: u16, node: &NodeName) -> impl Iterator<Item = 
     addresses.map(move |ip| Seen { at: SocketAddrV4::new(ip, port), local, ready, draining })
 }
 
-/// Picks the endpoints that may get traffic: ready ones, and only when there is none, those that still serve while
-/// they terminate (as kube-proxy does, so that the last pod of a service loses no request while it drains).
+/// Picks the endpoints that may get traffic: ready ones, and only when there is none, those that
+/// still serve while they terminate (as kube-proxy does, so that the last pod of a service loses no
+/// request while it drains).
 pub(crate) fn usable(seen: &[Seen]) -> Usable {
     let pick = |want: fn(&Seen) -> bool, only_local: bool| -> BTreeSet<SocketAddrV4> {
         seen.iter().filter(|s| want(s) && (s.local || !only_local)).map(|s| s.at).collect()

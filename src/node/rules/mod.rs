@@ -1,26 +1,28 @@
 //! Services as iptables rules.
 //!
-//! In: the cluster's Services and EndpointSlices and a few [`Facts`] about this node. Out: a [`Program`], the chains
-//! to have and which UDP flows they serve; [`diff`] is the text that changes one set of chains into another and
-//! [`stale`] the connection-tracking entries to drop after that. `agent::proxy` calls; nothing here runs a process.
+//! In: the cluster's Services and EndpointSlices and a few [`Facts`] about this node. Out: a
+//! [`Program`], the chains to have and which UDP flows they serve; [`diff`] is the text that
+//! changes one set of chains into another and [`stale`] the connection-tracking entries to drop
+//! after that. `agent::proxy` calls; nothing here runs a process.
 //!
-//! The chains bear kube-proxy's names, but fewer of them: one chain for each service port, endpoints chosen in it by
-//! `-m statistic` without a chain each, because the nft variant slows down with the number of chains.
+//! The chains bear kube-proxy's names, but fewer of them: one chain for each service port,
+//! endpoints chosen in it by `-m statistic` without a chain each, because the nft variant slows
+//! down with the number of chains.
 //!
 //! | chain | table | holds |
 //! |---|---|---|
-//! | `KUBE-SERVICES` | nat | cluster IP and port → `KUBE-SVC-…`; last, local addresses → `KUBE-NODEPORTS` |
-//! | `KUBE-NODEPORTS` | nat | node port → mark, then `KUBE-SVC-…`; or `KUBE-EXT-…` under the policy Local |
+//! | `KUBE-SERVICES` | nat | cluster IP, port → `KUBE-SVC-…`; last, local → `KUBE-NODEPORTS` |
+//! | `KUBE-NODEPORTS` | nat | node port → mark, `KUBE-SVC-…`; under the policy Local `KUBE-EXT-…` |
 //! | `KUBE-SVC-…` | nat | mark callers from outside the cluster, then DNAT to one endpoint |
 //! | `KUBE-SVL-…` | nat | the same with this node's endpoints only |
-//! | `KUBE-EXT-…` | nat | externalTrafficPolicy Local: pods and this node to all, others to this node's endpoints |
+//! | `KUBE-EXT-…` | nat | policy Local: pods and this node to all, others to the `SVL` chain |
 //! | `KUBE-MARK-MASQ` | nat | sets the mark 0x4000 |
 //! | `KUBE-POSTROUTING` | nat | masquerades what is marked, and pods that leave the cluster |
 //! | `KUBE-HAIRPIN` | nat | masquerades a pod that reaches itself through a service |
 //! | `KUBE-SERVICES` | filter | rejects cluster IPs without endpoints |
 //! | `KUBE-EXTERNAL-SERVICES` | filter | rejects node ports without endpoints |
 //! | `KUBE-FORWARD` | filter | accepts pod traffic whatever policy Docker gave the FORWARD chain |
-//! | `KUBE-FIREWALL` | filter | drops packets to 127.0.0.0/8 from elsewhere (`route_localnet` would let them in) |
+//! | `KUBE-FIREWALL` | filter | drops what `route_localnet` would let in to 127.0.0.0/8 |
 //! | `KUBE-PODS` | raw | lets other nodes reach pods past the drops that Docker 28 adds |
 
 mod endpoints;
@@ -82,7 +84,8 @@ const fn jump(table: Table, from: &'static str, rule: &'static str, to: &'static
     Jump { table, from, rule, to }
 }
 
-/// The jumps, in the order in which they must stand, at the head of their chain: before Docker's isolation rules.
+/// The jumps, in the order in which they must stand, at the head of their chain: before Docker's
+/// isolation rules.
 pub const JUMPS: [Jump; 12] = {
     use Table::{Filter, Nat, Raw};
     const NEW_EXTERNAL: &str = "-m conntrack --ctstate NEW -j KUBE-EXTERNAL-SERVICES";
@@ -125,7 +128,8 @@ pub fn is_ours(table: Table, chain: &str) -> bool {
         || table == Table::Nat && ["KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-"].iter().any(per_service)
 }
 
-/// Where a UDP service is reached: a cluster IP and port, or a node port (no address: any of the node's).
+/// Where a UDP service is reached: a cluster IP and port, or a node port (no address: any of the
+/// node's).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Front {
     /// The cluster IP; `None` for a node port.
@@ -142,14 +146,15 @@ pub type UdpFronts = BTreeMap<Front, BTreeSet<SocketAddrV4>>;
 pub struct Program {
     /// The chains.
     pub rules: Ruleset,
-    /// UDP has no connection that ends, so its tracking entries must be dropped by hand (see [`stale`]).
+    /// UDP has no connection that ends, so its tracking entries must be dropped by hand (see
+    /// [`stale`]).
     pub udp: UdpFronts,
 }
 
 /// Turns Services and EndpointSlices into rules. The same input in any order gives the same text.
 ///
-/// Services without a cluster IP (headless, ExternalName) have no rules. Endpoints are used when ready, or when none
-/// is ready, while they serve their last requests. IPv4 only.
+/// Services without a cluster IP (headless, ExternalName) have no rules. Endpoints are used when
+/// ready, or when none is ready, while they serve their last requests. IPv4 only.
 pub fn build<'a>(
     facts: &Facts,
     services: impl IntoIterator<Item = &'a Service>,
@@ -182,17 +187,19 @@ fn put_shared<'a>(rules: &mut Ruleset, facts: &Facts, ports: &[Port<'a>]) {
     rules.put(Table::Filter, "KUBE-EXTERNAL-SERVICES", all(Port::node_port_refusals));
     rules.put(Table::Filter, "KUBE-FORWARD", forward(facts));
     rules.put(Table::Filter, "KUBE-FIREWALL", vec![MARTIANS.to_owned()]);
-    // Docker 28 drops in `raw` what comes from elsewhere for an address of one of its bridges; accepting here ends
-    // this table only, the filter table still decides.
+    // Docker 28 drops in `raw` what comes from elsewhere for an address of one of its bridges;
+    // accepting here ends this table only, the filter table still decides.
     rules.put(Table::Raw, "KUBE-PODS", vec![format!("-d {} -j ACCEPT", facts.pod_cidr)]);
 }
 
-/// Packets for 127.0.0.0/8 that did not start on this node. Without this rule `route_localnet`, which node ports on
-/// 127.0.0.1 need, would open services bound to the loopback to the neighbours (CVE-2020-8558).
+/// Packets for 127.0.0.0/8 that did not start on this node. Without this rule `route_localnet`,
+/// which node ports on 127.0.0.1 need, would open services bound to the loopback to the neighbours
+/// (CVE-2020-8558).
 const MARTIANS: &str = "! -s 127.0.0.0/8 -d 127.0.0.0/8 \
      -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP";
 
-/// Local destinations go to the node ports; last in `KUBE-SERVICES`, so that a cluster IP costs no address lookup.
+/// Local destinations go to the node ports; last in `KUBE-SERVICES`, so that a cluster IP costs no
+/// address lookup.
 fn node_port_jumps(addresses: &[Cidr]) -> Vec<String> {
     let jump = "-m addrtype --dst-type LOCAL -j KUBE-NODEPORTS";
     match addresses {
@@ -201,8 +208,9 @@ fn node_port_jumps(addresses: &[Cidr]) -> Vec<String> {
     }
 }
 
-/// One rule for each endpoint among this node's pods: its own answer would otherwise never pass the node, and so
-/// never be translated back. Only same-node pods can reach themselves, so the list is short.
+/// One rule for each endpoint among this node's pods: its own answer would otherwise never pass the
+/// node, and so never be translated back. Only same-node pods can reach themselves, so the list is
+/// short.
 fn hairpin(facts: &Facts, ports: &[Port<'_>]) -> Vec<String> {
     let local = ports.iter().flat_map(|port| &port.endpoints.local).map(|at| *at.ip());
     let pods: BTreeSet<Ipv4Addr> = local.filter(|ip| facts.pod_cidr.contains(*ip)).collect();
@@ -210,8 +218,9 @@ fn hairpin(facts: &Facts, ports: &[Port<'_>]) -> Vec<String> {
     pods.into_iter().map(rule).collect()
 }
 
-/// What leaves: pods that reach themselves, pods that leave the cluster, and what was marked. Pod to pod keeps its
-/// source address. `--random-fully` avoids the port races behind lost DNS packets (kubernetes/kubernetes#56903).
+/// What leaves: pods that reach themselves, pods that leave the cluster, and what was marked. Pod
+/// to pod keeps its source address. `--random-fully` avoids the port races behind lost DNS packets
+/// (kubernetes/kubernetes#56903).
 fn postrouting(facts: &Facts) -> Vec<String> {
     let (pods, cluster) = (facts.pod_cidr, facts.cluster_cidr);
     vec![
@@ -224,8 +233,8 @@ fn postrouting(facts: &Facts) -> Vec<String> {
     ]
 }
 
-/// What may pass the node. Docker sets the policy of FORWARD to DROP and isolates its bridges from each other; our
-/// jump stands before its rules and these accepts end the chain.
+/// What may pass the node. Docker sets the policy of FORWARD to DROP and isolates its bridges from
+/// each other; our jump stands before its rules and these accepts end the chain.
 fn forward(facts: &Facts) -> Vec<String> {
     let cluster = facts.cluster_cidr;
     vec![

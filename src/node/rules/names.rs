@@ -6,10 +6,12 @@ use smol_str::{SmolStr, format_smolstr};
 /// RFC 4648 base 32.
 const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
-/// Letters of a hash in a chain name. 9 (`KUBE-SVC-`) and 16 stay below the 28 that iptables allows.
+/// Letters of a hash in a chain name. 9 (`KUBE-SVC-`) and 16 stay below the 28 that iptables
+/// allows.
 const HASH_LETTERS: usize = 16;
 
-/// `PREFIX` and 16 letters of the hash of what the chain is for: the same names as kube-proxy makes.
+/// `PREFIX` and 16 letters of the hash of what the chain is for: the same names as kube-proxy
+/// makes.
 pub(super) fn hashed(prefix: &str, parts: &[&str]) -> SmolStr {
     let mut hash = Sha256::new();
     parts.iter().for_each(|part| hash.update(part));
@@ -23,8 +25,8 @@ fn base32(bytes: &[u8]) -> String {
     (0..HASH_LETTERS).map(|n| char::from(ALPHABET[usize::from(letter(n))])).collect()
 }
 
-/// `shop/web:http` as it may stand between quotes in a rule. Names of objects were validated at the door; a rule is
-/// no place to rely on it, so every other byte becomes `_`.
+/// `shop/web:http` as it may stand between quotes in a rule. Names of objects were validated at the
+/// door; a rule is no place to rely on it, so every other byte becomes `_`.
 pub(super) fn in_comment(name: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._:/".contains(c);
     name.chars().map(|c| if plain(c) { c } else { '_' }).take(COMMENT_CHARS_MAX).collect()

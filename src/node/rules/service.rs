@@ -14,7 +14,8 @@ use super::{
     names::{hashed, in_comment},
 };
 
-/// Seconds for which a client keeps its endpoint when the Service does not say (Kubernetes' default, three hours).
+/// Seconds for which a client keeps its endpoint when the Service does not say (Kubernetes'
+/// default, three hours).
 const AFFINITY_SECONDS: i32 = 10_800;
 
 /// One port of a Service with a cluster IP.
@@ -124,8 +125,8 @@ impl<'a> Port<'a> {
         )
     }
 
-    /// nat `KUBE-SERVICES`: independent of endpoints, so that a pod's coming and going does not rewrite this chain,
-    /// the longest of all.
+    /// nat `KUBE-SERVICES`: independent of endpoints, so that a pod's coming and going does not
+    /// rewrite this chain, the longest of all.
     pub(super) fn cluster_ip_rules(&self) -> Vec<String> {
         let (matching, chain) = (self.matching(self.port, "cluster IP"), self.internal_chain());
         let rule = |ip| format!("-d {ip}/32 {matching} -j {chain}");
@@ -145,15 +146,16 @@ impl<'a> Port<'a> {
         ]
     }
 
-    /// filter `KUBE-SERVICES`: no endpoint anywhere is refused at once; endpoints on other nodes only, under the
-    /// policy Local, is silence, as in Kubernetes.
+    /// filter `KUBE-SERVICES`: no endpoint anywhere is refused at once; endpoints on other nodes
+    /// only, under the policy Local, is silence, as in Kubernetes.
     pub(super) fn cluster_ip_refusals(&self) -> Vec<String> {
         let Some((words, verdict)) = self.refusal(self.internal_local) else { return vec![] };
         let matching = self.matching(self.port, words);
         self.cluster_ips.iter().map(|ip| format!("-d {ip}/32 {matching} -j {verdict}")).collect()
     }
 
-    /// filter `KUBE-EXTERNAL-SERVICES`: what was not translated is still addressed to the node itself.
+    /// filter `KUBE-EXTERNAL-SERVICES`: what was not translated is still addressed to the node
+    /// itself.
     pub(super) fn node_port_refusals(&self) -> Vec<String> {
         let (Some(port), Some((words, verdict))) =
             (self.node_port, self.refusal(self.external_local))
@@ -206,8 +208,8 @@ impl<'a> Port<'a> {
         self.cluster_ips.iter().map(rule).collect()
     }
 
-    /// externalTrafficPolicy Local: the caller's address is kept, so only this node's endpoints may answer it; pods
-    /// and the node itself may use all.
+    /// externalTrafficPolicy Local: the caller's address is kept, so only this node's endpoints may
+    /// answer it; pods and the node itself may use all.
     fn external(&self, facts: &Facts) -> Vec<String> {
         let (all, local) = (self.chain("KUBE-SVC-"), self.chain("KUBE-SVL-"));
         vec![
@@ -218,7 +220,8 @@ impl<'a> Port<'a> {
         ]
     }
 
-    /// DNAT to one of `endpoints`, each with the same chance: the i-th of n is taken with 1/(n-i) if none before was.
+    /// DNAT to one of `endpoints`, each with the same chance: the i-th of n is taken with 1/(n-i)
+    /// if none before was.
     fn spread(&self, endpoints: &BTreeSet<SocketAddrV4>) -> Vec<String> {
         let mut body = vec![];
         if let Some(seconds) = self.affinity {
@@ -228,7 +231,8 @@ impl<'a> Port<'a> {
             let rest = endpoints.len() - i;
             let chance = match rest {
                 1 => String::new(),
-                // Rare counts of endpoints stay exact to the tenth digit, which is more than xt_statistic keeps.
+                // Rare counts of endpoints stay exact to the tenth digit, which is more than
+                // xt_statistic keeps.
                 #[expect(clippy::cast_precision_loss, reason = "a count of endpoints")]
                 n => format!(" -m statistic --mode random --probability {:.10}", 1.0 / n as f64),
             };
@@ -242,8 +246,8 @@ impl<'a> Port<'a> {
         body
     }
 
-    /// sessionAffinity ClientIP: a client seen at this endpoint within the time goes there again, and the time starts
-    /// anew.
+    /// sessionAffinity ClientIP: a client seen at this endpoint within the time goes there again,
+    /// and the time starts anew.
     fn stick(&self, at: SocketAddrV4, seconds: i32) -> String {
         let (protocol, memory) = (self.protocol, self.memory(at));
         format!(
@@ -252,7 +256,8 @@ impl<'a> Port<'a> {
         )
     }
 
-    /// The list in which the kernel keeps the clients of an endpoint (100 of them, unless `xt_recent` is told more).
+    /// The list in which the kernel keeps the clients of an endpoint (100 of them, unless
+    /// `xt_recent` is told more).
     fn memory(&self, at: SocketAddrV4) -> String {
         let name = hashed("KUBE-SEP-", &[&self.full_name(), self.protocol, &at.to_string()]);
         format!("--name {name} --mask 255.255.255.255 --rsource")

@@ -4,19 +4,21 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::{Front, UdpFronts};
 
-/// UDP entries to drop. Without that, a client that keeps its socket goes on sending to a pod that is gone, or past
-/// a service that now has endpoints, for as long as it sends (kubernetes/kubernetes#126130, #139628).
+/// UDP entries to drop. Without that, a client that keeps its socket goes on sending to a pod that
+/// is gone, or past a service that now has endpoints, for as long as it sends
+/// (kubernetes/kubernetes#126130, #139628).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StaleFlow {
     /// Where the client sends.
     pub front: Front,
-    /// The endpoint it was translated to; `None`: all entries of the front, which were not translated to a live one.
+    /// The endpoint it was translated to; `None`: all entries of the front, which were not
+    /// translated to a live one.
     pub endpoint: Option<SocketAddrV4>,
 }
 
-/// The entries to drop once the rules of `old` have become those of `new`: of endpoints that went (with their
-/// service, too), and of fronts that got their first endpoint. TCP is left alone: it ends by itself, and dropping
-/// its entries would break connections that are closing in good order.
+/// The entries to drop once the rules of `old` have become those of `new`: of endpoints that went
+/// (with their service, too), and of fronts that got their first endpoint. TCP is left alone: it
+/// ends by itself, and dropping its entries would break connections that are closing in good order.
 pub fn stale(old: &UdpFronts, new: &UdpFronts) -> Vec<StaleFlow> {
     let mut flows = vec![];
     for (front, before) in old {
@@ -35,15 +37,16 @@ pub fn stale(old: &UdpFronts, new: &UdpFronts) -> Vec<StaleFlow> {
     flows
 }
 
-/// Longest `conntrack -L` output that is read line by line; more than a full table of 262,144 entries.
+/// Longest `conntrack -L` output that is read line by line; more than a full table of 262,144
+/// entries.
 const ENTRIES_MAX: usize = 300_000;
 
-/// The entries to drop when nobody knows what the rules were before, as after a restart of the agent: `listing` is
-/// what `conntrack -L -p udp` prints, and an entry is stale when it was sent to a front of ours and is answered by
-/// an address that is not (any more) behind that front.
+/// The entries to drop when nobody knows what the rules were before, as after a restart of the
+/// agent: `listing` is what `conntrack -L -p udp` prints, and an entry is stale when it was sent to
+/// a front of ours and is answered by an address that is not (any more) behind that front.
 ///
-/// Node ports are recognised by being translated: an entry to that port that is answered from where it was sent to
-/// is the node's own.
+/// Node ports are recognised by being translated: an entry to that port that is answered from where
+/// it was sent to is the node's own.
 pub fn stale_entries(listing: &str, now: &UdpFronts) -> Vec<StaleFlow> {
     let mut flows: Vec<StaleFlow> =
         listing.lines().take(ENTRIES_MAX).filter_map(|line| stale_entry(line, now)).collect();
@@ -71,7 +74,8 @@ fn stale_entry(line: &str, now: &UdpFronts) -> Option<StaleFlow> {
     };
     let endpoint = SocketAddrV4::new(answered_by, answering_port);
     let live = behind.contains(&endpoint);
-    // A front without endpoints answers nobody: its untranslated entries do no harm until it gets one.
+    // A front without endpoints answers nobody: its untranslated entries do no harm until it gets
+    // one.
     let harmless = live || behind.is_empty() && answered_by == sent_to;
     (!harmless).then_some(StaleFlow { front, endpoint: Some(endpoint) })
 }

@@ -163,7 +163,7 @@ fn local_policies() {
     );
     let here = slice("local", "", 8080, &["10.244.1.5@n1", "10.244.2.7@n2"]);
     check(
-        &[local.clone()],
+        std::slice::from_ref(&local),
         &[here],
         expect![[r#"
         nat KUBE-EXT-4MOXV5YISAWHCCOH -s 10.244.0.0/16 -j KUBE-SVC-4MOXV5YISAWHCCOH
@@ -376,7 +376,7 @@ proptest::proptest! {
         let text = build(&facts(), &[odd], []).rules.to_restore();
         let plain = |c: char| c.is_ascii_alphanumeric() || " \n*:[]-_./,!\"".contains(c);
         proptest::prop_assert!(text.chars().all(plain), "{}", text);
-        let quotes_pair = |line: &str| line.matches('"').count() % 2 == 0;
+        let quotes_pair = |line: &str| line.matches('"').count().is_multiple_of(2);
         proptest::prop_assert!(text.lines().all(quotes_pair), "{}", text);
     }
 }
