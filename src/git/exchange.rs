@@ -1,4 +1,5 @@
-//! One bounded conversation with a remote: its deadline, its credentials, its trust, and what its errors mean.
+//! One bounded conversation with a remote: its deadline, its credentials, its trust, and what its
+//! errors mean.
 
 use std::{
     cell::{Ref, RefCell},
@@ -12,7 +13,7 @@ use git2::{
 };
 
 use super::{
-    error::{Error, Result, speaks_of_damage},
+    error::{Error, Result, owner_advice, speaks_of_damage, speaks_of_owner},
     known_hosts::{self, Verdict},
     relay::{Cut, Relay, Speech, Target},
     remote::{Auth, Place, Remote, Scheme, folder_reason, ssh_user, without_password},
@@ -89,7 +90,8 @@ impl<'a> Exchange<'a> {
         talked.map_err(|cause| self.meaning(cause))
     }
 
-    /// Pushes `refspecs`, each `source:target`. A refused ref is in [`Talk::refused`], not an error.
+    /// Pushes `refspecs`, each `source:target`. A refused ref is in [`Talk::refused`], not an
+    /// error.
     pub(super) fn push(
         &self,
         repo: &Repository,
@@ -103,8 +105,9 @@ impl<'a> Exchange<'a> {
             }
             Ok(())
         });
-        // libgit2 fills in what the remote had when it listed its refs; the server checks that value again
-        // under its lock, so together this is a compare-and-swap on the tip we built on.
+        // libgit2 fills in what the remote had when it listed its refs; the server checks that
+        // value again under its lock, so together this is a compare-and-swap on the tip we built
+        // on.
         callbacks.push_negotiation(move |updates| {
             let moved = updates.iter().any(|update| {
                 update.dst_refname().is_ok_and(|name| expected(name) != update.src())
@@ -278,13 +281,9 @@ impl<'a> Exchange<'a> {
             || words.contains("status code: 403")
             || words.contains("authenticat");
         let network = matches!(cause.class(), ErrorClass::Net | ErrorClass::Http | ErrorClass::Ssh);
-        if cause.code() == ErrorCode::Owner {
-            let reason = format!(
-                "the folder belongs to another user; allow it by `git config --system --add \
-                 safe.directory {}`",
-                self.local().map(|path| path.display().to_string()).unwrap_or_default()
-            );
-            return Error::Denied { url, reason };
+        if speaks_of_owner(&cause) {
+            let path = self.local().unwrap_or_else(|| std::path::Path::new(""));
+            return Error::Denied { url, reason: owner_advice(path) };
         }
         if denied {
             let reason = format!("{words}; check the configured credentials and their rights");
@@ -322,8 +321,8 @@ fn start_relay(remote: &Remote, place: &Place, until: Instant) -> Result<Option<
     })
 }
 
-/// The address as libgit2 is told it: SSH and HTTP go to the relay's port; HTTPS names the server, whose
-/// certificate is checked against that name, and takes the relay as its proxy.
+/// The address as libgit2 is told it: SSH and HTTP go to the relay's port; HTTPS names the server,
+/// whose certificate is checked against that name, and takes the relay as its proxy.
 fn address(place: &Place, relay: Option<&Relay>) -> String {
     match (place, relay) {
         (Place::Local(path), _) => path.display().to_string(),

@@ -1,4 +1,5 @@
-//! Puts a commit on a ref of the remote, on top of whatever is there now, and looks whether it arrived.
+//! Puts a commit on a ref of the remote, on top of whatever is there now, and looks whether it
+//! arrived.
 
 use std::{
     path::Path,
@@ -9,15 +10,16 @@ use std::{
 use git2::{ErrorCode, Odb, Oid, Repository};
 
 use super::{
-    error::{Error, Result},
+    error::{Error, Result, owner_advice, speaks_of_owner},
     exchange::Exchange,
     mirror::{Mirror, commit_id},
     remote::check_reference,
 };
 use crate::model::CommitId;
 
-/// How often a push is built again when the tip moved meanwhile. Only the leader writes, so even two writers
-/// (an old and a new leader) meet once or twice; at the limit the caller gets [`Error::Moved`].
+/// How often a push is built again when the tip moved meanwhile. Only the leader writes, so even
+/// two writers (an old and a new leader) meet once or twice; at the limit the caller gets
+/// [`Error::Moved`].
 pub const PUSH_ATTEMPTS_MAX: u32 = 10;
 
 /// Hooks that guard a push and that only `git receive-pack` runs.
@@ -48,7 +50,8 @@ enum Outcome {
 }
 
 impl Mirror {
-    /// Fetches the tip of a ref, has `build` make a commit on top of it, pushes that and reads it back.
+    /// Fetches the tip of a ref, has `build` make a commit on top of it, pushes that and reads it
+    /// back.
     ///
     /// The push is a compare-and-swap: a tip that moved meanwhile makes it start again.
     pub(super) fn publish(
@@ -116,8 +119,8 @@ fn push_remote(
     // libgit2 pushes refs, not ids.
     let source = format!("refs/mainstay/outgoing/{new}");
     let mut outgoing = repo.reference(&source, new, true, "push")?;
-    let pushed = exchange
-        .push(repo, &[format!("{source}:{reference}")], &|_| tip.unwrap_or_else(|| Oid::ZERO_SHA1));
+    let pushed =
+        exchange.push(repo, &[format!("{source}:{reference}")], &|_| tip.unwrap_or(Oid::ZERO_SHA1));
     outgoing.delete()?;
     match pushed {
         Err(Error::Git(cause)) if cause.code() == ErrorCode::NotFastForward => Ok(Outcome::Moved),
@@ -136,8 +139,8 @@ fn refusal(exchange: &Exchange<'_>) -> Option<String> {
 
 /// Writes into a repository on this machine.
 ///
-/// libgit2's own local push overwrites whatever tip it finds; this one swaps the ref under Git's lock, and
-/// only from the tip that was built on.
+/// libgit2's own local push overwrites whatever tip it finds; this one swaps the ref under Git's
+/// lock, and only from the tip that was built on.
 fn push_local(
     repo: &Repository,
     path: &Path,
@@ -146,13 +149,18 @@ fn push_local(
     new: Oid,
     url: &str,
 ) -> Result<Outcome> {
-    let remote = Repository::open(path)
-        .map_err(|cause| Error::Unreachable { url: url.into(), reason: cause.message().into() })?;
+    let remote = Repository::open(path).map_err(|cause| {
+        let url = url.to_owned();
+        match speaks_of_owner(&cause) {
+            true => Error::Denied { url, reason: owner_advice(path) },
+            false => Error::Unreachable { url, reason: cause.message().into() },
+        }
+    })?;
     if let Some(reason) = local_guard(&remote, reference) {
         return Ok(Outcome::Refused(reason));
     }
     copy(&repo.odb()?, repo, &remote.odb()?, new)?;
-    let expected = tip.unwrap_or_else(|| Oid::ZERO_SHA1);
+    let expected = tip.unwrap_or(Oid::ZERO_SHA1);
     match remote.reference_matching(reference, new, true, expected, "push by mainstay") {
         Ok(_) => Ok(Outcome::Done),
         Err(cause) => match cause.code() {
@@ -187,7 +195,8 @@ fn is_executable(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
-/// Copies what the other side lacks, children before what names them, so that whatever exists there is whole.
+/// Copies what the other side lacks, children before what names them, so that whatever exists there
+/// is whole.
 fn copy(from: &Odb<'_>, repo: &Repository, to: &Odb<'_>, id: Oid) -> Result<()> {
     if to.exists(id) {
         return Ok(());

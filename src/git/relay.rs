@@ -1,10 +1,11 @@
 //! Carries the bytes between libgit2 and one server, and cuts them at a deadline or a bound.
 //!
-//! libgit2 calls us back only while a pack arrives: a server that accepts and stays silent, or sends its list
-//! of refs one byte a minute, would hold the calling thread for ever. So libgit2 connects to a loopback port
-//! of ours, which ends both halves when the time is over. For HTTPS it is a proxy (RFC 9110 §9.3.6 CONNECT; TLS
-//! stays end to end), for HTTP and SSH a tunnel. It goes to that one server only, so a redirect to another host
-//! ends here too, and with it any try to collect credentials.
+//! libgit2 calls us back only while a pack arrives: a server that accepts and stays silent, or
+//! sends its list of refs one byte a minute, would hold the calling thread for ever. So libgit2
+//! connects to a loopback port of ours, which ends both halves when the time is over. For HTTPS it
+//! is a proxy (RFC 9110 §9.3.6 CONNECT; TLS stays end to end), for HTTP and SSH a tunnel. It goes
+//! to that one server only, so a redirect to another host ends here too, and with it any try to
+//! collect credentials.
 
 use std::{
     io::{self, Read, Write},
@@ -20,7 +21,8 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Bytes copied at once; one TCP window on a LAN.
 const COPY_BYTES: usize = 64 << 10;
 
-/// Most connections of one exchange; libgit2 needs one, and a few more when a server closes between requests.
+/// Most connections of one exchange; libgit2 needs one, and a few more when a server closes between
+/// requests.
 const CONNECTIONS_MAX: u32 = 64;
 
 /// Why the bytes were cut.
@@ -167,7 +169,7 @@ impl Shared {
     /// Looks at bytes from the server; false once they pass the bound.
     ///
     /// Redirects end here: libgit2 1.9 crashes on some `Location` headers (no scheme).
-    fn allow(&self, bytes: &mut Vec<u8>) -> bool {
+    fn allow(&self, bytes: &[u8]) -> bool {
         let redirects = bytes.starts_with(b"HTTP/1.") && bytes.get(9) == Some(&b'3');
         if redirects && self.target.speech == Speech::Http {
             let text = String::from_utf8_lossy(bytes);
@@ -230,7 +232,8 @@ fn serve(client: &TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
         }
         to_client.shutdown(Shutdown::Both).ok();
     })?;
-    // An error here means that one side closed: the other thread and libgit2 see the end of the stream.
+    // An error here means that one side closed: the other thread and libgit2 see the end of the
+    // stream.
     copy(client, &server, |bytes| {
         name_server(bytes, shared);
         true
@@ -265,8 +268,8 @@ fn elsewhere(place: &str) -> io::Error {
     ))
 }
 
-/// Puts the server's name where an HTTP request names our port. libgit2 sends the head of a request by itself
-/// and at once, so it begins a read.
+/// Puts the server's name where an HTTP request names our port. libgit2 sends the head of a request
+/// by itself and at once, so it begins a read.
 fn name_server(bytes: &mut Vec<u8>, shared: &Shared) {
     let head = bytes.starts_with(b"GET ") || bytes.starts_with(b"POST ");
     if shared.target.speech != Speech::Http || !head {

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::model::CommitId;
 
-/// How many commits back a trailer is sought. The exporter writes in order and looks for its newest, so it is
-/// at the tip unless people committed on top by hand.
+/// How many commits back a trailer is sought. The exporter writes in order and looks for its
+/// newest, so it is at the tip unless people committed on top by hand.
 const TRAILER_COMMITS_MAX: usize = 256;
 
 /// A commit for the status branch.
@@ -25,8 +25,9 @@ pub struct StatusCommit {
     pub changes: BTreeMap<String, Option<Vec<u8>>>,
     /// Its words.
     pub message: Message,
-    /// The trailer that names this commit (`Index`): when a commit of the branch has it with the same value
-    /// already, nothing is written. So a retry after a lost answer, or by a new leader, writes once.
+    /// The trailer that names this commit (`Index`): when a commit of the branch has it with the
+    /// same value already, nothing is written. So a retry after a lost answer, or by a new leader,
+    /// writes once.
     pub identity: Option<String>,
 }
 
@@ -57,7 +58,8 @@ impl Mirror {
         })
     }
 
-    /// The newest value of a trailer on a branch of the remote, fetched now; none when there is none.
+    /// The newest value of a trailer on a branch of the remote, fetched now; none when there is
+    /// none.
     pub fn last_trailer(
         &self,
         branch: &str,
@@ -147,7 +149,8 @@ pub(super) fn updated(repo: &Repository, tip: Option<Oid>, changes: &Changes) ->
     }
 }
 
-/// One folder with its changes made; none when nothing is left in it. Folders without changes keep their id.
+/// One folder with its changes made; none when nothing is left in it. Folders without changes keep
+/// their id.
 fn folder(
     repo: &Repository,
     base: Option<&Tree<'_>>,

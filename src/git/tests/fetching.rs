@@ -118,7 +118,8 @@ fn a_silent_remote_is_left_at_the_deadline() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     for scheme in ["http", "https", "ssh"] {
-        // The kernel accepts for a listener that never does: the connection stands and nobody answers.
+        // The kernel accepts for a listener that never does: the connection stands and nobody
+        // answers.
         let auth = Auth::Key {
             private_key: "/nonexistent".into(),
             passphrase: None,

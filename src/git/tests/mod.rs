@@ -1,4 +1,5 @@
-//! Real git on the other side: repositories on disk, `git http-backend`, `sshd` where it is installed.
+//! Real git on the other side: repositories on disk, `git http-backend`, `sshd` where it is
+//! installed.
 
 mod fetching;
 mod packing;
