@@ -45,7 +45,7 @@ pub enum Error {
         reason: String,
     },
     /// The remote did not finish in time. Retried with back-off; nothing was changed here.
-    #[error("{url} did not answer within {} s; check the network, or allow more time", after.as_secs())]
+    #[error("{url} did not answer within {after:?}; check the network, or allow more time")]
     Timeout {
         /// Which remote.
         url: String,
@@ -112,8 +112,8 @@ pub enum Error {
     /// A commit cannot be taken back by itself, since later commits changed the same lines. Not
     /// retried.
     #[error(
-        "commit {} cannot be reverted on its own: later commits changed {}; revert those first, or roll \
-         back to a whole commit",
+        "commit {} cannot be reverted on its own: later commits changed {}; revert those first, or \
+         roll back to a whole commit",
         commit.short(),
         paths.join(", ")
     )]

@@ -15,7 +15,7 @@ use git2::{ErrorCode, Oid, Repository};
 
 use super::{
     error::{Error, Result, speaks_of_damage, speaks_of_owner},
-    exchange::Exchange,
+    exchange::{Deadline, Exchange},
     remote::{Reference, Remote, check_reference, without_password},
 };
 use crate::model::CommitId;
@@ -100,7 +100,7 @@ impl Mirror {
     /// cloned afresh beside the old one and then put in its place. On an error, what was fetched
     /// before stays.
     pub fn fetch(&self, within: Duration) -> Result<Fetched> {
-        let exchange = Exchange::new(&self.remote, within)?;
+        let exchange = Exchange::new(&self.remote, Deadline::after(within))?;
         let fetched = if self.damaged.load(Ordering::SeqCst) {
             Err(self.corrupt("an object could not be read".into()))
         } else {
@@ -133,10 +133,10 @@ impl Mirror {
         &self,
         repo: &Repository,
         full_name: &str,
-        within: Duration,
+        deadline: Deadline,
     ) -> Result<Option<Oid>> {
         check_reference(full_name)?;
-        let exchange = Exchange::new(&self.remote, within)?;
+        let exchange = Exchange::new(&self.remote, deadline)?;
         bring(repo, &exchange, full_name)
     }
 

@@ -7,6 +7,11 @@
 //! and the API server (hook). Every call blocks and is bounded by a `within`; callers put it on a
 //! blocking thread. Only [`watch`] offers a channel.
 //!
+//! libgit2 cannot be interrupted while it waits for a server, so every byte of a server goes
+//! through `relay`, which closes the connection at the deadline or the bound. What is left: a
+//! path on a network file system that hangs, which hangs its caller's blocking thread as it would
+//! any program.
+//!
 //! There is one bare mirror and never a work tree, so links, submodules, hooks and filters have
 //! nowhere to act. This room never decides what a file means, never starts a process, and never
 //! touches the desired branch except by [`Mirror::revert`] and [`Mirror::restore`].

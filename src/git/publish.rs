@@ -1,17 +1,13 @@
 //! Puts a commit on a ref of the remote, on top of whatever is there now, and looks whether it
 //! arrived.
 
-use std::{
-    path::Path,
-    sync::PoisonError,
-    time::{Duration, Instant},
-};
+use std::{path::Path, sync::PoisonError, time::Duration};
 
 use git2::{ErrorCode, Odb, Oid, Repository};
 
 use super::{
     error::{Error, Result, owner_advice, speaks_of_owner},
-    exchange::Exchange,
+    exchange::{Deadline, Exchange},
     mirror::{Mirror, commit_id},
     remote::check_reference,
 };
@@ -63,9 +59,8 @@ impl Mirror {
         check_reference(reference)?;
         let _shared = self.swap.read().unwrap_or_else(PoisonError::into_inner);
         let repo = self.repository()?;
-        let until = Instant::now() + within;
-        let left = || until.saturating_duration_since(Instant::now());
-        let mut tip = self.fetch_reference(&repo, reference, left())?;
+        let deadline = Deadline::after(within);
+        let mut tip = self.fetch_reference(&repo, reference, deadline)?;
         for attempts in 1..=PUSH_ATTEMPTS_MAX {
             let new = match build(&repo, tip)? {
                 Step::Already(id) => {
@@ -73,9 +68,9 @@ impl Mirror {
                 }
                 Step::Commit(id) => id,
             };
-            let exchange = Exchange::new(&self.remote, left())?;
+            let exchange = Exchange::new(&self.remote, deadline)?;
             let outcome = push_once(&repo, &exchange, reference, tip, new)?;
-            let now = self.fetch_reference(&repo, reference, left())?;
+            let now = self.fetch_reference(&repo, reference, deadline)?;
             match outcome {
                 Outcome::Done if now.is_some_and(|now| holds(&repo, now, new)) => {
                     return Ok(Pushed { commit: commit_id(new), attempts });
@@ -174,20 +169,18 @@ fn push_local(
 
 /// Why a push by path must not happen: it would go around the repository's own guards.
 fn local_guard(remote: &Repository, reference: &str) -> Option<String> {
-    let hooks = match remote.config().and_then(|config| config.get_path("core.hooksPath")) {
-        Ok(path) => path,
-        Err(_) => remote.commondir().join("hooks"),
-    };
+    let configured = remote.config().and_then(|config| config.get_path("core.hooksPath"));
+    let hooks = remote.commondir().join(configured.unwrap_or_else(|_| "hooks".into()));
     if let Some(hook) = GUARDING_HOOKS.iter().find(|hook| is_executable(&hooks.join(hook))) {
         return Some(format!(
-            "it has a {hook} hook, which a push by path does not run; give its address as ssh:// or \
-             http://"
+            "it has a {hook} hook, which a push by path does not run; give its address as ssh:// \
+             or http://"
         ));
     }
     let head = remote.find_reference("HEAD").ok()?;
     let checked_out = head.symbolic_target().ok().flatten() == Some(reference);
-    (checked_out && !remote.is_bare())
-        .then(|| "the branch is checked out there; use a bare repository (git clone --bare)".into())
+    let words = "the branch is checked out there; use a bare repository (git clone --bare)";
+    (checked_out && !remote.is_bare()).then(|| words.into())
 }
 
 fn is_executable(path: &Path) -> bool {

@@ -7,6 +7,7 @@ use git2::{FileMode, ObjectType, Oid, Repository, Tree};
 use super::{
     commit::{Commit, Message, Person},
     error::{Error, Result},
+    exchange::Deadline,
     mirror::{Mirror, find_commit, target, tracking},
     publish::{Pushed, Step},
     remote::Reference,
@@ -68,7 +69,8 @@ impl Mirror {
     ) -> Result<Option<String>> {
         let _shared = self.swap.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let repo = self.repository()?;
-        let tip = self.fetch_reference(&repo, &format!("refs/heads/{branch}"), within)?;
+        let deadline = Deadline::after(within);
+        let tip = self.fetch_reference(&repo, &format!("refs/heads/{branch}"), deadline)?;
         find_upwards(&repo, tip, |commit| commit.trailer(key).map(str::to_owned))
     }
 

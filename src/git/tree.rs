@@ -121,8 +121,15 @@ impl Reader {
         Ok(walk.finish())
     }
 
-    /// The bytes of a file. Bounded by [`FILE_BYTES_MAX`] for ids that came from a listing.
+    /// The bytes of a file. One above [`COMMIT_BYTES_MAX`] is refused before it is read; a listing
+    /// keeps far below.
     pub fn read(&self, blob: BlobId) -> Result<Vec<u8>> {
+        let header = self.repo.odb().and_then(|odb| odb.read_header(blob.0));
+        let (bytes, _) = header.map_err(|cause| self.meaning(cause))?;
+        if bytes as u64 > COMMIT_BYTES_MAX {
+            let reason = format!("has {bytes} bytes, more than {COMMIT_BYTES_MAX}; split it");
+            return Err(Error::Argument { what: format!("file {blob}"), reason });
+        }
         let found = self.repo.find_blob(blob.0).map_err(|cause| self.meaning(cause))?;
         Ok(found.content().to_vec())
     }
