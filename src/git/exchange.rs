@@ -8,8 +8,7 @@ use std::{
 
 use git2::{
     CertificateCheckStatus, Cred, CredentialType, Direction, Error as GitError, ErrorClass,
-    ErrorCode, FetchOptions, ProxyOptions, PushOptions, RemoteCallbacks, RemoteRedirect,
-    Repository,
+    ErrorCode, FetchOptions, PushOptions, RemoteCallbacks, RemoteRedirect, Repository,
 };
 
 use super::{
@@ -94,9 +93,7 @@ impl<'a> Exchange<'a> {
         }
         let talked = repo.remote_anonymous(&self.url).and_then(|mut remote| {
             let callbacks = self.callbacks();
-            let proxy = self.proxy();
-            let mut connection =
-                remote.connect_auth(Direction::Fetch, Some(callbacks), Some(proxy))?;
+            let mut connection = remote.connect_auth(Direction::Fetch, Some(callbacks), None)?;
             body(connection.remote())
         });
         talked.map_err(|cause| self.meaning(cause))
@@ -136,7 +133,6 @@ impl<'a> Exchange<'a> {
         let mut options = PushOptions::new();
         options
             .remote_callbacks(callbacks)
-            .proxy_options(self.proxy())
             .packbuilder_parallelism(1)
             .follow_redirects(RemoteRedirect::None);
         repo.remote_anonymous(&self.url)
@@ -149,7 +145,6 @@ impl<'a> Exchange<'a> {
         let mut options = FetchOptions::new();
         options
             .remote_callbacks(self.callbacks())
-            .proxy_options(self.proxy())
             .update_fetchhead(false)
             .download_tags(git2::AutotagOption::None)
             .follow_redirects(RemoteRedirect::None);
@@ -159,16 +154,6 @@ impl<'a> Exchange<'a> {
     /// The address as it may be shown.
     pub(super) fn shown(&self) -> String {
         without_password(&self.remote.url)
-    }
-
-    fn proxy(&self) -> ProxyOptions<'_> {
-        let mut options = ProxyOptions::new();
-        if let (Some(relay), Place::Server { scheme: Scheme::Https, .. }) =
-            (&self.relay, &self.place)
-        {
-            options.url(&format!("http://127.0.0.1:{}", relay.port()));
-        }
-        options
     }
 
     fn callbacks(&self) -> RemoteCallbacks<'_> {
@@ -332,9 +317,8 @@ fn start_relay(remote: &Remote, place: &Place, until: Instant) -> Result<Option<
         return Ok(None);
     }
     let speech = match scheme {
-        Scheme::Http => Speech::Http,
-        Scheme::Https => Speech::Proxy,
         Scheme::Ssh => Speech::Tunnel,
+        Scheme::Http | Scheme::Https => Speech::Http,
     };
     let host = host.trim_matches(['[', ']']).to_owned();
     let target = Target { host, port: *port, speech };
@@ -344,8 +328,7 @@ fn start_relay(remote: &Remote, place: &Place, until: Instant) -> Result<Option<
     })
 }
 
-/// The address as libgit2 is told it: SSH and HTTP go to the relay's port; HTTPS names the server,
-/// whose certificate is checked against that name, and takes the relay as its proxy.
+/// The address as libgit2 is told it: SSH and HTTP go to the relay's port.
 fn address(place: &Place, relay: Option<&Relay>) -> String {
     match (place, relay) {
         (Place::Local(path), _) => path.display().to_string(),
