@@ -312,7 +312,8 @@ fn start_relay(remote: &Remote, place: &Place, until: Instant) -> Result<Option<
     let Place::Server { scheme, host, port, .. } = place else { return Ok(None) };
     // libgit2 1.9.7 hangs for ever when it ends TLS inside a proxy connection after a failed
     // certificate check (it polls a closed socket), so HTTPS goes without the relay: its deadline
-    // holds only while a pack arrives. Callers put a timeout of their own around the blocking thread.
+    // holds only while a pack arrives. Callers put a timeout of their own around the blocking
+    // thread.
     if *scheme == Scheme::Https {
         return Ok(None);
     }

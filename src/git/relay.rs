@@ -1,9 +1,10 @@
 //! Carries the bytes between libgit2 and one server, and cuts them at a deadline or a bound.
 //!
-//! libgit2 calls us back only while a pack arrives: a server that accepts and stays silent, or sends
-//! its list of refs one byte a minute, would hold the calling thread for ever. So libgit2 connects to
-//! a loopback port of ours, which ends both halves when the time is over. It goes to that one server
-//! only, so a redirect to another host ends here too, and with it any try to collect credentials.
+//! libgit2 calls us back only while a pack arrives: a server that accepts and stays silent, or
+//! sends its list of refs one byte a minute, would hold the calling thread for ever. So libgit2
+//! connects to a loopback port of ours, which ends both halves when the time is over. It goes to
+//! that one server only, so a redirect to another host ends here too, and with it any try to
+//! collect credentials.
 
 use std::{
     io::{self, Read, Write},
