@@ -39,8 +39,9 @@ pub struct Diff {
 impl Reader {
     /// Compares the wanted files of two commits under `root`.
     ///
-    /// Costs what changed: equal subtree ids are skipped, so the result is exact only if the older commit was
-    /// listed before and had no problems of its own. A `root` missing in one of them counts as empty there.
+    /// Costs what changed: equal subtree ids are skipped, so the result is exact only if the older
+    /// commit was listed before and had no problems of its own. A `root` missing in one of them
+    /// counts as empty there.
     pub fn diff(
         &self,
         from: &CommitId,
@@ -143,8 +144,8 @@ impl<'a> Sides<'a> {
     }
 }
 
-/// Git's order inside a tree: by name, a folder's name ending in '/'. Equal only for the same sort of entry,
-/// so that a file that became a folder is one thing gone and another one new.
+/// Git's order inside a tree: by name, a folder's name ending in '/'. Equal only for the same sort
+/// of entry, so that a file that became a folder is one thing gone and another one new.
 fn git_order(one: &TreeEntry<'_>, other: &TreeEntry<'_>) -> Ordering {
     let folder = |entry: &TreeEntry<'_>| (kind(entry) == Kind::Folder).then_some(b'/');
     let ending = |entry: &TreeEntry<'_>| folder(entry).into_iter();

@@ -1,4 +1,5 @@
-//! The repository inside `mainstay dev`: an ordinary bare one that anybody on the machine may push to.
+//! The repository inside `mainstay dev`: an ordinary bare one that anybody on the machine may push
+//! to.
 
 use std::path::Path;
 
@@ -9,7 +10,8 @@ use super::error::{Error, Result};
 /// The branch a fresh repository begins with.
 pub const BRANCH: &str = "main";
 
-/// Makes the bare repository in `dir`, or mends the settings of the one that is there. Keeps all commits.
+/// Makes the bare repository in `dir`, or mends the settings of the one that is there. Keeps all
+/// commits.
 ///
 /// Refuses a folder that holds a repository with a work tree.
 pub fn init(dir: &Path) -> Result<()> {
@@ -30,9 +32,11 @@ pub fn init(dir: &Path) -> Result<()> {
         return Err(Error::Disk { path: dir.into(), reason });
     }
     let mut config = repo.config()?.open_level(git2::ConfigLevel::Local)?;
-    // Pushing over HTTP is allowed to whoever reaches it: `mainstay dev` serves it on loopback only.
+    // Pushing over HTTP is allowed to whoever reaches it: `mainstay dev` serves it on loopback
+    // only.
     config.set_bool("http.receivepack", true)?;
-    // What is pushed must be whole: objects are checked as they arrive, and on disk before the push answers.
+    // What is pushed must be whole: objects are checked as they arrive, and on disk before the push
+    // answers.
     config.set_bool("receive.fsckObjects", true)?;
     config.set_str("core.fsync", "committed,reference")?;
     Ok(())

@@ -10,7 +10,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why a call of this room did not do its work. Each variant asks something else of the caller.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address of the repository is not one mainstay uses. Not retried: the configuration must change.
+    /// The address of the repository is not one mainstay uses. Not retried: the configuration must
+    /// change.
     #[error("repository address {url:?}: {reason}")]
     Url {
         /// The address without any password.
@@ -34,7 +35,8 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// The remote does not answer or holds no repository. Retried with back-off; the last good commit goes on.
+    /// The remote does not answer or holds no repository. Retried with back-off; the last good
+    /// commit goes on.
     #[error("cannot reach {url}: {reason}; check the address and that the server is up")]
     Unreachable {
         /// Where it was sought.
@@ -43,7 +45,7 @@ pub enum Error {
         reason: String,
     },
     /// The remote did not finish in time. Retried with back-off; nothing was changed here.
-    #[error("{url} did not answer within {} s; check the network, or allow more time", after.as_secs())]
+    #[error("{url} did not answer within {after:?}; check the network, or allow more time")]
     Timeout {
         /// Which remote.
         url: String,
@@ -58,7 +60,8 @@ pub enum Error {
         /// What was refused and what to change.
         reason: String,
     },
-    /// The branch, tag or commit is not there (deleted, or never pushed). The last good commit goes on.
+    /// The branch, tag or commit is not there (deleted, or never pushed). The last good commit goes
+    /// on.
     #[error("{reference} does not exist in {url}; push it, or change the configured reference")]
     Missing {
         /// Which remote.
@@ -66,8 +69,9 @@ pub enum Error {
         /// The reference in words (`branch main`).
         reference: String,
     },
-    /// Objects are damaged or absent. [`super::Mirror::fetch`] has already cloned afresh when it says this,
-    /// so the remote itself is damaged; from a [`super::Reader`] it means: fetch, which repairs the mirror.
+    /// Objects are damaged or absent. [`super::Mirror::fetch`] has already cloned afresh when it
+    /// says this, so the remote itself is damaged; from a [`super::Reader`] it means: fetch, which
+    /// repairs the mirror.
     #[error("the repository {} is damaged: {reason}; run `git fsck` in the remote", path.display())]
     Corrupt {
         /// The damaged repository.
@@ -75,7 +79,8 @@ pub enum Error {
         /// What was found.
         reason: String,
     },
-    /// The remote sent more than its bound. Not retried before the tip moves or the bound is raised.
+    /// The remote sent more than its bound. Not retried before the tip moves or the bound is
+    /// raised.
     #[error(
         "{url} sent more than {bytes_max} bytes; make the repository smaller or raise the bound"
     )]
@@ -93,7 +98,8 @@ pub enum Error {
         /// How many times the push was rebuilt.
         attempts: u32,
     },
-    /// The remote refused the push (hook, protected branch). Retried slowly; shown with the hook's words.
+    /// The remote refused the push (hook, protected branch). Retried slowly; shown with the hook's
+    /// words.
     #[error("{url} refused the push to {reference}: {reason}")]
     Rejected {
         /// Which remote.
@@ -103,10 +109,11 @@ pub enum Error {
         /// The status the server gave, then what its hook printed.
         reason: String,
     },
-    /// A commit cannot be taken back by itself, since later commits changed the same lines. Not retried.
+    /// A commit cannot be taken back by itself, since later commits changed the same lines. Not
+    /// retried.
     #[error(
-        "commit {} cannot be reverted on its own: later commits changed {}; revert those first, or roll \
-         back to a whole commit",
+        "commit {} cannot be reverted on its own: later commits changed {}; revert those first, or \
+         roll back to a whole commit",
         commit.short(),
         paths.join(", ")
     )]
@@ -149,8 +156,22 @@ pub(super) fn speaks_of_damage(cause: &git2::Error) -> bool {
         cause.class(),
         Class::Odb | Class::Object | Class::Zlib | Class::Indexer | Class::Tree | Class::Sha1
     );
-    let repository = cause.class() == Class::Repository && cause.code() != git2::ErrorCode::Owner;
+    let repository = cause.class() == Class::Repository && !speaks_of_owner(cause);
     let reference =
         cause.class() == Class::Reference && cause.code() == git2::ErrorCode::GenericError;
     class || repository || reference
+}
+
+/// Whether libgit2 refuses a repository that another user owns. Its local transport loses the code.
+pub(super) fn speaks_of_owner(cause: &git2::Error) -> bool {
+    cause.code() == git2::ErrorCode::Owner || cause.message().contains("not owned by current user")
+}
+
+/// What to do when a repository belongs to another user.
+pub(super) fn owner_advice(path: &std::path::Path) -> String {
+    format!(
+        "the folder belongs to another user; allow it by `git config --system --add safe.directory \
+         {}`",
+        path.display()
+    )
 }

@@ -1,4 +1,5 @@
-//! One bounded conversation with a remote: its deadline, its credentials, its trust, and what its errors mean.
+//! One bounded conversation with a remote: its deadline, its credentials, its trust, and what its
+//! errors mean.
 
 use std::{
     cell::{Ref, RefCell},
@@ -7,12 +8,11 @@ use std::{
 
 use git2::{
     CertificateCheckStatus, Cred, CredentialType, Direction, Error as GitError, ErrorClass,
-    ErrorCode, FetchOptions, ProxyOptions, PushOptions, RemoteCallbacks, RemoteRedirect,
-    Repository,
+    ErrorCode, FetchOptions, PushOptions, RemoteCallbacks, RemoteRedirect, Repository,
 };
 
 use super::{
-    error::{Error, Result, speaks_of_damage},
+    error::{Error, Result, owner_advice, speaks_of_damage, speaks_of_owner},
     known_hosts::{self, Verdict},
     relay::{Cut, Relay, Speech, Target},
     remote::{Auth, Place, Remote, Scheme, folder_reason, ssh_user, without_password},
@@ -21,14 +21,27 @@ use super::{
 /// Most bytes of what a remote's hooks print that we keep: a screenful for a condition.
 const WORDS_BYTES_MAX: usize = 4 << 10;
 
+/// When a call must be over, and how long it was given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline {
+    until: Instant,
+    within: Duration,
+}
+
+impl Deadline {
+    /// So long from now.
+    pub(super) fn after(within: Duration) -> Self {
+        Self { until: Instant::now() + within, within }
+    }
+}
+
 /// A conversation with one remote, made for one call and ended by its deadline.
 pub(super) struct Exchange<'a> {
     remote: &'a Remote,
     place: Place,
     /// The address as libgit2 is told it.
     url: String,
-    until: Instant,
-    within: Duration,
+    deadline: Deadline,
     relay: Option<Relay>,
     talk: RefCell<Talk>,
 }
@@ -46,15 +59,14 @@ pub(super) struct Talk {
 }
 
 impl<'a> Exchange<'a> {
-    /// Prepares a conversation that ends after `within`. Nothing is sent yet.
-    pub(super) fn new(remote: &'a Remote, within: Duration) -> Result<Self> {
+    /// Prepares a conversation. Nothing is sent yet.
+    pub(super) fn new(remote: &'a Remote, deadline: Deadline) -> Result<Self> {
         remote.check()?;
         let place = Place::parse(&remote.url)?;
-        let until = Instant::now() + within;
-        let relay = start_relay(remote, &place, until)?;
+        let relay = start_relay(remote, &place, deadline.until)?;
         let url = address(&place, relay.as_ref());
         let talk = RefCell::default();
-        Ok(Self { remote, place, url, until, within, relay, talk })
+        Ok(Self { remote, place, url, deadline, relay, talk })
     }
 
     /// The folder of a local remote.
@@ -81,15 +93,14 @@ impl<'a> Exchange<'a> {
         }
         let talked = repo.remote_anonymous(&self.url).and_then(|mut remote| {
             let callbacks = self.callbacks();
-            let proxy = self.proxy();
-            let mut connection =
-                remote.connect_auth(Direction::Fetch, Some(callbacks), Some(proxy))?;
+            let mut connection = remote.connect_auth(Direction::Fetch, Some(callbacks), None)?;
             body(connection.remote())
         });
         talked.map_err(|cause| self.meaning(cause))
     }
 
-    /// Pushes `refspecs`, each `source:target`. A refused ref is in [`Talk::refused`], not an error.
+    /// Pushes `refspecs`, each `source:target`. A refused ref is in [`Talk::refused`], not an
+    /// error.
     pub(super) fn push(
         &self,
         repo: &Repository,
@@ -103,8 +114,9 @@ impl<'a> Exchange<'a> {
             }
             Ok(())
         });
-        // libgit2 fills in what the remote had when it listed its refs; the server checks that value again
-        // under its lock, so together this is a compare-and-swap on the tip we built on.
+        // libgit2 fills in what the remote had when it listed its refs; the server checks that
+        // value again under its lock, so together this is a compare-and-swap on the tip we built
+        // on.
         callbacks.push_negotiation(move |updates| {
             let moved = updates.iter().any(|update| {
                 update.dst_refname().is_ok_and(|name| expected(name) != update.src())
@@ -121,7 +133,6 @@ impl<'a> Exchange<'a> {
         let mut options = PushOptions::new();
         options
             .remote_callbacks(callbacks)
-            .proxy_options(self.proxy())
             .packbuilder_parallelism(1)
             .follow_redirects(RemoteRedirect::None);
         repo.remote_anonymous(&self.url)
@@ -134,7 +145,6 @@ impl<'a> Exchange<'a> {
         let mut options = FetchOptions::new();
         options
             .remote_callbacks(self.callbacks())
-            .proxy_options(self.proxy())
             .update_fetchhead(false)
             .download_tags(git2::AutotagOption::None)
             .follow_redirects(RemoteRedirect::None);
@@ -144,16 +154,6 @@ impl<'a> Exchange<'a> {
     /// The address as it may be shown.
     pub(super) fn shown(&self) -> String {
         without_password(&self.remote.url)
-    }
-
-    fn proxy(&self) -> ProxyOptions<'_> {
-        let mut options = ProxyOptions::new();
-        if let (Some(relay), Place::Server { scheme: Scheme::Https, .. }) =
-            (&self.relay, &self.place)
-        {
-            options.url(&format!("http://127.0.0.1:{}", relay.port()));
-        }
-        options
     }
 
     fn callbacks(&self) -> RemoteCallbacks<'_> {
@@ -179,7 +179,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn overdue(&self) -> bool {
-        Instant::now() >= self.until
+        Instant::now() >= self.deadline.until
     }
 
     /// Notes why libgit2 is told to stop; false is its word for that.
@@ -259,7 +259,7 @@ impl<'a> Exchange<'a> {
             return Error::Denied { url, reason: reason.clone() };
         }
         match cut {
-            Some(Cut::Deadline) => return Error::Timeout { url, after: self.within },
+            Some(Cut::Deadline) => return Error::Timeout { url, after: self.deadline.within },
             Some(Cut::Oversized) => {
                 return Error::Oversized { url, bytes_max: self.remote.received_bytes_max };
             }
@@ -278,13 +278,14 @@ impl<'a> Exchange<'a> {
             || words.contains("status code: 403")
             || words.contains("authenticat");
         let network = matches!(cause.class(), ErrorClass::Net | ErrorClass::Http | ErrorClass::Ssh);
-        if cause.code() == ErrorCode::Owner {
-            let reason = format!(
-                "the folder belongs to another user; allow it by `git config --system --add \
-                 safe.directory {}`",
-                self.local().map(|path| path.display().to_string()).unwrap_or_default()
-            );
-            return Error::Denied { url, reason };
+        if words.contains("object format") {
+            let reason = "its commits have SHA-256 ids, which are not supported yet; convert it to \
+                          SHA-1";
+            return Error::Url { url, reason: reason.into() };
+        }
+        if speaks_of_owner(&cause) {
+            let path = self.local().unwrap_or_else(|| std::path::Path::new(""));
+            return Error::Denied { url, reason: owner_advice(path) };
         }
         if denied {
             let reason = format!("{words}; check the configured credentials and their rights");
@@ -295,7 +296,7 @@ impl<'a> Exchange<'a> {
             return Error::Denied { url, reason };
         }
         let absent = cause.code() == ErrorCode::NotFound && cause.class() == ErrorClass::Repository;
-        let system = cause.class() == ErrorClass::Os && self.relay.is_some();
+        let system = cause.class() == ErrorClass::Os && self.local().is_none();
         if network || absent || system {
             return Error::Unreachable { url, reason: words };
         }
@@ -309,10 +310,16 @@ impl<'a> Exchange<'a> {
 
 fn start_relay(remote: &Remote, place: &Place, until: Instant) -> Result<Option<Relay>> {
     let Place::Server { scheme, host, port, .. } = place else { return Ok(None) };
+    // libgit2 1.9.7 hangs for ever when it ends TLS inside a proxy connection after a failed
+    // certificate check (it polls a closed socket), so HTTPS goes without the relay: its deadline
+    // holds only while a pack arrives. Callers put a timeout of their own around the blocking
+    // thread.
+    if *scheme == Scheme::Https {
+        return Ok(None);
+    }
     let speech = match scheme {
-        Scheme::Http => Speech::Http,
-        Scheme::Https => Speech::Proxy,
         Scheme::Ssh => Speech::Tunnel,
+        Scheme::Http | Scheme::Https => Speech::Http,
     };
     let host = host.trim_matches(['[', ']']).to_owned();
     let target = Target { host, port: *port, speech };
@@ -322,8 +329,7 @@ fn start_relay(remote: &Remote, place: &Place, until: Instant) -> Result<Option<
     })
 }
 
-/// The address as libgit2 is told it: SSH and HTTP go to the relay's port; HTTPS names the server, whose
-/// certificate is checked against that name, and takes the relay as its proxy.
+/// The address as libgit2 is told it: SSH and HTTP go to the relay's port.
 fn address(place: &Place, relay: Option<&Relay>) -> String {
     match (place, relay) {
         (Place::Local(path), _) => path.display().to_string(),

@@ -1,7 +1,7 @@
 //! Whether a webhook means "look now". Pure: no HTTP here.
 //!
-//! The signature is checked over the raw body before anything of it is parsed, and nothing of the body is
-//! trusted: it can only make us look at the remote a little earlier.
+//! The signature is checked over the raw body before anything of it is parsed, and nothing of the
+//! body is trusted: it can only make us look at the remote a little earlier.
 
 use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
@@ -15,7 +15,8 @@ pub const HOOK_BYTES_MAX: usize = 1 << 20;
 pub enum Verdict {
     /// It is genuine and may concern the desired reference: fetch.
     Look,
-    /// It is genuine and speaks of another ref (our own status branch, say): answer 200 and do nothing.
+    /// It is genuine and speaks of another ref (our own status branch, say): answer 200 and do
+    /// nothing.
     Elsewhere,
     /// It carries no signature or token: answer 401.
     Unsigned,
@@ -27,9 +28,9 @@ pub enum Verdict {
 
 /// Judges one delivery.
 ///
-/// `header` looks up a header by its lower-case name; `reference` is the full name of the desired ref
-/// (`refs/heads/main`), none when every push counts. Understands `X-Hub-Signature-256` (GitHub, Gitea,
-/// Forgejo), `X-Gitea-Signature` and `X-Gitlab-Token`. An empty secret accepts nothing.
+/// `header` looks up a header by its lower-case name; `reference` is the full name of the desired
+/// ref (`refs/heads/main`), none when every push counts. Understands `X-Hub-Signature-256` (GitHub,
+/// Gitea, Forgejo), `X-Gitea-Signature` and `X-Gitlab-Token`. An empty secret accepts nothing.
 pub fn judge<'h>(
     secret: &[u8],
     header: impl Fn(&str) -> Option<&'h str>,
@@ -63,7 +64,8 @@ fn is_signed(secret: &[u8], body: &[u8], hex: &str) -> bool {
     mac.verify_slice(&signature).is_ok()
 }
 
-/// Whether the token is the secret. Both go through the MAC, so that neither length nor prefix shows in time.
+/// Whether the token is the secret. Both go through the MAC, so that neither length nor prefix
+/// shows in time.
 fn is_token(secret: &[u8], token: &str) -> bool {
     let keyed = || Hmac::<Sha256>::new_from_slice(secret);
     let (Ok(mut given), Ok(mut wanted)) = (keyed(), keyed()) else { return false };

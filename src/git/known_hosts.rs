@@ -1,7 +1,7 @@
 //! Whether a server's SSH key is the one a `known_hosts` text names. Pure.
 //!
-//! libgit2 only reads the file of the user it runs as; a cluster's keys come from its configuration. Format:
-//! sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT".
+//! libgit2 only reads the file of the user it runs as; a cluster's keys come from its
+//! configuration. Format: sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT".
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use hmac::{Hmac, KeyInit, Mac};

@@ -1,4 +1,5 @@
-//! The bare mirror: fetches what is wanted, keeps what was fetched, and is made anew when it is damaged.
+//! The bare mirror: fetches what is wanted, keeps what was fetched, and is made anew when it is
+//! damaged.
 
 use std::{
     fs,
@@ -13,8 +14,8 @@ use std::{
 use git2::{ErrorCode, Oid, Repository};
 
 use super::{
-    error::{Error, Result, speaks_of_damage},
-    exchange::Exchange,
+    error::{Error, Result, speaks_of_damage, speaks_of_owner},
+    exchange::{Deadline, Exchange},
     remote::{Reference, Remote, check_reference, without_password},
 };
 use crate::model::CommitId;
@@ -25,7 +26,8 @@ const TIP: &str = "refs/mainstay/tip";
 /// The file that marks a folder as a mirror of ours, which may be thrown away and made anew.
 const MARK: &str = "mainstay-mirror";
 
-/// A bare copy of a remote repository, on disk, without a work tree. Cheap to share between threads.
+/// A bare copy of a remote repository, on disk, without a work tree. Cheap to share between
+/// threads.
 #[derive(Debug)]
 pub struct Mirror {
     pub(super) dir: PathBuf,
@@ -67,7 +69,8 @@ pub enum Relation {
 impl Mirror {
     /// Opens the mirror in `dir`, making it when there is none. Contacts nobody.
     ///
-    /// A damaged mirror is emptied (the next fetch fills it); a folder that is something else is refused.
+    /// A damaged mirror is emptied (the next fetch fills it); a folder that is something else is
+    /// refused.
     pub fn open(dir: impl Into<PathBuf>, remote: Remote) -> Result<Self> {
         remote.check()?;
         let dir = dir.into();
@@ -93,10 +96,11 @@ impl Mirror {
 
     /// Brings the wanted reference, also when it moved by force, and says how it moved.
     ///
-    /// Asks for the refs first, so that nothing moved costs one round trip. A damaged mirror is cloned afresh
-    /// beside the old one and then put in its place. On an error, what was fetched before stays.
+    /// Asks for the refs first, so that nothing moved costs one round trip. A damaged mirror is
+    /// cloned afresh beside the old one and then put in its place. On an error, what was fetched
+    /// before stays.
     pub fn fetch(&self, within: Duration) -> Result<Fetched> {
-        let exchange = Exchange::new(&self.remote, within)?;
+        let exchange = Exchange::new(&self.remote, Deadline::after(within))?;
         let fetched = if self.damaged.load(Ordering::SeqCst) {
             Err(self.corrupt("an object could not be read".into()))
         } else {
@@ -143,10 +147,10 @@ impl Mirror {
         &self,
         repo: &Repository,
         full_name: &str,
-        within: Duration,
+        deadline: Deadline,
     ) -> Result<Option<Oid>> {
         check_reference(full_name)?;
-        let exchange = Exchange::new(&self.remote, within)?;
+        let exchange = Exchange::new(&self.remote, deadline)?;
         bring(repo, &exchange, full_name)
     }
 
@@ -291,7 +295,8 @@ fn bring(repo: &Repository, exchange: &Exchange<'_>, full_name: &str) -> Result<
     Ok(brought)
 }
 
-/// Brings one commit. Servers need not serve an id by itself, so every branch and tag is fetched once.
+/// Brings one commit. Servers need not serve an id by itself, so every branch and tag is fetched
+/// once.
 fn bring_commit(repo: &Repository, exchange: &Exchange<'_>, id: &CommitId) -> Result<Option<Oid>> {
     if let Ok(commit) = find_commit(repo, id) {
         return Ok(Some(commit.id()));
@@ -347,8 +352,8 @@ fn relation(repo: &Repository, previous: Option<Oid>, tip: Oid) -> Relation {
     }
 }
 
-/// Opens the folder with its own configuration only: what the user's `~/.gitconfig` says (`insteadOf`,
-/// proxies) must not change where a cluster's commits come from.
+/// Opens the folder with its own configuration only: what the user's `~/.gitconfig` says
+/// (`insteadOf`, proxies) must not change where a cluster's commits come from.
 fn open_repository(dir: &Path) -> Result<Repository, git2::Error> {
     let repo = Repository::open_bare(dir)?;
     let mut config = git2::Config::new()?;
@@ -379,7 +384,7 @@ fn make_anew(dir: &Path, cause: &git2::Error) -> Result<()> {
         let reason = "it is neither empty nor a mirror of mainstay; give another folder".into();
         return Err(Error::Disk { path: dir.into(), reason });
     }
-    if cause.code() == ErrorCode::Owner {
+    if speaks_of_owner(cause) {
         let reason = "it belongs to another user; give it to the user mainstay runs as".into();
         return Err(Error::Disk { path: dir.into(), reason });
     }

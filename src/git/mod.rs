@@ -1,14 +1,20 @@
-//! Git, in and out: commits of the desired branch come in as bytes, what happened goes out as commits.
+//! Git, in and out: commits of the desired branch come in as bytes, what happened goes out as
+//! commits.
 //!
-//! In: the place of a repository ([`Remote`]), commit ids, files to write. Out: tips ([`Fetched`]), files by
-//! path ([`Files`]), changed paths ([`Diff`]), facts of commits ([`Commit`]), pushed commits ([`Pushed`]).
-//! Called by `server::import` (mirror, tree), `server::export` (writeback) and the API server (hook). Every
-//! call blocks and is bounded by a `within`; callers put it on a blocking thread. Only [`watch`] offers a
-//! channel.
+//! In: the place of a repository ([`Remote`]), commit ids, files to write. Out: tips ([`Fetched`]),
+//! files by path ([`Files`]), changed paths ([`Diff`]), facts of commits ([`Commit`]), pushed
+//! commits ([`Pushed`]). Called by `server::import` (mirror, tree), `server::export` (writeback)
+//! and the API server (hook). Every call blocks and is bounded by a `within`; callers put it on a
+//! blocking thread. Only [`watch`] offers a channel.
 //!
-//! There is one bare mirror and never a work tree, so links, submodules, hooks and filters have nowhere to
-//! act. This room never decides what a file means, never starts a process, and never touches the desired
-//! branch except by [`Mirror::revert`] and [`Mirror::restore`].
+//! libgit2 cannot be interrupted while it waits for a server, so every byte of a server goes
+//! through `relay`, which closes the connection at the deadline or the bound. What is left: a
+//! path on a network file system that hangs, which hangs its caller's blocking thread as it would
+//! any program.
+//!
+//! There is one bare mirror and never a work tree, so links, submodules, hooks and filters have
+//! nowhere to act. This room never decides what a file means, never starts a process, and never
+//! touches the desired branch except by [`Mirror::revert`] and [`Mirror::restore`].
 #![expect(
     clippy::disallowed_methods,
     reason = "shell: deadlines of network calls, files of the mirror"

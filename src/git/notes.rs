@@ -15,7 +15,8 @@ use super::{
 use crate::model::CommitId;
 
 impl Mirror {
-    /// Writes or replaces the notes of many commits by one push; notes that others wrote meanwhile stay.
+    /// Writes or replaces the notes of many commits by one push; notes that others wrote meanwhile
+    /// stay.
     ///
     /// A note that is there word for word is not written again.
     pub fn write_notes(
@@ -51,8 +52,8 @@ impl Mirror {
     }
 }
 
-/// Where Git may keep the note of a commit: flat, or in folders by the first digits. Ours go into one level of
-/// folders, so that one more note rewrites a small tree also when there are thousands.
+/// Where Git may keep the note of a commit: flat, or in folders by the first digits. Ours go into
+/// one level of folders, so that one more note rewrites a small tree also when there are thousands.
 fn places(on: &CommitId) -> [String; 3] {
     let id = on.as_str();
     let flat = id.to_owned();

@@ -14,18 +14,19 @@ use super::{
     mirror::Mirror,
 };
 
-/// Loose objects above which the mirror is packed. A status commit makes three or four; Git's own `gc --auto`
-/// waits for 6,700.
+/// Loose objects above which the mirror is packed. A status commit makes three or four; Git's own
+/// `gc --auto` waits for 6,700.
 pub const LOOSE_OBJECTS_MAX: usize = 2_000;
 
 /// Packs above which the mirror is packed; each fetch brings one. Git's `gc.autoPackLimit`.
 pub const PACKS_MAX: usize = 50;
 
 impl Mirror {
-    /// Packs the mirror when it holds more than [`LOOSE_OBJECTS_MAX`] or [`PACKS_MAX`]; says whether it did.
+    /// Packs the mirror when it holds more than [`LOOSE_OBJECTS_MAX`] or [`PACKS_MAX`]; says
+    /// whether it did.
     ///
-    /// What no ref reaches is dropped. Fetches and writes wait meanwhile: call it from time to time, not
-    /// within a rollout.
+    /// What no ref reaches is dropped. Fetches and writes wait meanwhile: call it from time to
+    /// time, not within a rollout.
     pub fn tidy(&self) -> Result<bool> {
         self.tidy_above(LOOSE_OBJECTS_MAX, PACKS_MAX)
     }

@@ -1,23 +1,21 @@
-//! Puts a commit on a ref of the remote, on top of whatever is there now, and looks whether it arrived.
+//! Puts a commit on a ref of the remote, on top of whatever is there now, and looks whether it
+//! arrived.
 
-use std::{
-    path::Path,
-    sync::PoisonError,
-    time::{Duration, Instant},
-};
+use std::{path::Path, sync::PoisonError, time::Duration};
 
 use git2::{ErrorCode, Odb, Oid, Repository};
 
 use super::{
-    error::{Error, Result},
-    exchange::Exchange,
+    error::{Error, Result, owner_advice, speaks_of_owner},
+    exchange::{Deadline, Exchange},
     mirror::{Mirror, commit_id},
     remote::check_reference,
 };
 use crate::model::CommitId;
 
-/// How often a push is built again when the tip moved meanwhile. Only the leader writes, so even two writers
-/// (an old and a new leader) meet once or twice; at the limit the caller gets [`Error::Moved`].
+/// How often a push is built again when the tip moved meanwhile. Only the leader writes, so even
+/// two writers (an old and a new leader) meet once or twice; at the limit the caller gets
+/// [`Error::Moved`].
 pub const PUSH_ATTEMPTS_MAX: u32 = 10;
 
 /// Hooks that guard a push and that only `git receive-pack` runs.
@@ -48,7 +46,8 @@ enum Outcome {
 }
 
 impl Mirror {
-    /// Fetches the tip of a ref, has `build` make a commit on top of it, pushes that and reads it back.
+    /// Fetches the tip of a ref, has `build` make a commit on top of it, pushes that and reads it
+    /// back.
     ///
     /// The push is a compare-and-swap: a tip that moved meanwhile makes it start again.
     pub(super) fn publish(
@@ -60,9 +59,8 @@ impl Mirror {
         check_reference(reference)?;
         let _shared = self.swap.read().unwrap_or_else(PoisonError::into_inner);
         let repo = self.repository()?;
-        let until = Instant::now() + within;
-        let left = || until.saturating_duration_since(Instant::now());
-        let mut tip = self.fetch_reference(&repo, reference, left())?;
+        let deadline = Deadline::after(within);
+        let mut tip = self.fetch_reference(&repo, reference, deadline)?;
         for attempts in 1..=PUSH_ATTEMPTS_MAX {
             let new = match build(&repo, tip)? {
                 Step::Already(id) => {
@@ -70,9 +68,9 @@ impl Mirror {
                 }
                 Step::Commit(id) => id,
             };
-            let exchange = Exchange::new(&self.remote, left())?;
+            let exchange = Exchange::new(&self.remote, deadline)?;
             let outcome = push_once(&repo, &exchange, reference, tip, new)?;
-            let now = self.fetch_reference(&repo, reference, left())?;
+            let now = self.fetch_reference(&repo, reference, deadline)?;
             match outcome {
                 Outcome::Done if now.is_some_and(|now| holds(&repo, now, new)) => {
                     return Ok(Pushed { commit: commit_id(new), attempts });
@@ -116,8 +114,8 @@ fn push_remote(
     // libgit2 pushes refs, not ids.
     let source = format!("refs/mainstay/outgoing/{new}");
     let mut outgoing = repo.reference(&source, new, true, "push")?;
-    let pushed = exchange
-        .push(repo, &[format!("{source}:{reference}")], &|_| tip.unwrap_or_else(|| Oid::ZERO_SHA1));
+    let pushed =
+        exchange.push(repo, &[format!("{source}:{reference}")], &|_| tip.unwrap_or(Oid::ZERO_SHA1));
     outgoing.delete()?;
     match pushed {
         Err(Error::Git(cause)) if cause.code() == ErrorCode::NotFastForward => Ok(Outcome::Moved),
@@ -136,8 +134,8 @@ fn refusal(exchange: &Exchange<'_>) -> Option<String> {
 
 /// Writes into a repository on this machine.
 ///
-/// libgit2's own local push overwrites whatever tip it finds; this one swaps the ref under Git's lock, and
-/// only from the tip that was built on.
+/// libgit2's own local push overwrites whatever tip it finds; this one swaps the ref under Git's
+/// lock, and only from the tip that was built on.
 fn push_local(
     repo: &Repository,
     path: &Path,
@@ -146,13 +144,18 @@ fn push_local(
     new: Oid,
     url: &str,
 ) -> Result<Outcome> {
-    let remote = Repository::open(path)
-        .map_err(|cause| Error::Unreachable { url: url.into(), reason: cause.message().into() })?;
+    let remote = Repository::open(path).map_err(|cause| {
+        let url = url.to_owned();
+        match speaks_of_owner(&cause) {
+            true => Error::Denied { url, reason: owner_advice(path) },
+            false => Error::Unreachable { url, reason: cause.message().into() },
+        }
+    })?;
     if let Some(reason) = local_guard(&remote, reference) {
         return Ok(Outcome::Refused(reason));
     }
     copy(&repo.odb()?, repo, &remote.odb()?, new)?;
-    let expected = tip.unwrap_or_else(|| Oid::ZERO_SHA1);
+    let expected = tip.unwrap_or(Oid::ZERO_SHA1);
     match remote.reference_matching(reference, new, true, expected, "push by mainstay") {
         Ok(_) => Ok(Outcome::Done),
         Err(cause) => match cause.code() {
@@ -166,20 +169,18 @@ fn push_local(
 
 /// Why a push by path must not happen: it would go around the repository's own guards.
 fn local_guard(remote: &Repository, reference: &str) -> Option<String> {
-    let hooks = match remote.config().and_then(|config| config.get_path("core.hooksPath")) {
-        Ok(path) => path,
-        Err(_) => remote.commondir().join("hooks"),
-    };
+    let configured = remote.config().and_then(|config| config.get_path("core.hooksPath"));
+    let hooks = remote.commondir().join(configured.unwrap_or_else(|_| "hooks".into()));
     if let Some(hook) = GUARDING_HOOKS.iter().find(|hook| is_executable(&hooks.join(hook))) {
         return Some(format!(
-            "it has a {hook} hook, which a push by path does not run; give its address as ssh:// or \
-             http://"
+            "it has a {hook} hook, which a push by path does not run; give its address as ssh:// \
+             or http://"
         ));
     }
     let head = remote.find_reference("HEAD").ok()?;
     let checked_out = head.symbolic_target().ok().flatten() == Some(reference);
-    (checked_out && !remote.is_bare())
-        .then(|| "the branch is checked out there; use a bare repository (git clone --bare)".into())
+    let words = "the branch is checked out there; use a bare repository (git clone --bare)";
+    (checked_out && !remote.is_bare()).then(|| words.into())
 }
 
 fn is_executable(path: &Path) -> bool {
@@ -187,7 +188,8 @@ fn is_executable(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
-/// Copies what the other side lacks, children before what names them, so that whatever exists there is whole.
+/// Copies what the other side lacks, children before what names them, so that whatever exists there
+/// is whole.
 fn copy(from: &Odb<'_>, repo: &Repository, to: &Odb<'_>, id: Oid) -> Result<()> {
     if to.exists(id) {
         return Ok(());

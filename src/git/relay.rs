@@ -1,10 +1,10 @@
 //! Carries the bytes between libgit2 and one server, and cuts them at a deadline or a bound.
 //!
-//! libgit2 calls us back only while a pack arrives: a server that accepts and stays silent, or sends its list
-//! of refs one byte a minute, would hold the calling thread for ever. So libgit2 connects to a loopback port
-//! of ours, which ends both halves when the time is over. For HTTPS it is a proxy (RFC 9110 §9.3.6 CONNECT; TLS
-//! stays end to end), for HTTP and SSH a tunnel. It goes to that one server only, so a redirect to another host
-//! ends here too, and with it any try to collect credentials.
+//! libgit2 calls us back only while a pack arrives: a server that accepts and stays silent, or
+//! sends its list of refs one byte a minute, would hold the calling thread for ever. So libgit2
+//! connects to a loopback port of ours, which ends both halves when the time is over. It goes to
+//! that one server only, so a redirect to another host ends here too, and with it any try to
+//! collect credentials.
 
 use std::{
     io::{self, Read, Write},
@@ -14,13 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Longest head of a proxy request in bytes; libgit2 sends a few hundred.
-const HEAD_BYTES_MAX: usize = 16 << 10;
-
 /// Bytes copied at once; one TCP window on a LAN.
 const COPY_BYTES: usize = 64 << 10;
 
-/// Most connections of one exchange; libgit2 needs one, and a few more when a server closes between requests.
+/// Most connections of one exchange; libgit2 needs one, and a few more when a server closes between
+/// requests.
 const CONNECTIONS_MAX: u32 = 64;
 
 /// Why the bytes were cut.
@@ -37,8 +35,6 @@ pub(super) enum Cut {
 /// What the client's bytes begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Speech {
-    /// A CONNECT request to a proxy, then anything.
-    Proxy,
     /// HTTP requests that name the loopback port as their host.
     Http,
     /// Anything: it is passed on.
@@ -167,7 +163,7 @@ impl Shared {
     /// Looks at bytes from the server; false once they pass the bound.
     ///
     /// Redirects end here: libgit2 1.9 crashes on some `Location` headers (no scheme).
-    fn allow(&self, bytes: &mut Vec<u8>) -> bool {
+    fn allow(&self, bytes: &[u8]) -> bool {
         let redirects = bytes.starts_with(b"HTTP/1.") && bytes.get(9) == Some(&b'3');
         if redirects && self.target.speech == Speech::Http {
             let text = String::from_utf8_lossy(bytes);
@@ -210,18 +206,11 @@ fn serve(client: &TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
     if !shared.adopt(client)? {
         return Ok(());
     }
-    let proxy = shared.target.speech == Speech::Proxy;
-    if proxy {
-        read_connect(client, &shared.target)?;
-    }
     let server = connect(shared)?;
     if !shared.adopt(&server)? {
         return Ok(());
     }
-    let mut to_client = client.try_clone()?;
-    if proxy {
-        to_client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
-    }
+    let to_client = client.try_clone()?;
     let (from_server, down) = (server.try_clone()?, Arc::clone(shared));
     spawn("git-relay", move || {
         let ended = copy(&from_server, &to_client, |bytes| down.allow(bytes));
@@ -230,7 +219,8 @@ fn serve(client: &TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
         }
         to_client.shutdown(Shutdown::Both).ok();
     })?;
-    // An error here means that one side closed: the other thread and libgit2 see the end of the stream.
+    // An error here means that one side closed: the other thread and libgit2 see the end of the
+    // stream.
     copy(client, &server, |bytes| {
         name_server(bytes, shared);
         true
@@ -239,34 +229,14 @@ fn serve(client: &TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
     server.shutdown(Shutdown::Write)
 }
 
-/// Reads a CONNECT request and refuses any other place than the target.
-fn read_connect(mut client: &TcpStream, target: &Target) -> io::Result<()> {
-    let mut head = Vec::new();
-    let mut buffer = [0; 1024];
-    while !head.ends_with(b"\r\n\r\n") {
-        let read = client.read(&mut buffer)?;
-        if read == 0 || head.len() > HEAD_BYTES_MAX {
-            return Err(io::Error::other("the request ended early or is too long"));
-        }
-        head.extend_from_slice(&buffer[..read]);
-    }
-    let text = String::from_utf8_lossy(&head);
-    let mut words = text.split(' ');
-    let (method, authority) = (words.next(), words.next().unwrap_or_default());
-    if method != Some("CONNECT") || !is_target(authority, target) {
-        return Err(elsewhere(authority));
-    }
-    Ok(())
-}
-
 fn elsewhere(place: &str) -> io::Error {
     io::Error::other(format!(
         "it redirects to {place:?}, which is not followed; configure the address it redirects to"
     ))
 }
 
-/// Puts the server's name where an HTTP request names our port. libgit2 sends the head of a request by itself
-/// and at once, so it begins a read.
+/// Puts the server's name where an HTTP request names our port. libgit2 sends the head of a request
+/// by itself and at once, so it begins a read.
 fn name_server(bytes: &mut Vec<u8>, shared: &Shared) {
     let head = bytes.starts_with(b"GET ") || bytes.starts_with(b"POST ");
     if shared.target.speech != Speech::Http || !head {
@@ -281,16 +251,6 @@ fn name_server(bytes: &mut Vec<u8>, shared: &Shared) {
         let theirs = format!("\r\nHost: {host}{port}\r\n").into_bytes();
         bytes.splice(at..at + ours.len(), theirs);
     }
-}
-
-fn is_target(authority: &str, target: &Target) -> bool {
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    let (name, port) = match host.rsplit_once(':') {
-        Some((name, port)) if !port.ends_with(']') => (name, port.parse().ok()),
-        _ => (host, Some(80)),
-    };
-    let name = name.trim_matches(['[', ']']);
-    name.eq_ignore_ascii_case(&target.host) && port == Some(target.port)
 }
 
 /// Connects to the first address that answers in time.

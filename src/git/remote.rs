@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use super::error::{Error, Result};
 use crate::model::CommitId;
 
-/// Most bytes one exchange may receive, unless [`Remote::received_bytes_max`] says otherwise. 2 GiB is far
-/// above any repository of manifests and below what fills a server's disk; more is [`Error::Oversized`].
+/// Most bytes one exchange may receive, unless [`Remote::received_bytes_max`] says otherwise. 2 GiB
+/// is far above any repository of manifests and below what fills a server's disk; more is
+/// [`Error::Oversized`].
 pub const RECEIVED_BYTES_MAX: u64 = 2 << 30;
 
 /// Longest address in bytes, so that one can be shown in a condition.
@@ -112,7 +113,8 @@ impl Remote {
         }
     }
 
-    /// The folder of a local repository (`file://` or a path): where to [`super::watch`]. None for others.
+    /// The folder of a local repository (`file://` or a path): where to [`super::watch`]. None for
+    /// others.
     pub fn local_path(&self) -> Option<PathBuf> {
         match Place::parse(&self.url) {
             Ok(Place::Local(path)) => Some(path),
@@ -161,13 +163,13 @@ impl Place {
             );
         };
         let scheme = match scheme {
-            "file" => return local(rest).map_or_else(|reason| refuse(reason), Ok),
+            "file" => return local(rest).map_or_else(&refuse, Ok),
             "http" => Scheme::Http,
             "https" => Scheme::Https,
             "ssh" => Scheme::Ssh,
             _ => return refuse("use file://, http://, https://, ssh:// or an absolute path"),
         };
-        server(scheme, rest).map_or_else(|reason| refuse(reason), Ok)
+        server(scheme, rest).map_or_else(refuse, Ok)
     }
 }
 
@@ -257,7 +259,8 @@ pub(super) fn without_password(url: &str) -> String {
     }
 }
 
-/// Refuses ref names that Git would refuse (git-check-ref-format), or that could be taken for an option.
+/// Refuses ref names that Git would refuse (git-check-ref-format), or that could be taken for an
+/// option.
 pub(super) fn check_reference(full_name: &str) -> Result<()> {
     let refuse = |reason: &str| {
         let name = full_name.chars().take(200).collect();

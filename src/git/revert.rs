@@ -1,5 +1,5 @@
-//! The only two ways in which mainstay writes the desired branch by itself: taking one commit back, and going
-//! back to what a commit had.
+//! The only two ways in which mainstay writes the desired branch by itself: taking one commit back,
+//! and going back to what a commit had.
 
 use std::time::Duration;
 
@@ -18,8 +18,9 @@ use crate::model::CommitId;
 impl Mirror {
     /// Pushes a commit onto the desired branch that takes `bad` back.
     ///
-    /// A merge is taken back against its first parent. When the branch has it taken back already (a human was
-    /// faster), nothing is written. Lines that later commits changed are an [`Error::Conflict`].
+    /// A merge is taken back against its first parent. When the branch has it taken back already (a
+    /// human was faster), nothing is written. Lines that later commits changed are an
+    /// [`Error::Conflict`].
     pub fn revert(
         &self,
         bad: &CommitId,

@@ -7,6 +7,7 @@ use git2::{FileMode, ObjectType, Oid, Repository, Tree};
 use super::{
     commit::{Commit, Message, Person},
     error::{Error, Result},
+    exchange::Deadline,
     mirror::{Mirror, find_commit, target, tracking},
     publish::{Pushed, Step},
     remote::Reference,
@@ -14,8 +15,8 @@ use super::{
 };
 use crate::model::CommitId;
 
-/// How many commits back a trailer is sought. The exporter writes in order and looks for its newest, so it is
-/// at the tip unless people committed on top by hand.
+/// How many commits back a trailer is sought. The exporter writes in order and looks for its
+/// newest, so it is at the tip unless people committed on top by hand.
 const TRAILER_COMMITS_MAX: usize = 256;
 
 /// A commit for the status branch.
@@ -25,8 +26,9 @@ pub struct StatusCommit {
     pub changes: BTreeMap<String, Option<Vec<u8>>>,
     /// Its words.
     pub message: Message,
-    /// The trailer that names this commit (`Index`): when a commit of the branch has it with the same value
-    /// already, nothing is written. So a retry after a lost answer, or by a new leader, writes once.
+    /// The trailer that names this commit (`Index`): when a commit of the branch has it with the
+    /// same value already, nothing is written. So a retry after a lost answer, or by a new leader,
+    /// writes once.
     pub identity: Option<String>,
 }
 
@@ -57,7 +59,8 @@ impl Mirror {
         })
     }
 
-    /// The newest value of a trailer on a branch of the remote, fetched now; none when there is none.
+    /// The newest value of a trailer on a branch of the remote, fetched now; none when there is
+    /// none.
     pub fn last_trailer(
         &self,
         branch: &str,
@@ -66,7 +69,8 @@ impl Mirror {
     ) -> Result<Option<String>> {
         let _shared = self.swap.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let repo = self.repository()?;
-        let tip = self.fetch_reference(&repo, &format!("refs/heads/{branch}"), within)?;
+        let deadline = Deadline::after(within);
+        let tip = self.fetch_reference(&repo, &format!("refs/heads/{branch}"), deadline)?;
         find_upwards(&repo, tip, |commit| commit.trailer(key).map(str::to_owned))
     }
 
@@ -147,7 +151,8 @@ pub(super) fn updated(repo: &Repository, tip: Option<Oid>, changes: &Changes) ->
     }
 }
 
-/// One folder with its changes made; none when nothing is left in it. Folders without changes keep their id.
+/// One folder with its changes made; none when nothing is left in it. Folders without changes keep
+/// their id.
 fn folder(
     repo: &Repository,
     base: Option<&Tree<'_>>,

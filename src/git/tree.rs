@@ -10,15 +10,16 @@ use super::{
 };
 use crate::model::{CommitId, Problem};
 
-/// Most entries (files and folders) looked at in one commit. Ten times the largest repository of manifests
-/// known to us; a commit with more is given a problem and its listing ends.
+/// Most entries (files and folders) looked at in one commit. Ten times the largest repository of
+/// manifests known to us; a commit with more is given a problem and its listing ends.
 pub const COMMIT_ENTRIES_MAX: usize = 1_000_000;
 
-/// Most bytes of one wanted file. Twice what Kubernetes accepts for one object (1.5 MiB in etcd) as YAML.
+/// Most bytes of one wanted file. Twice what Kubernetes accepts for one object (1.5 MiB in etcd) as
+/// YAML.
 pub const FILE_BYTES_MAX: u64 = 3 << 20;
 
-/// Most bytes of all wanted files of a commit together, so that a server can hold them: 10,000 objects of
-/// 1.5 KB are 15 MB.
+/// Most bytes of all wanted files of a commit together, so that a server can hold them: 10,000
+/// objects of 1.5 KB are 15 MB.
 pub const COMMIT_BYTES_MAX: u64 = 256 << 20;
 
 /// Deepest folder that is looked into.
@@ -96,7 +97,8 @@ impl Default for Limits {
 impl Reader {
     /// Lists the files of `commit` under `root` (empty: everything) whose path `wanted` accepts.
     ///
-    /// A `root` that is not there is a problem, so that a typing error does not look like an empty commit.
+    /// A `root` that is not there is a problem, so that a typing error does not look like an empty
+    /// commit.
     pub fn files(
         &self,
         commit: &CommitId,
@@ -119,8 +121,15 @@ impl Reader {
         Ok(walk.finish())
     }
 
-    /// The bytes of a file. Bounded by [`FILE_BYTES_MAX`] for ids that came from a listing.
+    /// The bytes of a file. One above [`COMMIT_BYTES_MAX`] is refused before it is read; a listing
+    /// keeps far below.
     pub fn read(&self, blob: BlobId) -> Result<Vec<u8>> {
+        let header = self.repo.odb().and_then(|odb| odb.read_header(blob.0));
+        let (bytes, _) = header.map_err(|cause| self.meaning(cause))?;
+        if bytes as u64 > COMMIT_BYTES_MAX {
+            let reason = format!("has {bytes} bytes, more than {COMMIT_BYTES_MAX}; split it");
+            return Err(Error::Argument { what: format!("file {blob}"), reason });
+        }
         let found = self.repo.find_blob(blob.0).map_err(|cause| self.meaning(cause))?;
         Ok(found.content().to_vec())
     }
@@ -302,7 +311,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The result in order. A path that a crafted tree holds twice is a problem, and neither is used.
+    /// The result in order. A path that a crafted tree holds twice is a problem, and neither is
+    /// used.
     pub(super) fn finish(mut self) -> Files {
         self.found.files.sort();
         let twice: Vec<String> = (self.found.files)
@@ -335,8 +345,9 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// A name that can be one part of a path, or why it cannot. Names that file systems or Git itself take for
-/// something else are refused although we never write them: a user checks the repository out elsewhere.
+/// A name that can be one part of a path, or why it cannot. Names that file systems or Git itself
+/// take for something else are refused although we never write them: a user checks the repository
+/// out elsewhere.
 pub(super) fn proper_name(name: &[u8]) -> std::result::Result<&str, &'static str> {
     let text = std::str::from_utf8(name).map_err(|_| "its name is not UTF-8; rename it")?;
     let lower = text.to_ascii_lowercase();

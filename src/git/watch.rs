@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 
 use super::error::{Error, Result};
 
-/// Longest wait between two looks at a remote that keeps failing. A fixed remote is noticed within it.
+/// Longest wait between two looks at a remote that keeps failing. A fixed remote is noticed within
+/// it.
 pub const POLL_SECONDS_MAX: u64 = 300;
 
 /// Share of the wait that jitter may add, so that many servers do not ask a Git host in step.
@@ -18,8 +19,9 @@ pub const POLL_JITTER_SHARE: f64 = 0.2;
 
 /// How long to wait before the next look.
 ///
-/// `every` is the configured interval, `failures` how many looks failed in a row (each doubles the wait, up to
-/// [`POLL_SECONDS_MAX`]), `jitter` a random number from 0 to 1 that adds up to [`POLL_JITTER_SHARE`].
+/// `every` is the configured interval, `failures` how many looks failed in a row (each doubles the
+/// wait, up to [`POLL_SECONDS_MAX`]), `jitter` a random number from 0 to 1 that adds up to
+/// [`POLL_JITTER_SHARE`].
 pub fn poll_after(every: Duration, failures: u32, jitter: f64) -> Duration {
     let longest = Duration::from_secs(POLL_SECONDS_MAX).max(every);
     let doubled = every.saturating_mul(1_u32.checked_shl(failures.min(31)).unwrap_or(u32::MAX));
@@ -36,8 +38,9 @@ pub struct Watch {
 impl Watch {
     /// Watches the refs of the repository in `path` (bare or not).
     ///
-    /// `reference` (`refs/heads/main`) leaves out what happens to other refs, our own status commits among
-    /// them; without it every ref counts. Only writes on this machine are seen: keep polling beside it.
+    /// `reference` (`refs/heads/main`) leaves out what happens to other refs, our own status
+    /// commits among them; without it every ref counts. Only writes on this machine are seen: keep
+    /// polling beside it.
     pub fn start(path: &Path, reference: Option<&str>) -> Result<Self> {
         let dir = git_dir(path)?;
         let refs = dir.join("refs");
@@ -82,8 +85,9 @@ fn watching(path: &Path, cause: &notify::Error) -> Error {
     Error::Disk { path: path.into(), reason }
 }
 
-/// Whether an event can mean that the wanted ref moved. Git writes `main.lock` and renames it to `main`; a
-/// new folder on the way counts, since what is in it may have been written before it was watched.
+/// Whether an event can mean that the wanted ref moved. Git writes `main.lock` and renames it to
+/// `main`; a new folder on the way counts, since what is in it may have been written before it was
+/// watched.
 fn is_move(event: &Event, packed: &Path, wanted: Option<&Path>) -> bool {
     let lock = |path: &Path| path.extension().is_some_and(|ending| ending == "lock");
     if event.kind.is_access() {

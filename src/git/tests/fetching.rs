@@ -117,8 +117,9 @@ fn a_silent_remote_is_left_at_the_deadline() {
     let world = World::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    for scheme in ["http", "https", "ssh"] {
-        // The kernel accepts for a listener that never does: the connection stands and nobody answers.
+    for scheme in ["http", "ssh"] {
+        // The kernel accepts for a listener that never does: the connection stands and nobody
+        // answers.
         let auth = Auth::Key {
             private_key: "/nonexistent".into(),
             passphrase: None,
@@ -289,4 +290,87 @@ fn a_folder_that_is_something_else_is_refused() {
     let error = Mirror::open(&dir, remote).unwrap_err();
     assert!(matches!(error, Error::Disk { .. }), "{error:?}");
     assert!(dir.join("thesis.txt").exists());
+}
+
+#[test]
+fn a_repository_with_sha256_ids_is_refused_in_words() {
+    let world = World::new();
+    let dir = world.root().join("long.git");
+    git(&world.root(), &["init", "-q", "--object-format=sha256", "-b", "main", "long.git"]);
+    git(&dir, &["commit", "-q", "--allow-empty", "-m", "first"]);
+    let server = HttpServer::start(&world.root(), None);
+    for (name, url) in
+        [("file", format!("file://{}", dir.display())), ("http", server.url("long.git/.git"))]
+    {
+        let error = world.mirror_of(name, &url).fetch(WITHIN).unwrap_err();
+        assert!(error.to_string().contains("SHA-256"), "{name}: {error}");
+    }
+}
+
+/// A server that keeps talking never runs into a silence: only the deadline of the whole call ends
+/// it.
+#[test]
+fn a_dripping_remote_is_left_at_the_deadline_and_a_talkative_one_at_the_bound() {
+    use std::io::{Read, Write};
+    let world = World::new();
+    let serve = |chunk: usize, pace: Duration| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: \
+                        application/x-git-upload-pack-advertisement\r\n\
+                        Content-Length: 99999999999\r\n\r\n001e# service=git-upload-pack\n0000";
+            stream.write_all(head.as_bytes()).unwrap();
+            let line = "00410123456789012345678901234567890123456789 refs/heads/aaaaaaaa\n";
+            let mut bytes = line.bytes().cycle();
+            // Ends when the other side goes away.
+            while stream.write_all(&bytes.by_ref().take(chunk).collect::<Vec<_>>()).is_ok() {
+                std::thread::park_timeout(pace);
+            }
+        });
+        format!("http://127.0.0.1:{port}/repo.git")
+    };
+    let slow = world.mirror_of("slow", &serve(1, Duration::from_millis(20)));
+    let error = slow.fetch(Duration::from_millis(500)).unwrap_err();
+    assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
+
+    let url = serve(65 * 1000, Duration::ZERO);
+    let mut remote = Remote::new(url, main_branch(), Auth::None).unwrap();
+    remote.received_bytes_max = 1_000_000;
+    let mirror = Mirror::open(world.dir.path().join("talkative"), remote).unwrap();
+    let error = mirror.fetch(WITHIN).unwrap_err();
+    assert!(matches!(error, Error::Oversized { .. }), "{error:?}");
+}
+
+/// Nothing is asked of a server whose certificate cannot be checked.
+#[test]
+fn a_certificate_that_nobody_vouches_for_is_refused() {
+    use std::{io::Read, sync::Arc};
+    let world = World::new();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let session = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+        let mut bytes = Vec::new();
+        // The client breaks off: an error here is what is expected, bytes would be a request.
+        rustls::StreamOwned::new(session, stream).read_to_end(&mut bytes).ok();
+        bytes
+    });
+    let mirror = world.mirror_of("mirror", &format!("https://localhost:{port}/repo.git"));
+    let error = mirror.fetch(WITHIN).unwrap_err();
+    assert!(matches!(error, Error::Denied { .. }), "{error:?}");
+    assert!(error.to_string().contains("certificate"), "{error}");
+    assert_eq!(server.join().unwrap(), b"", "nothing is asked of a server that is not trusted");
 }

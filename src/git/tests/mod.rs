@@ -1,4 +1,5 @@
-//! Real git on the other side: repositories on disk, `git http-backend`, `sshd` where it is installed.
+//! Real git on the other side: repositories on disk, `git http-backend`, `sshd` where it is
+//! installed.
 
 mod fetching;
 mod packing;
@@ -171,7 +172,8 @@ impl World {
     /// 10,000 small files in 100 folders on main.
     fn ten_thousand(&self) -> CommitId {
         let mut stream = String::from(
-            "commit refs/heads/main\ncommitter Bob <bob@example.org> 1700000000 +0000\ndata 3\nall\n",
+            "commit refs/heads/main\ncommitter Bob <bob@example.org> 1700000000 +0000\n\
+             data 3\nall\n",
         );
         for n in 0..10_000 {
             let content = format!("name: object-{n}\n");

@@ -32,7 +32,8 @@ fn wanted_files_come_sorted_with_their_bytes() {
     assert!(matches!(error, Error::Unknown { .. }), "{error:?}");
 }
 
-/// Links, submodules and odd names are told, never followed; the rest of the commit is still listed.
+/// Links, submodules and odd names are told, never followed; the rest of the commit is still
+/// listed.
 #[test]
 fn odd_entries_are_problems() {
     let world = World::new();
@@ -127,8 +128,8 @@ fn an_odd_entry_in_the_changed_part_is_a_problem() {
     assert_eq!(diff.problems[0].file, "b.yaml");
 }
 
-/// One changed file among 10,000: what a diff and a listing say must agree, and the diff must read only the
-/// three trees on the way to the file (the figure is in benches/).
+/// One changed file among 10,000: what a diff and a listing say must agree, and the diff must read
+/// only the three trees on the way to the file (the figure is in benches/).
 #[test]
 fn one_changed_file_among_ten_thousand() {
     let world = World::new();

@@ -22,7 +22,8 @@ pub(super) struct HttpServer {
 }
 
 impl HttpServer {
-    /// Serves the repositories under `root`; with `login` (`user:password`) only to who presents it.
+    /// Serves the repositories under `root`; with `login` (`user:password`) only to who presents
+    /// it.
     pub(super) fn start(root: &Path, login: Option<&str>) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();

@@ -19,7 +19,8 @@ async fn notify_sees_a_push_to_the_wanted_branch_only() {
     next(&mut watch).await.unwrap();
     next(&mut every).await.unwrap();
 
-    // Our own status commit must not wake the one, and the other proves that it was written and seen.
+    // Our own status commit must not wake the one, and the other proves that it was written and
+    // seen.
     let mut watch = Watch::start(&world.origin(), Some("refs/heads/main")).unwrap();
     let mirror = world.mirror("mirror");
     let status = StatusCommit::default();
