@@ -13,7 +13,7 @@ use openraft::errors::{
 use openraft::raft::ReadPolicy;
 use openraft::rt::WatchReceiver;
 use openraft::{BasicNode, ChangeMembers, Raft, SnapshotPolicy};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -35,6 +35,13 @@ const RETRY: Duration = Duration::from_millis(10);
 
 /// Most time for one snapshot to reach a peer and be on its disk.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Most bytes of proposals under way at once; more wait. Bounds what a slow disk can pile up in
+/// memory.
+const PROPOSED_BYTES_MAX: u32 = 64 << 20;
+
+/// What a proposal counts for besides its bytes.
+const PROPOSAL_BYTES: u32 = 512;
 
 /// How to run a node. [`Config::new`] gives the defaults.
 #[derive(Clone)]
@@ -61,7 +68,8 @@ pub struct Config {
     pub keep_entries: u64,
     /// Bytes of one log segment; as many are always kept in reserve. Default 8 MiB.
     pub segment_bytes: u64,
-    /// Go on without the lost entries when a single server's log is damaged. Default false.
+    /// Go on without the lost entries when the log is damaged: the last resort when no other
+    /// server can give them back. What was acknowledged may be gone. Default false.
     pub accept_loss: bool,
     /// The disk; tests put a failing one here.
     pub disk: Arc<dyn Disk>,
@@ -93,11 +101,16 @@ impl Config {
             return Err(Error::Config(format!("segment_bytes must be at least {least}")));
         }
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        // openraft waits for the old leader's lease, which is its longest timeout, and then for a
+        // random timeout: half of the whole time each, so that both bounds hold.
+        let timeout_max = self.election_max / 2;
+        let least = self.heartbeat + Duration::from_millis(1);
+        let timeout_min = self.election_min.saturating_sub(timeout_max).max(least);
         let config = openraft::Config {
             cluster_name: "mainstay".into(),
             heartbeat_interval: ms(self.heartbeat),
-            election_timeout_min: ms(self.election_min),
-            election_timeout_max: ms(self.election_max),
+            election_timeout_min: ms(timeout_min),
+            election_timeout_max: ms(timeout_max),
             install_snapshot_timeout: ms(SNAPSHOT_TIMEOUT),
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_entries),
             max_in_snapshot_log_to_keep: self.keep_entries,
@@ -188,6 +201,9 @@ pub enum ProposeError {
         /// Who does, if known.
         leader: Option<Member>,
     },
+    /// Too much is under way already and did not finish in time; nothing was written.
+    #[error("the leader is busy: {} MiB of proposals wait for its disk", PROPOSED_BYTES_MAX >> 20)]
+    Busy,
     /// No space; nothing was written, and it works again when space is freed.
     #[error("the disk of the leader is full: free space in its data directory")]
     StorageFull,
@@ -250,6 +266,7 @@ pub(super) struct Inner<M: Machine> {
     dial: Arc<dyn Dial>,
     role: watch::Receiver<Role>,
     applied: watch::Receiver<Applied>,
+    room: Semaphore,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -310,8 +327,11 @@ impl<M: Machine> Node<M> {
         if entry.len() > ENTRY_BYTES_MAX {
             return Err(ProposeError::TooLarge { bytes: entry.len() });
         }
-        let command = Command(entry.into());
         let deadline = Instant::now() + self.0.config.timeout;
+        let bytes = u32::try_from(entry.len()).unwrap_or(PROPOSED_BYTES_MAX) + PROPOSAL_BYTES;
+        let room = tokio::time::timeout_at(deadline, self.0.room.acquire_many(bytes)).await;
+        let _room = room.map_err(|_| ProposeError::Busy)?;
+        let command = Command(entry.into());
         loop {
             if self.is_leader() && self.0.log.is_full() {
                 return Err(ProposeError::StorageFull);
