@@ -301,7 +301,9 @@ impl<M: Machine> Node<M> {
         let raft = raft.await.map_err(stopped)?;
         let (role_sender, role) = watch::channel(Role::default());
         let tasks = Mutex::new(Vec::new());
-        let inner = Inner { id, config, raft, log, snapshots, digests, dial, role, applied, tasks };
+        let room = Semaphore::new(PROPOSED_BYTES_MAX as usize);
+        let inner =
+            Inner { id, config, raft, log, snapshots, digests, dial, role, applied, room, tasks };
         let node = Self(Arc::new(inner));
         node.watch(role_sender);
         if node.alone() && node.0.log.healing().is_none() {
