@@ -95,8 +95,8 @@ fn open_meta(options: &Options, no_segments: bool) -> Result<(MetaFile, Meta), E
         return Err(gone(&format!("{} is missing", path.display())));
     }
     let (file, meta) = MetaFile::open(&path)?;
-    // The first write to the log makes both a segment and, with the vote, a second generation.
-    if no_segments && meta.purged.is_some() {
+    // Both are only ever written after an entry was.
+    if no_segments && (meta.purged.is_some() || !meta.voters.is_empty()) {
         return Err(gone(&format!("all log segments in {} are missing", options.dir.display())));
     }
     Ok((file, meta))
