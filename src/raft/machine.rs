@@ -104,7 +104,7 @@ impl<M: Machine> Driver<M> {
             }
         };
         self.applied = Some(id);
-        if id.index % DIGEST_EVERY == 0 {
+        if id.index.is_multiple_of(DIGEST_EVERY) {
             let mut digests = lock(&self.digests);
             digests.push_back(Digest { index: id.index, digest: self.machine.digest() });
             while digests.len() > DIGESTS_MAX {

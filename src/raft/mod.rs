@@ -10,8 +10,8 @@
 //! types out. A proposal that was retried may be applied twice by the log: the machine tells the
 //! two apart by the request id inside the entry.
 //!
-//! `record` and `recover` say what the bytes on disk mean (pure), `open`, `flush`, `log`, `meta` and
-//! `snapshot` keep them, `machine` and `network` are openraft's two sides, `node` is the door.
+//! `record` and `recover` say what the bytes on disk mean (pure); `open`, `flush`, `log`, `meta`
+//! and `snapshot` keep them; `machine` and `network` are openraft's two sides; `node` is the door.
 //! Why the storage is our own: docs/adr/0004-raft-storage.md.
 #![expect(
     clippy::disallowed_methods,
@@ -31,14 +31,16 @@ mod recover;
 mod serve;
 mod snapshot;
 mod types;
+mod values;
 mod wire;
 
 pub use disk::{Disk, RealDisk};
 pub use log::{FSYNC_BUCKETS_SECONDS, FsyncTimes};
 pub use machine::{Applied, DIGEST_EVERY, Digest};
 pub use network::{ByteStream, Dial, Dialed, TcpDial, TlsDial};
-pub use node::{Config, Divergence, Member, Metrics, Node, Peer, ProposeError, ReadError, Role};
+pub use node::Node;
 pub use types::NodeId;
+pub use values::{Config, Divergence, Member, Metrics, Peer, ProposeError, ReadError, Role};
 
 /// Most bytes one log entry may hold. Larger diffs are split by their proposer into several
 /// entries; 1 MiB keeps one entry below a heartbeat interval on a 100 Mbit/s link.
@@ -109,7 +111,7 @@ pub enum Error {
     #[error("configuration: {0}")]
     Config(String),
     /// Only the leader can do this.
-    #[error("only the leader can do this; the leader is {}", node::name_of(.0))]
+    #[error("only the leader can do this; the leader is {}", values::name_of(.0))]
     NotLeader(Option<Member>),
     /// The change of members was refused or not finished in time.
     #[error("membership: {0}")]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,17 +12,20 @@ use openraft::errors::{
 };
 use openraft::raft::ReadPolicy;
 use openraft::rt::WatchReceiver;
-use openraft::{BasicNode, ChangeMembers, Raft, SnapshotPolicy};
-use tokio::sync::watch;
+use openraft::{BasicNode, ChangeMembers, Raft};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::disk::{Disk, RealDisk};
-use super::log::{FsyncTimes, Log, Options, SEGMENT_BYTES, lock};
+use super::disk::Disk;
+use super::log::{Log, Options, lock};
 use super::machine::{Applied, Digest, Digests, Driver};
 use super::network::{ByteStream, Connection, Dial, Network};
 use super::snapshot::Snapshots;
 use super::types::{Command, NodeId, Types};
+use super::values::{
+    Config, Divergence, Member, Metrics, PROPOSED_BYTES_MAX, Peer, ProposeError, ReadError, Role,
+};
 use super::wire::Kind;
 use super::{ENTRY_BYTES_MAX, Error, Machine};
 
@@ -33,203 +36,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// majority, a directory not yet let go.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// Most time for one snapshot to reach a peer and be on its disk.
-const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// How to run a node. [`Config::new`] gives the defaults.
-#[derive(Clone)]
-pub struct Config {
-    /// The directory that belongs to this node alone.
-    pub dir: PathBuf,
-    /// Where other servers reach this one, `host:port`.
-    pub address: String,
-    /// Time between a leader's signs of life. Default 150 ms.
-    pub heartbeat: Duration,
-    /// Time without them, at least, before others stand for election. Default 600 ms.
-    pub election_min: Duration,
-    /// And at most. Default 1.2 s.
-    pub election_max: Duration,
-    /// Most time for a proposal or a read, elections in between included. Default 5 s.
-    pub timeout: Duration,
-    /// Most time for a new server to catch up before it becomes a voter. Default 5 min.
-    pub join_timeout: Duration,
-    /// Entries after which a snapshot is made. Default 10,000.
-    pub snapshot_entries: u64,
-    /// Bytes of log after which a snapshot is made. Default 32 MiB.
-    pub snapshot_log_bytes: u64,
-    /// Entries kept behind a snapshot, for peers that are only a little late. Default 2,000.
-    pub keep_entries: u64,
-    /// Bytes of one log segment; as many are always kept in reserve. Default 8 MiB.
-    pub segment_bytes: u64,
-    /// Go on without the lost entries when a single server's log is damaged. Default false.
-    pub accept_loss: bool,
-    /// The disk; tests put a failing one here.
-    pub disk: Arc<dyn Disk>,
-}
-
-impl Config {
-    /// The defaults for a directory and an address.
-    pub fn new(dir: impl Into<PathBuf>, address: impl Into<String>) -> Self {
-        Self {
-            dir: dir.into(),
-            address: address.into(),
-            heartbeat: Duration::from_millis(150),
-            election_min: Duration::from_millis(600),
-            election_max: Duration::from_millis(1200),
-            timeout: Duration::from_secs(5),
-            join_timeout: Duration::from_secs(300),
-            snapshot_entries: 10_000,
-            snapshot_log_bytes: 32 << 20,
-            keep_entries: 2_000,
-            segment_bytes: SEGMENT_BYTES,
-            accept_loss: false,
-            disk: Arc::new(RealDisk),
-        }
-    }
-
-    fn check(&self) -> Result<openraft::Config, Error> {
-        if self.segment_bytes < 2 * ENTRY_BYTES_MAX as u64 {
-            let least = 2 * ENTRY_BYTES_MAX;
-            return Err(Error::Config(format!("segment_bytes must be at least {least}")));
-        }
-        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let config = openraft::Config {
-            cluster_name: "mainstay".into(),
-            heartbeat_interval: ms(self.heartbeat),
-            election_timeout_min: ms(self.election_min),
-            election_timeout_max: ms(self.election_max),
-            install_snapshot_timeout: ms(SNAPSHOT_TIMEOUT),
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_entries),
-            max_in_snapshot_log_to_keep: self.keep_entries,
-            enable_pre_vote: Some(true),
-            // A server whose log was damaged comes back with a shorter log than the leader saw;
-            // it votes for nobody until it is whole again (`Log::healing`).
-            allow_log_reversion: Some(true),
-            // A leader that comes back may have sent entries that its disk never got: going on in
-            // the same term could give one index two entries.
-            enable_leader_restore: Some(false),
-            ..openraft::Config::default()
-        };
-        config.validate().map_err(|error| Error::Config(error.to_string()))
-    }
-}
-
-/// A server of the cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Its id in the log.
-    pub id: NodeId,
-    /// Where it is reached.
-    pub address: String,
-    /// Whether it counts in a majority; a learner only follows.
-    pub voter: bool,
-}
-
-pub(super) fn name_of(member: &Option<Member>) -> String {
-    match member {
-        Some(member) => format!("{} at {}", member.id, member.address),
-        None => "not known yet".into(),
-    }
-}
-
-/// Who leads, as this node knows it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Role {
-    /// The leader, if one is known.
-    pub leader: Option<Member>,
-    /// The election it won.
-    pub term: u64,
-    /// Whether it is this node.
-    pub is_leader: bool,
-}
-
-/// A peer as the leader sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
-    /// The last entry known to be on its disk.
-    pub matched: Option<u64>,
-    /// Entries it is behind.
-    pub lag_entries: u64,
-}
-
-/// What a node knows of itself, as plain values.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Metrics {
-    /// This node.
-    pub id: NodeId,
-    /// The newest election it knows of.
-    pub term: u64,
-    /// The last entry in its log.
-    pub last_log_index: Option<u64>,
-    /// The last entry that a majority has.
-    pub committed_index: Option<u64>,
-    /// The last entry applied to the machine.
-    pub applied_index: Option<u64>,
-    /// The last entry its newest snapshot covers.
-    pub snapshot_index: Option<u64>,
-    /// The last entry deleted from its log.
-    pub purged_index: Option<u64>,
-    /// Other servers; only a leader knows.
-    pub peers: BTreeMap<NodeId, Peer>,
-    /// How long fsyncs took.
-    pub fsync: FsyncTimes,
-    /// Whether proposals are refused because the disk is full.
-    pub storage_full: bool,
-    /// While set, entries up to here are being fetched again and this node votes for nobody.
-    pub healing_index: Option<u64>,
-}
-
-/// Why a proposal was not (surely) applied.
-#[derive(Debug, thiserror::Error)]
-pub enum ProposeError {
-    /// Propose to the leader instead; nothing was written.
-    #[error("this server does not lead; the leader is {}", name_of(.leader))]
-    NotLeader {
-        /// Who does, if known.
-        leader: Option<Member>,
-    },
-    /// No space; nothing was written, and it works again when space is freed.
-    #[error("the disk of the leader is full: free space in its data directory")]
-    StorageFull,
-    /// Split it; nothing was written.
-    #[error("an entry of {bytes} bytes is larger than {ENTRY_BYTES_MAX}")]
-    TooLarge {
-        /// Its size.
-        bytes: usize,
-    },
-    /// It may or may not become committed; propose it again with the same request id.
-    #[error("not committed in time; it may still be: repeat it with the same request id")]
-    Uncertain,
-    /// This node has stopped.
-    #[error("the log has stopped: {0}")]
-    Stopped(String),
-}
-
-/// Why a read cannot be promised to see everything acknowledged before it.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// No leader confirmed by a majority was found in time.
-    #[error("no leader with a majority behind it in time: is a majority of servers up?")]
-    NoLeader,
-    /// The leader answered, but this node did not catch up in time.
-    #[error("this server is behind the leader and did not catch up in time")]
-    Behind,
-    /// This node has stopped.
-    #[error("the log has stopped: {0}")]
-    Stopped(String),
-}
-
-/// Two servers' states differ after the same entry.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("state differs from {}'s at {} after entry {}", .peer.id, .peer.address, .ours.index)]
-pub struct Divergence {
-    /// The other one.
-    pub peer: Member,
-    /// Our digest.
-    pub ours: Digest,
-    /// Its digest.
-    pub theirs: Digest,
-}
+/// What a proposal counts for besides its bytes.
+const PROPOSAL_BYTES: u32 = 512;
 
 /// A running node; a cheap handle.
 pub struct Node<M: Machine>(Arc<Inner<M>>);
@@ -250,6 +58,7 @@ pub(super) struct Inner<M: Machine> {
     dial: Arc<dyn Dial>,
     role: watch::Receiver<Role>,
     applied: watch::Receiver<Applied>,
+    room: Semaphore,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -284,7 +93,9 @@ impl<M: Machine> Node<M> {
         let raft = raft.await.map_err(stopped)?;
         let (role_sender, role) = watch::channel(Role::default());
         let tasks = Mutex::new(Vec::new());
-        let inner = Inner { id, config, raft, log, snapshots, digests, dial, role, applied, tasks };
+        let room = Semaphore::new(PROPOSED_BYTES_MAX as usize);
+        let inner =
+            Inner { id, config, raft, log, snapshots, digests, dial, role, applied, room, tasks };
         let node = Self(Arc::new(inner));
         node.watch(role_sender);
         if node.alone() && node.0.log.healing().is_none() {
@@ -310,8 +121,11 @@ impl<M: Machine> Node<M> {
         if entry.len() > ENTRY_BYTES_MAX {
             return Err(ProposeError::TooLarge { bytes: entry.len() });
         }
-        let command = Command(entry.into());
         let deadline = Instant::now() + self.0.config.timeout;
+        let bytes = u32::try_from(entry.len()).unwrap_or(PROPOSED_BYTES_MAX) + PROPOSAL_BYTES;
+        let room = tokio::time::timeout_at(deadline, self.0.room.acquire_many(bytes)).await;
+        let _room = room.map_err(|_| ProposeError::Busy)?;
+        let command = Command(entry.into());
         loop {
             if self.is_leader() && self.0.log.is_full() {
                 return Err(ProposeError::StorageFull);

@@ -95,8 +95,8 @@ fn open_meta(options: &Options, no_segments: bool) -> Result<(MetaFile, Meta), E
         return Err(gone(&format!("{} is missing", path.display())));
     }
     let (file, meta) = MetaFile::open(&path)?;
-    // The first write to the log makes both a segment and, with the vote, a second generation.
-    if no_segments && meta.purged.is_some() {
+    // Both are only ever written after an entry was.
+    if no_segments && (meta.purged.is_some() || !meta.voters.is_empty()) {
         return Err(gone(&format!("all log segments in {} are missing", options.dir.display())));
     }
     Ok((file, meta))
@@ -151,6 +151,10 @@ fn repair(
     meta_file: &MetaFile,
     scan: &Scan,
 ) -> Result<(), Error> {
+    if options.accept_loss && meta.heal.take().is_some() {
+        tracing::error!("no longer fetching lost entries, as asked");
+        meta_file.write(meta, &*options.disk).map_err(Error::io("give up healing"))?;
+    }
     let (what, last_index) = match &scan.tail {
         Tail::Clean => return Ok(()),
         Tail::Torn => {
@@ -161,10 +165,10 @@ fn repair(
     };
     let alone = meta.voters.len() == 1;
     match last_index {
-        _ if meta.voters.is_empty() => return Err(gone(what)),
-        _ if alone && options.accept_loss => {
+        _ if options.accept_loss => {
             tracing::error!(%what, "going on without the lost entries, as asked");
         }
+        _ if meta.voters.is_empty() => return Err(gone(what)),
         _ if alone => return Err(no_copy(what)),
         None => return Err(gone(what)),
         Some(last) => {

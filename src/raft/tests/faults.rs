@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::super::record::Record;
-use super::super::{Error, Node, ProposeError, TcpDial};
+use super::super::{Error, Node, ProposeError, Role, TcpDial};
 use super::cluster::{PATIENCE, Server, config, dirs, same, three};
 use super::{FailingDisk, Ledger};
 
@@ -106,6 +106,7 @@ async fn a_damaged_server_votes_for_nobody_until_it_is_whole() {
     }
     let index = servers[0].node.read_barrier().await.unwrap();
     servers[2].applied(index).await;
+    let term = servers[0].node.role().borrow().term;
     let third = servers.pop().unwrap();
     let address = third.address.clone();
     third.kill();
@@ -132,12 +133,10 @@ async fn a_damaged_server_votes_for_nobody_until_it_is_whole() {
     // With the third one back there is a leader, which heals the damaged one.
     let first = Server::start(dirs[0].path(), &first_address).await;
     let servers = [first, second, third];
-    servers[2].role(|role| role.leader.is_some()).await;
-    let leads = |server: &&Server| server.node.is_leader();
-    let id = servers[2].node.role().borrow().leader.clone().unwrap().id;
+    let elected = |role: &Role| role.term > term && role.leader.is_some();
+    let id = servers[2].role(elected).await.leader.unwrap().id;
     let leader = servers.iter().find(|server| server.node.id() == id).unwrap();
     leader.role(|role| role.is_leader).await;
-    assert!(servers.iter().find(leads).is_some());
     for n in 0..40 {
         let before = leader.put(&format!("key{n}"), "again").await.unwrap();
         assert_eq!(before, n.to_string(), "key{n} was acknowledged");

@@ -266,6 +266,14 @@ async fn a_missing_or_short_segment_is_refused() {
     std::fs::remove_file(dir.path().join(format!("{:016x}.wal", 3))).unwrap();
     let error = open(dir.path(), false).err().unwrap().to_string();
     assert!(error.contains("segment 3 is missing"), "{error}");
+    for number in 1..=30 {
+        let path = dir.path().join(format!("{number:016x}.wal"));
+        if path.exists() {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let error = open(dir.path(), false).err().unwrap().to_string();
+    assert!(error.contains("all log segments"), "{error}");
 }
 
 #[tokio::test]
