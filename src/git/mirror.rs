@@ -121,7 +121,7 @@ impl Mirror {
         if let Some(found) = known_revision(&repo, revision)? {
             return Ok(found);
         }
-        let exchange = Exchange::new(&self.remote, within)?;
+        let exchange = Exchange::new(&self.remote, Deadline::after(within))?;
         bring_everything(&repo, &exchange)?;
         known_revision(&repo, revision)?
             .ok_or_else(|| Error::Unknown { commit: revision.to_owned() })
