@@ -1,4 +1,5 @@
-//! A node of its own for a test: namespaces with a dockerd, made and removed by `tests/harness/cluster.sh`.
+//! A node of its own for a test: namespaces with a dockerd, made and removed by
+//! `tests/harness/cluster.sh`.
 
 use std::{path::PathBuf, process::Command, time::Duration};
 
@@ -16,7 +17,8 @@ pub(crate) const IMAGE: &str = "mainstay.test/testpod:1";
 const INSIDE: &str = "MAINSTAY_TEST_INSIDE";
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Runs a test inside a node of its own: the outer copy makes the node and runs this test again in it.
+/// Runs a test inside a node of its own: the outer copy makes the node and runs this test again in
+/// it.
 pub(crate) fn inside(test: &str, body: impl Future<Output = ()>) {
     if std::env::var(INSIDE).is_ok() {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -169,4 +171,38 @@ pub(crate) async fn until_file(ip: &str, port: u16, path: &str, text: &str) {
         }
     };
     tokio::time::timeout(DEADLINE, wait).await.expect("the file did not change");
+}
+
+/// Waits until no container and no directory of a pod is left.
+pub(crate) async fn until_empty(dir: &std::path::Path) {
+    let directories = || {
+        let list = ["disk", "memory"].map(|base| std::fs::read_dir(dir.join(base).join("pods")));
+        list.into_iter().flatten().flatten().count()
+    };
+    let wait = async {
+        while !leftovers().await.is_empty() || directories() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let ended = tokio::time::timeout(DEADLINE, wait).await;
+    if ended.is_err() {
+        panic!("left: {:?} and {} directories", leftovers().await, directories());
+    }
+}
+
+/// The process of a container.
+pub(crate) async fn pid(id: &str) -> i32 {
+    let docker = engine().negotiate_version().await.unwrap();
+    let seen = docker.inspect_container(id, None).await.unwrap();
+    i32::try_from(seen.state.unwrap().pid.unwrap()).unwrap()
+}
+
+/// The node's dockerd.
+pub(crate) fn daemon() -> i32 {
+    std::fs::read_to_string("/run/docker.pid").unwrap().trim().parse().unwrap()
+}
+
+/// Sends a signal to a process of this node.
+pub(crate) fn signal(pid: i32, signal: nix::sys::signal::Signal) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
 }

@@ -143,8 +143,8 @@ impl Pods {
         now: Timestamp,
         out: &mut Vec<Effect>,
     ) {
-        // Steps that only begin something are followed by the next one; there are never more of them than
-        // containers and images.
+        // Steps that only begin something are followed by the next one; there are never more of
+        // them than containers and images.
         loop {
             let Some(pod) = self.pods.get(uid) else { return };
             if pod.busy || pod.found.unknown {

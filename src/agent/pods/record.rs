@@ -74,7 +74,8 @@ impl Pod {
         sandbox.or_else(|| Some(&want.host_ip).filter(|_| want.sandbox.host_network)?.parse().ok())
     }
 
-    /// Reads the assignment anew. A pod that is not desired any more is to be removed, as it was last described.
+    /// Reads the assignment anew. A pod that is not desired any more is to be removed, as it was
+    /// last described.
     pub(super) fn refresh(
         &mut self,
         uid: &str,
@@ -125,8 +126,8 @@ impl Pod {
     }
 }
 
-/// A container that an agent before us (or a look before this one) knew as ready stays so until a probe says
-/// otherwise: a restart of the agent takes no endpoint away.
+/// A container that an agent before us (or a look before this one) knew as ready stays so until a
+/// probe says otherwise: a restart of the agent takes no endpoint away.
 fn seed(memory: &mut Memory, status: Option<&PodStatus>, id: &str) {
     let known = format!("docker://{id}");
     let lists = status

@@ -205,7 +205,8 @@ impl Node {
         self.starts_seen_max = self.starts_seen_max.max(self.effects.iter().filter(starts).count());
     }
 
-    /// The agent dies and another one starts on the same machine, with the desired set from its disk.
+    /// The agent dies and another one starts on the same machine, with the desired set from its
+    /// disk.
     fn reborn(&mut self) {
         let (pods, effects) = Pods::new(settings());
         self.pods = pods;
