@@ -443,9 +443,8 @@ impl Runtime for Machine {
             .follow(options.follow)
             .stdout(true)
             .stderr(true)
-            // Docker counts `since` in whole seconds; the exact moment is found by the lines' own
-            // times.
             .timestamps(options.timestamps);
+        // Docker counts whole seconds: lines of the same second come too.
         if let Some(since) = options.since {
             query = query.since(i32::try_from(since.0.div_euclid(1000)).unwrap_or(i32::MAX));
         }

@@ -308,7 +308,7 @@ async fn perform<R: Runtime>(runtime: R, effect: Effect) -> Done {
                 None => None,
             };
             let result = runtime.terminate(&id, signal.as_deref()).await;
-            plain(Event::Stopped { uid, hook: said, result })
+            plain(Event::Stopped { uid, id, hook: said, result })
         }
         Effect::Probe { uid, id, kind, action, timeout, pod_ip } => {
             let outcome = runtime.act(&action, &id, pod_ip, timeout).await;

@@ -10,7 +10,7 @@ mod record;
 mod words;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::Ipv4Addr,
     time::Duration,
 };
@@ -144,11 +144,15 @@ impl Pods {
             Event::Image { image, pulled, took, result } => {
                 self.on_image(&image, pulled, took, result, now, &mut out);
             }
-            Event::Stopped { uid, hook, result } => {
+            Event::Stopped { uid, id, hook, result } => {
                 if let Some(said) = hook {
                     self.tell(&uid, true, "FailedPreStopHook", said, now, &mut out);
                 }
                 if let Err(Error::Unreachable(_)) = result {
+                    // It may not have heard us: it is asked again, with its whole grace period.
+                    if let Some(pod) = self.pods.get_mut(&uid) {
+                        pod.memory.stopping.remove(&id);
+                    }
                     self.lose(&mut out);
                 }
                 return out;
@@ -242,8 +246,16 @@ impl Pods {
             }
             pod.see(uid, found, &self.objects, &self.settings);
         }
-        // Images may have been removed meanwhile; a failed pull keeps its back-off.
-        self.images.retain(|_, i| matches!(i, Image::Busy { .. } | Image::Failed { .. }));
+        // Images may have been removed meanwhile; a failed pull that a pod waits for keeps its
+        // back-off.
+        let wants = self.pods.values().filter_map(|p| p.want.as_ref());
+        let used: BTreeSet<_> =
+            wants.flat_map(|w| w.containers()).map(|c| c.image.as_str()).collect();
+        self.images.retain(|name, image| match image {
+            Image::Busy { .. } => true,
+            Image::Failed { .. } => used.contains(name.as_str()),
+            _ => false,
+        });
         self.listed = true;
         self.connected = true;
         self.relist_at = Some(now + RELIST);

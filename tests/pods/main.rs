@@ -86,8 +86,12 @@ impl Agent {
                 }
             }
         };
+        let begun = std::time::Instant::now();
         match tokio::time::timeout(DEADLINE, wait).await {
-            Ok(pod) => pod,
+            Ok(pod) => {
+                eprintln!("{what} after {} ms", begun.elapsed().as_millis());
+                pod
+            }
             Err(_) => panic!(
                 "{what} did not come; last: {}\nevents: {:#?}",
                 serde_json::to_string_pretty(&self.pods.get(name)).unwrap(),

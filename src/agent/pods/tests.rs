@@ -274,7 +274,7 @@ impl Node {
                     return Some(Event::Changed(uid));
                 }
                 let result = if hangs { Err(away()) } else { Ok(()) };
-                Event::Stopped { uid, hook: None, result }
+                Event::Stopped { uid, id, hook: None, result }
             }
             Effect::Probe { uid, id, kind, .. } => {
                 Event::Probed { uid, id, kind, outcome: Outcome::Success }
