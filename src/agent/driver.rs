@@ -166,7 +166,6 @@ impl<R: Runtime> Driver<R> {
                 Woken::Sent => continue,
                 Woken::End => return,
             };
-            tracing::trace!(?event, "pods");
             let now = self.runtime.now();
             let effects = self.pods.apply(event, now);
             self.begin(effects);

@@ -508,3 +508,34 @@ fn a_daemon_that_hangs_is_unknown_and_nothing_starts_twice() {
         agent.die().await;
     });
 }
+
+#[test]
+fn a_daemon_that_was_killed_finds_its_pods_again_and_what_died_is_counted() {
+    const TEST: &str = "a_daemon_that_was_killed_finds_its_pods_again_and_what_died_is_counted";
+    node::inside(TEST, async {
+        let dir = tempfile::tempdir().unwrap();
+        node::prepare(NETWORK, RANGE).await;
+        let mut agent = Agent::start(dir.path()).await;
+        let both = |p: &ObservedPod| is_running(p, "web") && is_running(p, "side");
+        agent.desired(&[web(), config("hi"), secret()]).await;
+        let before = agent.until("web", "web", both).await;
+        let side = container(&before, "side").container_id.clone().unwrap();
+        let pid = node::pid(side.trim_start_matches("docker://")).await;
+
+        let daemon = node::kill_daemon();
+        node::signal(pid, nix::sys::signal::Signal::SIGKILL);
+        let daemon = node::start_daemon(&daemon);
+        // Docker tells nobody what died while it was down.
+        let after = agent
+            .until("side again", "web", |p| both(p) && container(p, "side").restart_count == 1)
+            .await;
+        assert_eq!(container(&after, "web").container_id, container(&before, "web").container_id);
+        assert_eq!(after.status.pod_ip, before.status.pod_ip);
+        assert_eq!(node::leftovers().await.len(), 4, "the sandbox, two containers, the dead one");
+        agent.desired(&[]).await;
+        agent.until("gone", "web", |p| p.gone).await;
+        assert_eq!(node::leftovers().await, Vec::<String>::new());
+        agent.die().await;
+        drop(daemon);
+    });
+}

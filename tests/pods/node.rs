@@ -206,3 +206,19 @@ pub(crate) fn daemon() -> i32 {
 pub(crate) fn signal(pid: i32, signal: nix::sys::signal::Signal) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
 }
+
+/// Kills the node's dockerd and returns its command line.
+pub(crate) fn kill_daemon() -> Vec<String> {
+    let pid = daemon();
+    let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    signal(pid, nix::sys::signal::Signal::SIGKILL);
+    line.split_terminator('\0').map(str::to_owned).collect()
+}
+
+/// Starts dockerd again; it dies with the node at the latest.
+pub(crate) fn start_daemon(line: &[String]) -> std::process::Child {
+    let _absent = std::fs::remove_file("/run/docker.pid");
+    let quiet = std::process::Stdio::null;
+    let mut command = Command::new(&line[0]);
+    command.args(&line[1..]).stdout(quiet()).stderr(quiet()).spawn().unwrap()
+}
