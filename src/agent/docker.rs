@@ -240,16 +240,16 @@ impl Runtime for Machine {
         let looks: Vec<_> = looks.buffer_unordered(LOOKS_TOGETHER).collect().await;
         let mut pods = self.directories(uid).await?;
         let mut silent = 0;
-        for (uid, look) in looks {
+        for (pod, look) in looks {
             match look {
                 Ok(Some(container)) => self.file(container, &mut pods),
                 Ok(None) => {}
-                // One stuck container leaves its own pod unknown; when none answers, it is the
-                // daemon.
-                Err(e) if silent + 1 == count => return Err(e),
+                // One stuck container leaves its own pod unknown; when none on the machine answers,
+                // it is the daemon.
+                Err(e) if uid.is_none() && silent + 1 == count => return Err(e),
                 Err(_) => {
                     silent += 1;
-                    pods.entry(uid).or_default().unknown = true;
+                    pods.entry(pod).or_default().unknown = true;
                 }
             }
         }

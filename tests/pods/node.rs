@@ -1,7 +1,7 @@
 //! A node of its own for a test: namespaces with a dockerd, made and removed by
 //! `tests/harness/cluster.sh`.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{process::Command, time::Duration};
 
 use bollard::{
     Docker,
@@ -102,7 +102,7 @@ pub(crate) async fn prepare(network: &str, range: &str) {
         ..NetworkCreateRequest::default()
     };
     docker.create_network(request).await.unwrap();
-    let program = std::fs::read(testpod()).unwrap();
+    let program = testpod();
     let file = image::File { path: "testpod", mode: 0o755, bytes: &program };
     let dirs = ["proc", "sys", "dev", "etc", "tmp"].map(|d| format!("{d}/.keep"));
     let mut files = vec![file];
@@ -110,26 +110,21 @@ pub(crate) async fn prepare(network: &str, range: &str) {
     docker::load(&docker, image::archive(IMAGE, &files, &["/testpod"]).unwrap()).await.unwrap();
 }
 
-/// Compiles the test program once for each version of its source.
-fn testpod() -> PathBuf {
+/// Compiles the test program.
+fn testpod() -> Vec<u8> {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pods/testpod.rs");
-    let out = std::env::temp_dir().join(format!("mainstay-testpod-{}", std::process::id()));
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("testpod");
+    let options = ["-O", "-C", "target-feature=+crt-static", "-C", "strip=symbols"];
     let status = Command::new("rustc")
-        .args([
-            "--edition",
-            "2024",
-            "-O",
-            "-C",
-            "target-feature=+crt-static",
-            "-C",
-            "strip=symbols",
-        ])
+        .args(["--edition", "2024"])
+        .args(options)
         .arg("-o")
         .args([out.as_os_str(), source.as_ref()])
         .status()
         .unwrap();
     assert!(status.success(), "testpod.rs does not compile");
-    out
+    std::fs::read(out).unwrap()
 }
 
 /// Names of containers of ours that are still there.

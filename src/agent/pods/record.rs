@@ -107,6 +107,11 @@ impl Pod {
         objects: &BTreeMap<Key, Object>,
         settings: &Settings,
     ) {
+        if found.unknown {
+            // Half a picture is none: what was seen before stays.
+            self.found.unknown = true;
+            return;
+        }
         self.found = found;
         if self.found.sandbox.is_some() {
             self.claim = None;

@@ -391,6 +391,25 @@ fn a_daemon_that_hangs_is_unknown_not_dead() {
 }
 
 #[test]
+fn a_pod_with_a_stuck_container_keeps_its_status_and_holds_up_nobody() {
+    let mut node = Node::new();
+    node.desire(&[pod("stuck", "u1")]).rest();
+    let before = node.reports["stuck"].clone();
+    let whole = node.machine.pods["u1"].clone();
+    let half = Found { unknown: true, key: whole.key.clone(), ..Found::default() };
+    node.machine.pods.insert("u1".into(), half);
+    node.wait(RELIST.as_secs().cast_signed());
+    node.desire(&[pod("stuck", "u1"), pod("new", "u2")]).rest();
+    assert_eq!(node.reports["stuck"], before);
+    assert_eq!(node.machine.running(), ["new-c-0", "new-d-0"]);
+    node.machine.pods.insert("u1".into(), whole);
+    let deeds = node.machine.deeds.len();
+    node.wait(RELIST.as_secs().cast_signed());
+    assert_eq!(node.machine.deeds.len(), deeds, "it goes on as it was");
+    assert_eq!(node.reports["stuck"], before);
+}
+
+#[test]
 fn starts_are_bounded_and_all_pods_come() {
     let mut node = Node::new();
     let pods: Vec<_> = (0..30).map(|n| pod(&format!("p{n}"), &format!("u{n}"))).collect();
