@@ -1,0 +1,203 @@
+//! Asks a cluster over HTTPS, with the keys of its folder.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{body::Bytes, http::StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Method, Request, Response, Uri, body::Incoming};
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, pki_types::ServerName};
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::{Common, Error, Kind};
+use crate::trust::{self, KeyFiles};
+
+/// Seconds until a server must have taken the connection.
+const CONNECT_SECONDS_MAX: u64 = 10;
+/// Seconds until an answer must have come; the server itself gives up after 60.
+const ANSWER_SECONDS_MAX: u64 = 70;
+/// Most bytes of an answer: status and plan of 10,000 objects are a few MiB.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+
+/// What the verbs need of `endpoints.json`.
+#[derive(Deserialize)]
+struct Endpoints {
+    api: String,
+}
+
+/// A cluster that can be asked.
+pub(super) struct Client {
+    api: Uri,
+    tls: Arc<ClientConfig>,
+}
+
+impl Client {
+    /// Finds the cluster: `--dir`, `MAINSTAY_DIR`, or `~/.mainstay`.
+    pub(super) fn find(common: &Common) -> Result<Self, Error> {
+        Self::in_folder(&folder(common.dir.as_deref())?)
+    }
+
+    fn in_folder(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join("endpoints.json");
+        let text = std::fs::read_to_string(&path).map_err(|e| {
+            Error::yours(format!("there is no cluster in {}: {e}", dir.display())).hint(
+                "start one with `mainstay dev`, or name its folder with --dir or MAINSTAY_DIR",
+            )
+        })?;
+        let wrong = |e: String| Error::yours(format!("{}: {e}", path.display()));
+        let endpoints: Endpoints = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        let api: Uri = endpoints.api.parse().map_err(|e| wrong(format!("api: {e}")))?;
+        if api.scheme_str() != Some("https") || api.host().is_none() {
+            return Err(wrong(format!("api: {api} is not an https:// address")));
+        }
+        let keys = KeyFiles::new(dir.join("pki"));
+        let tls = keys
+            .ca_certificate()
+            .and_then(|ca| Ok((ca, keys.issued("admin")?)))
+            .and_then(|(ca, admin)| trust::client(&ca, &admin, b"http/1.1"))
+            .map_err(|e| Error::yours(format!("the keys in {}: {e}", dir.join("pki").display())))?;
+        Ok(Self { api, tls })
+    }
+
+    /// Asks and reads the answer.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        self.ask(Method::GET, path, ANSWER_SECONDS_MAX).await
+    }
+
+    /// Asks for a change and reads the answer.
+    pub(super) async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        self.ask(Method::POST, path, ANSWER_SECONDS_MAX).await
+    }
+
+    /// Asks for what takes at most `seconds`.
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        seconds: u64,
+    ) -> Result<T, Error> {
+        let answer = async {
+            let body = self.open(method, path).await?.into_body();
+            let bytes = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+            let bytes = bytes.map_err(|e| Error::ours(format!("the answer broke off: {e}")))?;
+            serde_json::from_slice(&bytes.to_bytes())
+                .map_err(|e| Error::ours(format!("the answer cannot be read: {e}")))
+        };
+        let late = |_| Error::ours(format!("{} did not answer within {seconds}s", self.api));
+        tokio::time::timeout(Duration::from_secs(seconds), answer).await.map_err(late)?
+    }
+
+    /// Asks and hands over the answer as it comes.
+    pub(super) async fn open(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> Result<Response<Incoming>, Error> {
+        let limit = Duration::from_secs(CONNECT_SECONDS_MAX);
+        let connected = tokio::time::timeout(limit, self.connect()).await;
+        let late = |_| format!("no connection within {CONNECT_SECONDS_MAX}s");
+        let mut sender =
+            connected.map_err(late).and_then(|c| c).map_err(|e| self.unreachable(&e))?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", self.api.authority().map_or("", |a| a.as_str()))
+            .body(Empty::<Bytes>::new())
+            .map_err(|e| Error::yours(format!("{path}: {e}")))?;
+        let response = sender.send_request(request).await;
+        let response = response.map_err(|e| self.unreachable(&e.to_string()))?;
+        if response.status() == StatusCode::OK {
+            Ok(response)
+        } else {
+            Err(refusal(response).await)
+        }
+    }
+
+    async fn connect(
+        &self,
+    ) -> Result<hyper::client::conn::http1::SendRequest<Empty<Bytes>>, String> {
+        let host = self.api.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let port = self.api.port_u16().unwrap_or(443);
+        let tcp = TcpStream::connect((host.as_str(), port)).await.map_err(|e| e.to_string())?;
+        let name = ServerName::try_from(host).map_err(|e| e.to_string())?;
+        let connector = TlsConnector::from(self.tls.clone());
+        let tls = connector.connect(name, tcp).await.map_err(|e| e.to_string())?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls))
+            .await
+            .map_err(|e| e.to_string())?;
+        // Ends with the connection; what breaks it breaks the answer too, where it is told.
+        tokio::spawn(async move { connection.await.ok() });
+        Ok(sender)
+    }
+
+    fn unreachable(&self, why: &str) -> Error {
+        Error::ours(format!("cannot reach the cluster at {}: {why}", self.api))
+            .hint("is it running? `mainstay dev` or `mainstay server` starts it")
+    }
+}
+
+/// The folder of the cluster.
+fn folder(dir: Option<&Path>) -> Result<PathBuf, Error> {
+    match dir {
+        Some(dir) => Ok(dir.to_owned()),
+        None => std::env::home_dir()
+            .map(|home| home.join(".mainstay"))
+            .ok_or_else(|| Error::yours("there is no home folder: name the cluster's with --dir")),
+    }
+}
+
+/// What a Kubernetes `Status` says; the code tells whose turn it is.
+async fn refusal(response: Response<Incoming>) -> Error {
+    #[derive(Deserialize, Default)]
+    struct Status {
+        #[serde(default)]
+        message: String,
+        details: Option<Details>,
+    }
+    #[derive(Deserialize)]
+    struct Details {
+        #[serde(default)]
+        causes: Vec<Cause>,
+    }
+    #[derive(Deserialize)]
+    struct Cause {
+        message: String,
+    }
+    let code = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+    let bytes = body.map(|b| b.to_bytes()).unwrap_or_default();
+    let status: Status = serde_json::from_slice(&bytes).unwrap_or_default();
+    let mut message = match status.message.is_empty() {
+        true => format!("the cluster answered {code}"),
+        false => status.message,
+    };
+    for cause in status.details.iter().flat_map(|d| &d.causes) {
+        message += &format!("\n{}", cause.message);
+    }
+    let kind = match code {
+        StatusCode::UNPROCESSABLE_ENTITY => Kind::No,
+        code if code.is_server_error() || code == StatusCode::TOO_MANY_REQUESTS => Kind::We,
+        _ => Kind::You,
+    };
+    Error { kind, message, hint: None }
+}
+
+/// A value as part of a query.
+pub(super) fn quoted(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(char::from(byte));
+            }
+            _ => out += &format!("%{byte:02X}"),
+        }
+    }
+    out
+}
