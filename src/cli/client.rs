@@ -201,3 +201,90 @@ pub(super) fn quoted(value: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use hyper::service::service_fn;
+    use serde_json::{Value, json};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+    use crate::{
+        model::Timestamp,
+        trust::{Ca, Leaf},
+    };
+
+    /// Answers `GET /good` with its Host and everything else with a `Status`, over TLS both ways.
+    async fn serve(listener: TcpListener, acceptor: TlsAcceptor) {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let Ok(tls) = acceptor.accept(tcp).await else { continue };
+            let answer = service_fn(|request: Request<Incoming>| async move {
+                let (code, body) = match request.uri().path() {
+                    "/good" => {
+                        (200, json!({ "host": request.headers()["host"].to_str().unwrap() }))
+                    }
+                    "/bad" => (
+                        422,
+                        json!({
+                            "message": "1 problem", "details": { "causes": [{ "message": "a.yaml:1: x" }] },
+                        }),
+                    ),
+                    _ => (404, json!({ "message": "Pod shop/x not found" })),
+                };
+                let body = http_body_util::Full::new(Bytes::from(body.to_string()));
+                Ok::<_, Infallible>(Response::builder().status(code).body(body).unwrap())
+            });
+            let connection = hyper::server::conn::http1::Builder::new();
+            connection.serve_connection(TokioIo::new(tls), answer).await.ok();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cluster_is_asked_with_the_keys_of_its_folder() {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
+        let now = Timestamp(i64::try_from(now).unwrap());
+        let ca = Ca::generate("test", now).unwrap();
+        let leaf = |user: &str| Leaf {
+            common_name: user.to_owned(),
+            organizations: vec!["system:masters".to_owned()],
+            names: vec!["127.0.0.1".to_owned()],
+            days: 1,
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let keys = KeyFiles::new(dir.path().join("pki"));
+        keys.write_ca_certificate(ca.certificate()).unwrap();
+        keys.write_issued("admin", &ca.issue(&leaf("ada"), now).unwrap()).unwrap();
+        let server = ca.issue(&leaf("server"), now).unwrap();
+        let tls = trust::server(ca.certificate(), &server, &[b"http/1.1"]).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let endpoints =
+            json!({ "api": format!("https://{address}"), "metrics": "", "agentMetrics": "" });
+        std::fs::write(dir.path().join("endpoints.json"), endpoints.to_string()).unwrap();
+        let serving = tokio::spawn(serve(listener, TlsAcceptor::from(tls)));
+
+        let client = Client::in_folder(dir.path()).unwrap();
+        let good: Value = client.get("/good").await.unwrap();
+        assert_eq!(good["host"], address.to_string());
+        let no = client.get::<Value>("/bad").await.unwrap_err();
+        assert_eq!((no.kind, no.message.as_str()), (Kind::No, "1 problem\na.yaml:1: x"));
+        let yours = client.get::<Value>("/other").await.unwrap_err();
+        assert_eq!((yours.kind, yours.message.as_str()), (Kind::You, "Pod shop/x not found"));
+        serving.abort();
+        assert!(serving.await.is_err());
+        let ours = client.get::<Value>("/good").await.unwrap_err();
+        assert_eq!(ours.kind, Kind::We);
+        assert!(ours.hint.is_some(), "{ours:?}");
+    }
+
+    #[test]
+    fn a_folder_without_a_cluster_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let Err(error) = Client::in_folder(dir.path()) else { panic!("there is no cluster") };
+        assert_eq!(error.kind, Kind::You);
+        assert!(error.hint.unwrap().contains("mainstay dev"));
+    }
+}
