@@ -1,4 +1,4 @@
-#![expect(clippy::disallowed_methods, reason = "shell: waits for requests with a deadline")]
+#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests start promtool"))]
 //! HTTP for people and machines.
 //!
 //! In: requests with a [`Peer`] that the TLS listener found out, and a [`Backend`] that answers for the server. Out:
