@@ -16,6 +16,9 @@ const DEPTH_MAX: usize = 64;
 pub(super) struct Verb {
     /// The folder that the cluster would read
     dir: PathBuf,
+    /// A namespace that the cluster has beside those in the folder; may be given several times
+    #[arg(long = "live-namespace")]
+    live_namespaces: Vec<String>,
     /// How to print
     #[arg(short, long, value_enum, default_value = "text")]
     output: Format,
@@ -34,7 +37,7 @@ pub(super) struct VetReport {
 }
 
 pub(super) fn run(verb: &Verb) -> Result<(), Error> {
-    let report = vet(&verb.dir)?;
+    let report = vet(&verb.dir, &verb.live_namespaces)?;
     output::print(verb.output, &report, text::vet)?;
     match report.problems.len() {
         0 => Ok(()),
@@ -42,13 +45,13 @@ pub(super) fn run(verb: &Verb) -> Result<(), Error> {
     }
 }
 
-fn vet(dir: &Path) -> Result<VetReport, Error> {
+fn vet(dir: &Path, live_namespaces: &[String]) -> Result<VetReport, Error> {
     let mut files = Vec::new();
     collect(dir, "", 0, &mut files)?;
     files.sort();
     let files = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
-    // A namespace that is not in the folder may be in the cluster: only a cluster can say.
-    let rendered = render::render(files, &render::Options::default());
+    let options = render::Options { live_namespaces: live_namespaces.iter().cloned().collect() };
+    let rendered = render::render(files, &options);
     Ok(VetReport {
         objects: rendered.objects.len(),
         problems: rendered.problems,
@@ -96,5 +99,5 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 
 #[cfg(test)]
 pub(super) fn vet_for_test(dir: &Path) -> VetReport {
-    vet(dir).unwrap()
+    vet(dir, &["shop".to_owned()]).unwrap()
 }
