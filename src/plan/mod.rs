@@ -113,7 +113,7 @@ pub struct Controller {
 }
 
 /// Every controller, in the order in which they are asked.
-pub const CONTROLLERS: &[Controller] = &[
+pub(super) const CONTROLLERS: &[Controller] = &[
     namespace::CONTROLLER,
     garbage::CONTROLLER,
     node::CONTROLLER,

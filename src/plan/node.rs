@@ -40,7 +40,7 @@ const DISRUPTED_PERCENT: usize = 55;
 const MONITOR_SECONDS: i64 = 5;
 
 /// Judges every node.
-pub const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
+pub(super) const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
 
 fn all(view: &View) -> BTreeSet<Key> {
     view.of_kind(&GroupKind::of::<Node>(), None).map(|o| o.key().clone()).collect()

@@ -32,7 +32,7 @@ const BURST_MAX: usize = 500;
 const BURST_BYTES_MAX: usize = 1 << 20;
 
 /// Keeps every ReplicaSet at its number of pods.
-pub const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
+pub(super) const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
 
 fn all(view: &View) -> BTreeSet<Key> {
     view.of_kind(&GroupKind::of::<ReplicaSet>(), None).map(|o| o.key().clone()).collect()

@@ -14,7 +14,7 @@ use crate::{
 const NAME: &str = "default-scheduler";
 
 /// Binds pods. It has one object: the queue of waiting pods.
-pub const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
+pub(super) const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
 
 fn queue() -> BTreeSet<Key> {
     [Key::new(GroupKind::new(crate::kinds::GROUP, "Queue"), "", "pods")].into()
