@@ -27,7 +27,8 @@ const AWAY_SECONDS: i64 = 30;
 const PROBLEMS_MAX: usize = 20;
 
 /// Judges commits.
-pub(super) const CONTROLLER: Controller = Controller { name: "commit-controller", affected, all, plan };
+pub(super) const CONTROLLER: Controller =
+    Controller { name: "commit-controller", affected, all, plan };
 
 fn all(view: &View) -> BTreeSet<Key> {
     view.of_kind(&GroupKind::of::<Commit>(), None).map(|o| o.key().clone()).collect()

@@ -34,7 +34,8 @@ fn with_port(mut deployment: Value, port: i32) -> Value {
 
 /// One line for each slice: ports, and how many endpoints are ready, serving, terminating.
 fn check(world: &World, expect: &Expect) {
-    let mut lines: Vec<String> = world.all::<EndpointSlice>().iter().map(|(_, s)| line(s)).collect();
+    let mut lines: Vec<String> =
+        world.all::<EndpointSlice>().iter().map(|(_, s)| line(s)).collect();
     lines.sort();
     expect.assert_eq(&lines.join("\n"));
 }
@@ -48,9 +49,10 @@ fn line(slice: &EndpointSlice) -> String {
         .collect();
     let conditions: Vec<_> =
         slice.endpoints.iter().flatten().filter_map(|e| e.conditions.clone()).collect();
-    let count = |field: fn(&k8s_openapi::api::discovery::v1::EndpointConditions) -> Option<bool>| {
-        conditions.iter().filter(|c| field(c) == Some(true)).count()
-    };
+    let count =
+        |field: fn(&k8s_openapi::api::discovery::v1::EndpointConditions) -> Option<bool>| {
+            conditions.iter().filter(|c| field(c) == Some(true)).count()
+        };
     format!(
         "[{}] {} endpoints: {} ready, {} serving, {} terminating",
         ports.join(","),
@@ -146,8 +148,7 @@ fn slices_are_bounded_and_stable() {
             [80] 100 endpoints: 100 ready, 100 serving, 0 terminating
             [80] 50 endpoints: 50 ready, 50 serving, 0 terminating"#]],
     );
-    let before: Vec<_> =
-        world.all::<EndpointSlice>().iter().map(|(o, _)| (*o).clone()).collect();
+    let before: Vec<_> = world.all::<EndpointSlice>().iter().map(|(o, _)| (*o).clone()).collect();
     let key = world.bound()[0].0.clone();
     world.report(&key, false);
     world.settle();

@@ -4,10 +4,8 @@ use serde_json::json;
 use super::world::{World, deployment, pod};
 use crate::model::{NodeName, Timestamp};
 
-const UNREACHABLE: [&str; 2] = [
-    "node.kubernetes.io/unreachable:NoSchedule",
-    "node.kubernetes.io/unreachable:NoExecute",
-];
+const UNREACHABLE: [&str; 2] =
+    ["node.kubernetes.io/unreachable:NoSchedule", "node.kubernetes.io/unreachable:NoExecute"];
 
 fn world(names: &[&str]) -> World {
     let mut world = World::new();
@@ -155,7 +153,9 @@ fn a_users_taint_evicts_what_does_not_tolerate_it() {
     world.settle();
     world.assert_sound();
     assert_eq!(world.taints("a"), ["maintenance:NoExecute"]);
-    assert!(world.view().get::<Pod>("default", "plain").unwrap().metadata.deletion_timestamp.is_some());
+    assert!(
+        world.view().get::<Pod>("default", "plain").unwrap().metadata.deletion_timestamp.is_some()
+    );
     assert!(world.get::<Pod>("patient").metadata.deletion_timestamp.is_none());
     world.live(60);
     world.settle();

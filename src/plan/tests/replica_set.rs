@@ -40,8 +40,7 @@ fn new_pods_are_complete() {
     assert_eq!(object.meta().generate_name.as_deref(), Some("web-"));
     let spec = made.spec.as_ref().unwrap();
     assert_eq!(spec.service_account_name.as_deref(), Some("default"));
-    let seconds: Vec<_> =
-        spec.tolerations.iter().flatten().map(|t| t.toleration_seconds).collect();
+    let seconds: Vec<_> = spec.tolerations.iter().flatten().map(|t| t.toleration_seconds).collect();
     assert_eq!(seconds, [Some(300), Some(300)]);
     let status = made.status.as_ref().unwrap();
     assert_eq!(status.qos_class.as_deref(), Some("BestEffort"));
@@ -116,9 +115,7 @@ fn the_pods_missed_least_go_first() {
 #[test]
 fn garbage_follows_its_owner() {
     let mut world = world();
-    let owner = |kind: &str, version: &str| {
-        json!([{ "apiVersion": version, "kind": kind, "name": "gone", "uid": "u", "controller": true }])
-    };
+    let owner = |kind: &str, version: &str| json!([{ "apiVersion": version, "kind": kind, "name": "gone", "uid": "u", "controller": true }]);
     let mut set = replica_set("web", 1);
     set["metadata"]["ownerReferences"] = owner("Deployment", "apps/v1");
     world.put(set);
