@@ -94,11 +94,6 @@ impl Batch {
         }));
     }
 
-    /// Whether nothing is to be done.
-    pub(super) fn is_empty(&self) -> bool {
-        self.ops.is_empty()
-    }
-
     /// One command, or none.
     pub(super) fn into_commands(self) -> Vec<Command> {
         if self.ops.is_empty() { Vec::new() } else { vec![Command::Write(self.ops)] }

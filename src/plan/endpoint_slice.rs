@@ -22,7 +22,7 @@ use crate::{
 
 const NAME: &str = "endpointslice-controller";
 /// Most endpoints of one slice, as Kubernetes' default.
-pub(super) const ENDPOINTS_MAX: usize = 100;
+const ENDPOINTS_MAX: usize = 100;
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 const MANAGER_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
@@ -261,13 +261,12 @@ impl<'a> Slices<'a> {
                 self.update(slice);
             }
         }
-        let mut rest: Vec<Endpoint> = new.collect();
-        while !rest.is_empty() || kept.is_empty() && self.created == 0 {
-            let more = rest.split_off(rest.len().min(ENDPOINTS_MAX));
-            self.create(ports, std::mem::replace(&mut rest, more));
-            if rest.is_empty() {
-                break;
-            }
+        let rest: Vec<Endpoint> = new.collect();
+        if kept.is_empty() && rest.is_empty() {
+            self.create(ports, Vec::new());
+        }
+        for endpoints in rest.chunks(ENDPOINTS_MAX) {
+            self.create(ports, endpoints.to_vec());
         }
     }
 

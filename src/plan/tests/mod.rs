@@ -1,5 +1,6 @@
 //! Controllers against a State: commands are applied, nothing is faked but time, ids and the nodes' reports.
 
+mod agenda;
 mod commit;
 mod deployment;
 mod endpoint_slice;

@@ -56,3 +56,27 @@ fn events_are_forgotten_after_an_hour() {
     world.settle();
     assert!(world.all::<Event>().is_empty());
 }
+
+/// A Namespace from Git starts as one from the API does, survives a change of its file, and is emptied when pruned.
+#[test]
+fn a_namespace_of_git_lives_and_goes_like_any_other() {
+    let mut world = World::new();
+    let shop = |team: &str| {
+        json!({ "apiVersion": "v1", "kind": "Namespace",
+            "metadata": { "name": "shop", "labels": { "team": team } } })
+    };
+    let finalizers = |world: &World| {
+        let namespace = world.view().get::<Namespace>("", "shop").cloned();
+        namespace.and_then(|n| n.spec).and_then(|s| s.finalizers)
+    };
+    world.commit('a', vec![shop("one")], None);
+    world.settle();
+    assert_eq!(finalizers(&world), Some(vec!["kubernetes".to_owned()]));
+    world.commit('b', vec![shop("two")], None);
+    world.settle();
+    assert_eq!(finalizers(&world), Some(vec!["kubernetes".to_owned()]));
+    world.commit('c', Vec::new(), None);
+    world.settle();
+    assert!(world.view().objects().all(|o| o.key().namespace != "shop"));
+    assert!(world.view().get::<Namespace>("", "shop").is_none());
+}

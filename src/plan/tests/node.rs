@@ -75,6 +75,21 @@ fn a_short_silence_moves_nothing() {
     assert_eq!(world.bound(), before);
 }
 
+/// The agent's own word comes before the leader's ears notice: its word counts, and its pods are back.
+#[test]
+fn a_node_that_reports_again_is_believed() {
+    let mut world = world(&["a", "b", "c"]);
+    world.put(deployment("web", 3, "web:1", json!({})));
+    world.roll();
+    hear(&mut world, 60, &["a", "b"]);
+    assert_eq!((ready(&world, "c"), ready_pods(&world)), ("Unknown".to_owned(), 2));
+    world.node("c", "4", "8Gi");
+    hear(&mut world, 0, &["a", "b", "c"]);
+    assert_eq!((ready(&world, "c"), ready_pods(&world)), ("True".to_owned(), 3));
+    assert!(world.taints("c").is_empty());
+    assert_eq!(world.full_pass(), Vec::<String>::new());
+}
+
 /// When most nodes fall silent, though not in the same second, the fault is not theirs: nothing is evicted.
 #[test]
 fn most_nodes_silent_at_once_evicts_nothing() {
@@ -157,6 +172,11 @@ fn a_users_taint_evicts_what_does_not_tolerate_it() {
         world.view().get::<Pod>("default", "plain").unwrap().metadata.deletion_timestamp.is_some()
     );
     assert!(world.get::<Pod>("patient").metadata.deletion_timestamp.is_none());
+    // What its node reports meanwhile does not take away why it goes.
+    let key = crate::model::Key::of::<Pod>("default", "plain");
+    world.report(&key, true);
+    let why = crate::plan::pods::condition(world.get::<Pod>("plain"), "DisruptionTarget").cloned();
+    assert_eq!(why.unwrap().reason.as_deref(), Some("DeletionByTaintManager"));
     world.live(60);
     world.settle();
     assert!(world.get::<Pod>("patient").metadata.deletion_timestamp.is_some());
