@@ -30,11 +30,14 @@ pub(super) fn admit<T: Kind>(
     strictness: Strictness,
 ) -> Result<Decoded, Vec<FieldError>> {
     let mut check = Check::default();
-    read_quantities(&mut value, "", false, &mut check);
+    read_quantities(&mut value, &At::Root, false, &mut check);
     let absent = |field: &&&str| value.pointer(field).is_none_or(Value::is_null);
     check.absent = T::NEEDED.iter().filter(absent).copied().collect();
     let typed = typed::<T>(value, strictness, &mut check);
-    let Some(mut typed) = typed.filter(|_| check.errors.is_empty()) else {
+    // An unknown field leaves the rest readable, so the rest is judged as well; a wrong type does
+    // not.
+    let readable = check.errors.iter().all(|e| e.reason == Reason::Unknown);
+    let Some(mut typed) = typed.filter(|_| readable) else {
         return Err(check.errors);
     };
     typed.default_fields();
@@ -71,21 +74,16 @@ fn typed<T: DeserializeOwned>(
 ) -> Option<T> {
     for _ in 0..WRONG_TYPES_MAX {
         let mut unknown = Vec::new();
-        let mut track = serde_path_to_error::Track::new();
         let mut ignore = |path: serde_ignored::Path<'_>| unknown.push(ignored_path(&path));
-        let tracked = serde_path_to_error::Deserializer::new(&value, &mut track);
-        match T::deserialize(serde_ignored::Deserializer::new(tracked, &mut ignore)) {
-            Ok(typed) => {
-                report_unknown(unknown, strictness, check);
-                return Some(typed);
-            }
-            Err(error) => {
-                let path = track.path();
-                check.errors.push(wrong_type(&value, &path, &error.to_string()));
-                if !remove(&mut value, &path) {
-                    return None;
-                }
-            }
+        if let Ok(typed) = T::deserialize(serde_ignored::Deserializer::new(&value, &mut ignore)) {
+            report_unknown(unknown, strictness, check);
+            return Some(typed);
+        }
+        // Only now, since following the path costs a text for each field.
+        let error = serde_path_to_error::deserialize::<_, T>(&value).err()?;
+        check.errors.push(wrong_type(&value, error.path(), &error.inner().to_string()));
+        if !remove(&mut value, error.path()) {
+            return None;
         }
     }
     None
@@ -209,38 +207,56 @@ const QUANTITY_MAPS: [&str; 6] =
     ["limits", "requests", "capacity", "allocatable", "overhead", "hard"];
 const QUANTITY_FIELDS: [&str; 2] = ["sizeLimit", "divisor"];
 
-/// Writes every quantity in Kubernetes' canonical form; numbers become text.
-fn read_quantities(value: &mut Value, path: &str, quantity: bool, check: &mut Check) {
+/// Maps whose keys are the author's own: they hold no quantities whatever the keys are.
+const NO_QUANTITIES: [&str; 6] =
+    ["metadata", "data", "stringData", "matchLabels", "nodeSelector", "selector"];
+
+/// Where the walk over a value stands; becomes a text only when there is something to tell.
+enum At<'a> {
+    Root,
+    Key(&'a At<'a>, &'a str),
+    Index(&'a At<'a>, usize),
+}
+
+impl At<'_> {
+    fn path(&self) -> String {
+        match self {
+            Self::Root => String::new(),
+            Self::Key(parent, key) => join(&parent.path(), key),
+            Self::Index(parent, index) => format!("{}[{index}]", parent.path()),
+        }
+    }
+}
+
+/// Writes every quantity in Kubernetes' canonical form; numbers become text. `inside` a map of
+/// quantities every plain value is one.
+fn read_quantities(value: &mut Value, at: &At<'_>, inside: bool, check: &mut Check) {
     match value {
         Value::Object(map) => {
             for (key, inner) in map {
-                // The labels, data and annotations of an object hold no quantities whatever their keys are.
-                if matches!(key.as_str(), "metadata" | "data" | "stringData" | "matchLabels") {
+                let key = key.as_str();
+                if NO_QUANTITIES.contains(&key) {
                     continue;
                 }
-                let holds =
-                    (quantity && !inner.is_object()) || QUANTITY_FIELDS.contains(&key.as_str());
-                let inside = QUANTITY_MAPS.contains(&key.as_str());
-                if holds || inside || inner.is_object() || inner.is_array() {
-                    let path = join(path, key);
-                    if holds && !inner.is_null() {
-                        read_quantity(inner, path, check);
-                    } else {
-                        read_quantities(inner, &path, inside, check);
-                    }
+                let at = At::Key(at, key);
+                let plain = !inner.is_object() && !inner.is_array();
+                if plain && (inside || QUANTITY_FIELDS.contains(&key)) {
+                    read_quantity(inner, &at, check);
+                } else if !plain {
+                    read_quantities(inner, &at, QUANTITY_MAPS.contains(&key), check);
                 }
             }
         }
         Value::Array(items) => {
             for (i, inner) in items.iter_mut().enumerate() {
-                read_quantities(inner, &format!("{path}[{i}]"), false, check);
+                read_quantities(inner, &At::Index(at, i), false, check);
             }
         }
         _ => {}
     }
 }
 
-fn read_quantity(value: &mut Value, path: String, check: &mut Check) {
+fn read_quantity(value: &mut Value, at: &At<'_>, check: &mut Check) {
     let text = match &*value {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),
@@ -248,6 +264,6 @@ fn read_quantity(value: &mut Value, path: String, check: &mut Check) {
     };
     match amount::canonical(&text) {
         Ok(canonical) => *value = Value::String(canonical),
-        Err(error) => check.error(path, Reason::TypeInvalid, error.to_string()),
+        Err(error) => check.error(at.path(), Reason::TypeInvalid, error.to_string()),
     }
 }

@@ -1,5 +1,6 @@
 //! The door: admit, create, update.
 
+use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
@@ -20,14 +21,15 @@ pub struct Admitted {
     pub warnings: Vec<FieldError>,
 }
 
-/// Annotations that controllers write on objects of others; an update by the owner leaves them alone.
-const CONTROLLER_ANNOTATIONS: [&str; 3] =
-    ["deployment.kubernetes.io/", "control-plane.alpha.kubernetes.io/", "mainstay.io/"];
+/// Annotations that controllers write on objects of others; an update by the owner leaves them
+/// alone.
+const CONTROLLER_ANNOTATIONS: [&str; 2] =
+    ["deployment.kubernetes.io/", "control-plane.alpha.kubernetes.io/"];
 
 /// Reads a value as the kind it says it is: decodes strictly, defaults, validates.
 ///
-/// All errors at once. A kind that is not served is one error on `kind` (or `apiVersion`) that says what to do.
-/// Nothing is taken away: [`create`] and [`update`] do that.
+/// All errors at once. A kind that is not served is one error on `kind` (or `apiVersion`) that says
+/// what to do. Nothing is taken away: [`create`] and [`update`] do that.
 pub fn admit(value: Value, strictness: Strictness) -> Result<Admitted, Vec<FieldError>> {
     let info = identify(&value).map_err(|e| vec![e])?;
     let (object, warnings) = (info.door.admit)(info, value, strictness)?;
@@ -58,31 +60,34 @@ fn identify(value: &Value) -> Result<&'static KindInfo, FieldError> {
     }
 }
 
-/// Makes an admitted object ready to be stored for the first time: what only the cluster may set is taken away
-/// (uid, resourceVersion, times, status) and the status starts as Kubernetes starts it.
+/// Makes an admitted object ready to be stored for the first time: what only the cluster may set is
+/// taken away (uid, resourceVersion, times, status) and the status starts as Kubernetes starts it.
 ///
-/// The caller still gives uid, creationTimestamp and allocated addresses. An object of a kind that is not in the
-/// registry comes back as it is.
+/// The caller still gives uid, creationTimestamp and allocated addresses. An object of a kind that
+/// is not in the registry comes back as it is.
 pub fn create(object: &Object) -> Object {
     let Some(info) = lookup(&object.key().kind) else { return object.clone() };
     let created = (info.door.create)(info, object.value());
     created.and_then(|v| Object::from_value(&v).ok()).unwrap_or_else(|| object.clone())
 }
 
-/// An update of the main path by the object's owner: keeps the live status, uid, times, allocated addresses and
-/// the annotations of controllers, counts the generation, and refuses what must not change.
+/// An update of the main path by the object's owner: keeps the live status, uid, times, allocated
+/// addresses and the annotations of controllers, counts the generation, and refuses what must not
+/// change.
 ///
 /// When nothing changed the live object comes back, equal in every byte.
 pub fn update(live: &Object, new: &Object) -> Result<Object, Vec<FieldError>> {
     change(live, new, Way::Update)
 }
 
-/// An update from Git: as [`update`], but what Git never says (finalizers, owners, the node of a pod) is kept too.
+/// An update from Git: as [`update`], but what Git never says (finalizers, owners, the node of a
+/// pod) is kept too.
 pub fn adopt(live: &Object, new: &Object) -> Result<Object, Vec<FieldError>> {
     change(live, new, Way::Adopt)
 }
 
-/// An update of the status: takes status, labels and annotations of `new`, keeps everything else of `live`.
+/// An update of the status: takes status, labels and annotations of `new`, keeps everything else of
+/// `live`.
 pub fn update_status(live: &Object, new: &Object) -> Result<Object, Vec<FieldError>> {
     change(live, new, Way::Status)
 }
@@ -116,8 +121,26 @@ fn change(live: &Object, new: &Object, way: Way) -> Result<Object, Vec<FieldErro
         .filter(|_| live.key() == new.key())
         .ok_or_else(|| refuse("metadata.name", format!("{} is not {}", new.key(), live.key())))?;
     let updated = (info.door.update)(info, Pair { live: live.value(), new: new.value(), way })?;
-    let object = decode::object(&updated).map_err(|e| vec![e])?;
-    Ok(if object == *live { live.clone() } else { object })
+    match updated {
+        Some(value) => decode::object(&value).map_err(|e| vec![e]),
+        None => Ok(live.clone()),
+    }
+}
+
+/// Makes an object of a typed one as the door would write it: without fields that say nothing.
+///
+/// For controllers, which build typed values; equal values give equal bytes. Errors when the name
+/// is missing or the kind is not in the registry.
+pub fn to_object<T>(typed: &T) -> Result<Object, FieldError>
+where
+    T: Resource + Metadata<Ty = ObjectMeta> + Serialize,
+{
+    let info = lookup(&GroupKind::of::<T>()).ok_or_else(|| FieldError {
+        field: "kind".to_owned(),
+        reason: Reason::NotSupported,
+        detail: format!("{} is not served", T::KIND),
+    })?;
+    decode::object(&tidy::to_value(info, typed)?)
 }
 
 pub(super) fn create_as<T: Kind>(info: &KindInfo, mut value: Value) -> Option<Value> {
@@ -129,7 +152,8 @@ pub(super) fn create_as<T: Kind>(info: &KindInfo, mut value: Value) -> Option<Va
             meta.remove(field);
         }
     }
-    if info.status {
+    // A node brings its status along.
+    if info.status && info.kind != "Node" {
         value.as_object_mut()?.remove("status");
     }
     let mut typed: T = serde_json::from_value(value).ok()?;
@@ -140,7 +164,10 @@ pub(super) fn create_as<T: Kind>(info: &KindInfo, mut value: Value) -> Option<Va
     tidy::to_value(info, &typed).ok()
 }
 
-pub(super) fn update_as<T: Kind>(info: &KindInfo, pair: Pair) -> Result<Value, Vec<FieldError>> {
+/// The new value, or `None` when nothing changed.
+pub(super) type Updated = Result<Option<Value>, Vec<FieldError>>;
+
+pub(super) fn update_as<T: Kind>(info: &KindInfo, pair: Pair) -> Updated {
     let Pair { live, mut new, way } = pair;
     merge(info, &live, &mut new, way);
     let live_typed: T = typed(&live)?;
@@ -159,11 +186,19 @@ pub(super) fn update_as<T: Kind>(info: &KindInfo, pair: Pair) -> Result<Value, V
     }
     let mut updated = tidy::to_value(info, &new_typed).map_err(|e| vec![e])?;
     let before = tidy::to_value(info, &live_typed).map_err(|e| vec![e])?;
-    if info.generation && updated.get("spec") != before.get("spec") {
+    if updated == before {
+        return Ok(None);
+    }
+    // An EndpointSlice has no spec: every change counts.
+    let changed = match updated.get("spec") {
+        None => true,
+        spec => spec != before.get("spec"),
+    };
+    if info.generation && changed {
         let generation = live_typed.metadata().generation.unwrap_or(0) + 1;
         updated["metadata"]["generation"] = generation.into();
     }
-    Ok(updated)
+    Ok(Some(updated))
 }
 
 fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Vec<FieldError>> {

@@ -44,7 +44,8 @@ impl Reason {
         }
     }
 
-    /// Whether Kubernetes answers 400 (the object cannot be read) rather than 422 (it can, and is wrong).
+    /// Whether Kubernetes answers 400 (the object cannot be read) rather than 422 (it can, and is
+    /// wrong).
     pub fn is_decoding(self) -> bool {
         matches!(self, Self::TypeInvalid | Self::Unknown)
     }
@@ -77,7 +78,8 @@ impl fmt::Display for FieldError {
 pub(super) struct Check {
     pub(super) errors: Vec<FieldError>,
     pub(super) warnings: Vec<FieldError>,
-    /// Fields of [`super::Kind::NEEDED`] that the input does not have, which the typed object cannot tell.
+    /// Fields of [`super::Kind::NEEDED`] that the input does not have, which the typed object
+    /// cannot tell.
     pub(super) absent: Vec<&'static str>,
 }
 

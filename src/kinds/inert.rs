@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{KindInfo, field::Check};
 
 /// Fields of a pod's spec. `[]` stands for every item of a list.
-const POD: [&str; 39] = [
+const POD: [&str; 41] = [
     "activeDeadlineSeconds",
     "affinity",
     "containers[].lifecycle",
@@ -37,6 +37,8 @@ const POD: [&str; 39] = [
     "schedulingGates",
     "securityContext.appArmorProfile",
     "securityContext.fsGroup",
+    "securityContext.fsGroupChangePolicy",
+    "securityContext.supplementalGroupsPolicy",
     "securityContext.seLinuxOptions",
     "securityContext.seccompProfile",
     "securityContext.sysctls",
@@ -75,8 +77,14 @@ pub(super) fn warn(info: &KindInfo, value: &Value, check: &mut Check) {
                     check.warn("spec.type", format!("{kind}: {TEXT}"));
                 }
             }
-            if value["spec"]["sessionAffinity"] == "ClientIP" {
-                check.warn("spec.sessionAffinity", format!("ClientIP: {TEXT}"));
+            for (field, other) in [
+                ("sessionAffinity", "ClientIP"),
+                ("externalTrafficPolicy", "Local"),
+                ("internalTrafficPolicy", "Local"),
+            ] {
+                if value["spec"][field] == other {
+                    check.warn(format!("spec.{field}"), format!("{other}: {TEXT}"));
+                }
             }
         }
         _ => {}
@@ -86,9 +94,10 @@ pub(super) fn warn(info: &KindInfo, value: &Value, check: &mut Check) {
 const TEXT: &str = "accepted but not acted on yet";
 
 fn pod(spec: &Value, at: &str, check: &mut Check) {
+    let has_inits = spec.get("initContainers").is_some();
     for path in POD {
         find(spec, path, at.to_owned(), check);
-        if let Some(of_init) = path.strip_prefix("containers") {
+        if has_inits && let Some(of_init) = path.strip_prefix("containers") {
             find(spec, &format!("initContainers{of_init}"), at.to_owned(), check);
         }
     }

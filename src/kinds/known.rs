@@ -18,9 +18,13 @@ pub fn unsupported(api_version: &str, kind: &str) -> (&'static str, String) {
 fn reason(api_version: &str, kind: &str) -> (&'static str, String) {
     let replaced = REPLACED.iter().find(|(old, k, _)| *old == api_version && *k == kind);
     if let Some((_, _, new)) = replaced {
-        let text =
-            format!("{api_version:?}: {kind} is served as {new} now; write apiVersion: {new}");
-        return ("apiVersion", text);
+        let served = registry().iter().any(|i| i.kind == kind && i.api_version == *new);
+        let end = if served {
+            format!("is served as {new} now; write apiVersion: {new}")
+        } else {
+            format!("is {new} now, which is not supported yet")
+        };
+        return ("apiVersion", format!("{api_version:?}: {kind} {end}"));
     }
     if known_kubernetes_kind(api_version, kind) {
         return ("kind", format!("{kind:?}: {api_version} {kind} is not supported yet"));

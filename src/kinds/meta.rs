@@ -57,8 +57,13 @@ fn validate_owners(meta: &ObjectMeta, check: &mut Check) {
             }
         }
     }
-    if owners.iter().filter(|o| o.controller == Some(true)).count() > 1 {
-        let text = "Only one reference can have Controller set to true. Found \"true\"";
+    let mut controllers = owners.iter().filter(|o| o.controller == Some(true));
+    if let (Some(a), Some(b)) = (controllers.next(), controllers.next()) {
+        let text = format!(
+            "Only one reference can have Controller set to true. Found \"true\" in references for \
+             {}/{} and {}/{}",
+            a.kind, a.name, b.kind, b.name
+        );
         check.invalid("metadata.ownerReferences", owners, text);
     }
 }

@@ -1,10 +1,11 @@
 //! What mainstay knows of each Kubernetes kind, in one registry.
 //!
-//! JSON values come in, [`Object`]s or [`FieldError`]s go out: [`admit`] is the one door for Git, the API and the
-//! controllers (decode strictly, default, validate), [`create`], [`update`], [`adopt`] and [`update_status`] say what
-//! of an object its writer may set, [`lookup`] and [`registry`] describe the kinds. Called by render, api, state and
-//! the controllers. Never touches State, clocks or the network: allocated addresses, uids, names and times are
-//! given by the caller afterwards.
+//! JSON values come in, [`Object`]s or [`FieldError`]s go out: [`admit`] is the one door for Git,
+//! the API and the controllers (decode strictly, default, validate), [`create`], [`update`],
+//! [`adopt`] and [`update_status`] say what of an object its writer may set, [`lookup`] and
+//! [`registry`] describe the kinds. Called by render, api, state and the controllers. Never touches
+//! State, clocks or the network: allocated addresses, uids, names and times are given by the caller
+//! afterwards.
 
 mod amount;
 mod config_map;
@@ -27,6 +28,7 @@ mod own;
 mod pod;
 mod pod_defaults;
 mod pod_spec;
+mod probe;
 mod registry;
 mod replica_set;
 mod schemas;
@@ -40,7 +42,7 @@ mod volume;
 
 pub use decode::Strictness;
 pub use deployment_hash::template_hash;
-pub use door::{Admitted, admit, adopt, create, decodes, update, update_status};
+pub use door::{Admitted, admit, adopt, create, decodes, to_object, update, update_status};
 pub use field::{FieldError, Reason};
 pub use known::{known_kubernetes_kind, unsupported};
 pub use own::{
@@ -49,14 +51,14 @@ pub use own::{
 };
 pub use pod::qos_class;
 pub use registry::{KindInfo, lookup, lookup_resource, registry};
-pub use schemas::schemas;
+pub use schemas::{field_names, schemas};
 pub use service::{needs_cluster_ip, needs_node_ports};
 
 use field::Check;
 use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde::{Serialize, de::DeserializeOwned};
 
-#[expect(unused_imports, reason = "named by the module's own documentation")]
+#[cfg(doc)]
 use crate::model::Object;
 
 /// What one kind adds to the rules that hold for all: implemented in one file per kind.
@@ -70,7 +72,8 @@ trait Kind:
     + Sync
     + 'static
 {
-    /// Fields (as JSON pointers) whose absence differs from their emptiness; found absent, they stand in `Check::absent`.
+    /// Fields (as JSON pointers) whose absence differs from their emptiness; found absent, they
+    /// stand in `Check::absent`.
     const NEEDED: &'static [&'static str] = &[];
 
     /// Fills what the author may leave out.
@@ -82,7 +85,7 @@ trait Kind:
     /// Sets what a new object starts with and takes away what only the cluster may set.
     fn prepare_create(&mut self) {}
 
-    /// Carries over from `live` what an update by its owner does not say (allocated addresses, …).
+    /// Carries over from `live` what an update does not say (allocated addresses, …).
     fn prepare_update(&mut self, _live: &Self) {}
 
     /// Carries over from `live` what Git never says though the API may (the node of a pod, …).

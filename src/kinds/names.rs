@@ -38,7 +38,8 @@ fn lower(b: u8) -> bool {
     b.is_ascii_lowercase() || b.is_ascii_digit()
 }
 
-/// Whether `text` is not empty, starts and ends with an `edge` byte and has `edge` or `inner` bytes between.
+/// Whether `text` is not empty, starts and ends with an `edge` byte and has `edge` or `inner` bytes
+/// between.
 fn shaped(text: &str, edge: fn(u8) -> bool, inner: &[u8]) -> bool {
     let bytes = text.as_bytes();
     bytes.first().is_some_and(|b| edge(*b))
@@ -132,7 +133,8 @@ pub(super) fn config_key(value: &str) -> Messages {
 /// The name of an environment variable (as Kubernetes 1.34 and later take it).
 pub(super) fn env_name(value: &str) -> Messages {
     let holds = value.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'=');
-    let text = "a valid environment variable name must consist only of printable ASCII characters other \
+    let text = "a valid environment variable name must consist only of printable ASCII characters \
+                other \
          than '='";
     rule(holds && !value.is_empty(), text).into_iter().collect()
 }

@@ -16,6 +16,9 @@ impl Kind for Node {
         if status.allocatable.is_none() {
             status.allocatable.clone_from(&status.capacity);
         }
+        let endpoints = status.daemon_endpoints.get_or_insert_default();
+        endpoints.kubelet_endpoint.get_or_insert_default();
+        status.node_info.get_or_insert_default();
     }
 
     fn validate(&self, check: &mut Check) {

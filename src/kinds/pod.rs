@@ -18,8 +18,7 @@ impl Kind for Pod {
     fn default_fields(&mut self) {
         let spec = self.spec.get_or_insert_default();
         pod_defaults::spec(spec);
-        pod_defaults::requests_from_limits(spec);
-        spec.enable_service_links.get_or_insert(true);
+        pod_defaults::pod_only(spec);
         admission_defaults(spec);
     }
 

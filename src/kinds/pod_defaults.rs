@@ -31,9 +31,8 @@ pub(super) fn spec(spec: &mut PodSpec) {
     spec.termination_grace_period_seconds.get_or_insert(GRACE_SECONDS);
     spec.security_context.get_or_insert_default();
     accounts(spec);
-    let host_network = spec.host_network == Some(true);
     for c in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
-        container(c, host_network);
+        container(c);
     }
     for v in spec.volumes.iter_mut().flatten() {
         volume(v);
@@ -54,7 +53,7 @@ fn fill(field: &mut Option<String>, value: &str) {
     }
 }
 
-fn container(c: &mut Container, host_network: bool) {
+fn container(c: &mut Container) {
     let policy =
         if is_latest(c.image.as_deref().unwrap_or_default()) { "Always" } else { "IfNotPresent" };
     fill(&mut c.image_pull_policy, policy);
@@ -63,9 +62,6 @@ fn container(c: &mut Container, host_network: bool) {
     resources(c.resources.get_or_insert_default());
     for port in c.ports.iter_mut().flatten() {
         fill(&mut port.protocol, "TCP");
-        if host_network && port.host_port.unwrap_or(0) == 0 {
-            port.host_port = Some(port.container_port);
-        }
     }
     for source in c.env.iter_mut().flatten().filter_map(|e| e.value_from.as_mut()) {
         if let Some(field) = &mut source.field_ref {
@@ -75,11 +71,8 @@ fn container(c: &mut Container, host_network: bool) {
             resource.divisor.get_or_insert_with(|| Quantity("0".to_owned()));
         }
     }
-    for p in [&mut c.liveness_probe, &mut c.readiness_probe, &mut c.startup_probe] {
-        if let Some(p) = p {
-            probe(p);
-        }
-    }
+    let probes = [&mut c.liveness_probe, &mut c.readiness_probe, &mut c.startup_probe];
+    probes.into_iter().flatten().for_each(probe);
     if let Some(Lifecycle { post_start, pre_stop, .. }) = &mut c.lifecycle {
         for handler in [post_start, pre_stop].into_iter().flatten() {
             if let Some(get) = &mut handler.http_get {
@@ -89,13 +82,14 @@ fn container(c: &mut Container, host_network: bool) {
     }
 }
 
-/// Whether an image has no tag and no digest, or the tag `latest`.
+/// Whether an image has the tag `latest`, or neither tag nor digest.
 fn is_latest(image: &str) -> bool {
-    if image.contains('@') {
-        return false;
+    let (name, digest) = image.split_once('@').map_or((image, None), |(n, d)| (n, Some(d)));
+    let last = name.rsplit('/').next().unwrap_or_default();
+    match last.split_once(':') {
+        Some((_, tag)) => tag == "latest",
+        None => digest.is_none(),
     }
-    let last = image.rsplit('/').next().unwrap_or_default();
-    last.split_once(':').is_none_or(|(_, tag)| tag == "latest")
 }
 
 fn resources(resources: &mut ResourceRequirements) {
@@ -108,10 +102,21 @@ fn resources(resources: &mut ResourceRequirements) {
     }
 }
 
-/// What a limit without a request asks for (pods only: a template keeps what its author wrote).
-pub(super) fn requests_from_limits(spec: &mut PodSpec) {
+/// What pods have and templates do not, since a template keeps what its author wrote: a limit
+/// without a request asks for as much, and on the network of the node a port is the node's.
+pub(super) fn pod_only(spec: &mut PodSpec) {
+    spec.enable_service_links.get_or_insert(true);
+    let host_network = spec.host_network == Some(true);
     for c in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
-        let Some(resources) = &mut c.resources else { continue };
+        for port in c.ports.iter_mut().flatten().filter(|_| host_network) {
+            if port.host_port.unwrap_or(0) == 0 {
+                port.host_port = Some(port.container_port);
+            }
+        }
+    }
+    let containers = spec.init_containers.iter_mut().flatten().chain(&mut spec.containers);
+    let lists = containers.filter_map(|c| c.resources.as_mut()).chain(&mut spec.resources);
+    for resources in lists {
         for (name, limit) in resources.limits.clone().into_iter().flatten() {
             resources.requests.get_or_insert_default().entry(name).or_insert(limit);
         }

@@ -39,7 +39,8 @@ pub struct KindInfo {
     pub categories: &'static [&'static str],
     /// Whether its objects live in a namespace.
     pub namespaced: bool,
-    /// Made by the cluster itself (nodes, leases, events, endpoints, commits): refused when it comes from Git.
+    /// Made by the cluster itself (nodes, leases, events, endpoints, commits): refused when it
+    /// comes from Git.
     pub runtime: bool,
     /// Whether `metadata.generation` counts the changes of its spec.
     pub generation: bool,
@@ -57,7 +58,7 @@ pub struct KindInfo {
 pub(super) struct Door {
     pub(super) admit: fn(&KindInfo, Value, Strictness) -> Result<Decoded, Vec<FieldError>>,
     pub(super) create: fn(&KindInfo, Value) -> Option<Value>,
-    pub(super) update: fn(&KindInfo, door::Pair) -> Result<Value, Vec<FieldError>>,
+    pub(super) update: fn(&KindInfo, door::Pair) -> door::Updated,
     pub(super) decodes: fn(&[u8]) -> bool,
     pub(super) schema: fn() -> Value,
 }
@@ -105,6 +106,10 @@ impl KindInfo {
         self.categories = &["all"];
         self
     }
+    const fn counted(mut self) -> Self {
+        self.generation = true;
+        self
+    }
     const fn with_status(mut self) -> Self {
         self.status = true;
         self
@@ -144,7 +149,7 @@ static REGISTRY: [KindInfo; 14] = [
     KindInfo::of::<Pod>("pod", 4).short(&["po"]).workload(),
     KindInfo::of::<ReplicaSet>("replicaset", 4).short(&["rs"]).workload(),
     KindInfo::of::<Deployment>("deployment", 4).short(&["deploy"]).workload(),
-    KindInfo::of::<EndpointSlice>("endpointslice", 5).made_by_cluster(),
+    KindInfo::of::<EndpointSlice>("endpointslice", 5).counted(),
     KindInfo::of::<Node>("node", 5).short(&["no"]).cluster().with_status().made_by_cluster(),
     KindInfo::of::<Lease>("lease", 5).made_by_cluster(),
     KindInfo::of::<Event>("event", 5).short(&["ev"]).made_by_cluster(),

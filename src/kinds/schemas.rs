@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Kind, registry};
+use super::{Kind, KindInfo, registry};
 
 /// The schema of every kind by file name (`apps_v1_deployment.json`).
 ///
-/// As schemars makes them from the types, with `additionalProperties: false` wherever an object lists its fields,
-/// so that an editor marks a misspelt one.
+/// As schemars makes them from the types, with `additionalProperties: false` wherever an object
+/// lists its fields, so that an editor marks a misspelt one.
 pub fn schemas() -> BTreeMap<String, Value> {
     let file = |api_version: &str, kind: &str| {
         let version = api_version.replace(['/', '.'], "_");
@@ -33,6 +33,14 @@ pub(super) fn schema<T: Kind>() -> Value {
 fn close(value: &mut Value) {
     match value {
         Value::Object(map) => {
+            for (name, definition) in
+                map.get_mut("$defs").and_then(Value::as_object_mut).into_iter().flatten()
+            {
+                // `cpu: 2` is as good as `cpu: "2"`.
+                if name.ends_with("Quantity") {
+                    definition["type"] = json!(["string", "number"]);
+                }
+            }
             let lists_fields = map.get("properties").is_some_and(Value::is_object)
                 && map.get("type").is_none_or(|t| t == "object");
             if lists_fields && !map.contains_key("additionalProperties") {
@@ -43,4 +51,39 @@ fn close(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(close),
         _ => {}
     }
+}
+
+/// The fields that may stand under `path` (`spec.template.spec.containers[0]`) of a kind; none when
+/// the path leads nowhere. Makes the kind's schema anew: for messages, not for every object.
+pub fn field_names(info: &KindInfo, path: &str) -> Vec<String> {
+    let root = (info.door.schema)();
+    let mut here = resolve(&root, &root);
+    for step in path.split(['.', '[']).filter(|s| !s.is_empty()) {
+        let next = match step.strip_suffix(']') {
+            Some(_) => here.get("items"),
+            None => here.get("properties").and_then(|p| p.get(step)),
+        };
+        let Some(next) = next else { return Vec::new() };
+        here = resolve(&root, next);
+    }
+    let properties = here.get("properties").and_then(Value::as_object);
+    properties.into_iter().flatten().map(|(name, _)| name.clone()).collect()
+}
+
+/// Follows `$ref` and the one alternative that is not null.
+fn resolve<'a>(root: &'a Value, mut here: &'a Value) -> &'a Value {
+    // A chain of references is short; a ring of them ends here.
+    for _ in 0..8 {
+        let target = here.get("$ref").and_then(Value::as_str);
+        if let Some(found) = target.and_then(|t| root.pointer(t.strip_prefix('#')?)) {
+            here = found;
+            continue;
+        }
+        let options = here.get("anyOf").or_else(|| here.get("allOf")).and_then(Value::as_array);
+        match options.and_then(|o| o.iter().find(|v| v.get("$ref").is_some())) {
+            Some(found) => here = found,
+            None => break,
+        }
+    }
+    here
 }

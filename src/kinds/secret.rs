@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::{Kind, config_map, field::Check, names};
 
-/// Fields that the built-in types ask for. Source: kubernetes.io/docs/concepts/configuration/secret.
+/// Fields that the built-in types ask for. Source:
+/// kubernetes.io/docs/concepts/configuration/secret.
 const OF_TYPE: [(&str, &[&str]); 4] = [
     ("kubernetes.io/ssh-auth", &["ssh-privatekey"]),
     ("kubernetes.io/tls", &["tls.crt", "tls.key"]),

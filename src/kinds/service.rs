@@ -71,7 +71,8 @@ impl Kind for Service {
         for port in spec.ports.iter_mut().flatten() {
             default_port(port, is_headless_name(spec.cluster_ip.as_deref()));
         }
-        if matches!(of_type.as_str(), "NodePort" | "LoadBalancer") {
+        let outside = spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty());
+        if outside || matches!(of_type.as_str(), "NodePort" | "LoadBalancer") {
             fill(&mut spec.external_traffic_policy, "Cluster");
         }
         if of_type != "ExternalName" {
@@ -312,7 +313,7 @@ fn validate_addresses(spec: &ServiceSpec, check: &mut Check) {
             Ok(_) => {}
         }
         if i == 0 {
-            let text = "is deprecated and may no longer be implemented in some clusters";
+            let text = "deprecated, and may no longer be implemented in some clusters";
             check.warn("spec.externalIPs", text);
         }
     }
@@ -328,6 +329,10 @@ fn validate_addresses(spec: &ServiceSpec, check: &mut Check) {
 }
 
 fn validate_traffic(spec: &ServiceSpec, check: &mut Check) {
+    if spec.traffic_distribution.as_deref() == Some("PreferClose") {
+        let text = "\"PreferClose\" is deprecated; use \"PreferSameZone\"";
+        check.warn("spec.trafficDistribution", text);
+    }
     let of_type = kind_of(spec);
     let policies = ["Cluster", "Local"];
     if let Some(class) = spec.load_balancer_class.as_deref() {

@@ -1,1 +1,533 @@
-//! Oracle.
+//! What Kubernetes 1.37.1 answered, case by case (`tests/oracle/`), against what the door answers.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use serde_json::Value;
+
+use super::*;
+use crate::model::{GroupKind, Object};
+
+const ORACLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle");
+
+#[expect(clippy::disallowed_methods, reason = "test data")]
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&read(path)).unwrap()
+}
+
+/// The documents of a file, read as render reads them.
+fn documents(path: &Path) -> Result<Vec<Value>, String> {
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    serde_saphyr::from_multiple_with_options(&read(path), options).map_err(|e| e.to_string())
+}
+
+/// Names (without ending) of the cases of a folder.
+fn cases(folder: &str) -> BTreeSet<String> {
+    let entries = fs::read_dir(Path::new(ORACLE).join(folder)).unwrap();
+    let names = entries.map(|e| e.unwrap().file_name().into_string().unwrap());
+    names.filter_map(|n| n.strip_suffix(".yaml").map(str::to_owned)).collect()
+}
+
+/// The exceptions of `differences.json` for one folder: name of a case to reason.
+fn differences(folder: &str) -> serde_json::Map<String, Value> {
+    let all = json(&Path::new(ORACLE).join("differences.json"));
+    all[folder].as_object().cloned().unwrap_or_default()
+}
+
+/// Compares every case and wants exactly those of `differences.json` to differ.
+fn compare(folder: &str, case: impl Fn(&str) -> Result<(), String>) {
+    let excused = differences(folder);
+    let mut wrong = Vec::new();
+    for name in cases(folder) {
+        match (case(&name), excused.get(&name)) {
+            (Err(text), None) => wrong.push(format!("== {name}\n{text}")),
+            (Ok(()), Some(_)) => wrong.push(format!("== {name}: differs no more; drop its excuse")),
+            _ => {}
+        }
+    }
+    assert!(wrong.is_empty(), "{} cases\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn with_namespace(mut value: Value) -> Value {
+    let api_version = value["apiVersion"].as_str().unwrap_or_default().to_owned();
+    let kind = value["kind"].as_str().unwrap_or_default().to_owned();
+    let info = lookup(&GroupKind::from_api_version(&api_version, &kind));
+    let bare = value.get("metadata").is_some_and(|m| m.get("namespace").is_none());
+    if info.is_some_and(|i| i.namespaced) && bare {
+        value["metadata"]["namespace"] = "demo".into();
+    }
+    value
+}
+
+#[test]
+fn defaults_equal_kubernetes() {
+    compare("defaults", |name| {
+        let path = Path::new(ORACLE).join("defaults").join(name);
+        let mut sent = documents(&path.with_extension("yaml"))?.pop().unwrap();
+        if sent["metadata"].get("name").is_none() {
+            let prefix = sent["metadata"]["generateName"].as_str().unwrap().to_owned();
+            sent["metadata"]["name"] = format!("{prefix}xxxxx").into();
+        }
+        let admitted = admit(with_namespace(sent), Strictness::Strict)
+            .map_err(|e| e.iter().map(|e| format!("{e}\n")).collect::<String>())?;
+        let expected = json(&path.with_file_name("warnings.json"));
+        let expected = expected[name].as_array().cloned().unwrap_or_default();
+        let expected: BTreeSet<String> =
+            expected.iter().map(|w| w.as_str().unwrap().to_owned()).collect();
+        if warnings(&admitted) != expected {
+            return Err(format!("  warnings {:?}, theirs {expected:?}", warnings(&admitted)));
+        }
+        let ours = create(&admitted.object).value();
+        let mut theirs = json(&path.with_extension("json"));
+        normalise(&ours, &mut theirs);
+        if ours == theirs {
+            return Ok(());
+        }
+        let mut lines = Vec::new();
+        diff("", &ours, &theirs, &mut lines);
+        Err(lines.join("\n"))
+    });
+}
+
+/// Takes away what State, not the door, decides: identity, allocated addresses, the token volume.
+fn normalise(ours: &Value, theirs: &mut Value) {
+    for field in ["uid", "resourceVersion", "creationTimestamp"] {
+        theirs["metadata"].as_object_mut().unwrap().remove(field);
+    }
+    if theirs["kind"] == "Service" {
+        let ports = theirs["spec"]["ports"].as_array().map_or(0, Vec::len);
+        for i in 0..ports {
+            if theirs["spec"]["ports"][i]["nodePort"] == 30000 {
+                theirs["spec"]["ports"][i].as_object_mut().unwrap().remove("nodePort");
+            }
+        }
+        for field in ["clusterIP", "clusterIPs", "healthCheckNodePort"] {
+            if ours["spec"].get(field).is_none() {
+                theirs["spec"].as_object_mut().unwrap().remove(field);
+            }
+        }
+    }
+    let token = |v: &Value| v["name"] == "kube-api-access-xxxxx";
+    let Some(spec) = theirs.get_mut("spec") else { return };
+    let all = ["containers", "initContainers"];
+    for field in all {
+        for c in spec.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten() {
+            drop_where(c, "volumeMounts", token);
+        }
+    }
+    drop_where(spec, "volumes", token);
+}
+
+fn drop_where(parent: &mut Value, field: &str, unwanted: impl Fn(&Value) -> bool) {
+    let Some(items) = parent.get_mut(field).and_then(Value::as_array_mut) else { return };
+    items.retain(|v| !unwanted(v));
+    if items.is_empty() {
+        parent.as_object_mut().unwrap().remove(field);
+    }
+}
+
+fn diff(at: &str, ours: &Value, theirs: &Value, lines: &mut Vec<String>) {
+    match (ours, theirs) {
+        (Value::Object(a), Value::Object(b)) => {
+            for key in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
+                let get =
+                    |m: &serde_json::Map<String, Value>| m.get(key).cloned().unwrap_or_default();
+                diff(&format!("{at}.{key}"), &get(a), &get(b), lines);
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (i, (a, b)) in a.iter().zip(b).enumerate() {
+                diff(&format!("{at}[{i}]"), a, b, lines);
+            }
+        }
+        _ if ours == theirs => {}
+        _ => lines.push(format!("  {at}: ours {ours}, theirs {theirs}")),
+    }
+}
+
+/// What one request was answered with: causes as (reason, field, message), or warnings.
+type Answer = Result<BTreeSet<String>, (u64, BTreeSet<String>)>;
+
+#[test]
+fn refusals_equal_kubernetes() {
+    compare("errors", |name| {
+        let path = Path::new(ORACLE).join("errors").join(name);
+        let case = json(&path.with_extension("json"));
+        let documents = documents(&path.with_extension("yaml"));
+        let last = case["steps"].as_array().unwrap().last().unwrap();
+        let ours = match documents {
+            Err(_) => Err((400, BTreeSet::new())),
+            Ok(documents) => answer(&documents, last, &case),
+        };
+        let theirs = observed(last);
+        if ours == theirs { Ok(()) } else { Err(format!("  ours   {ours:?}\n  theirs {theirs:?}")) }
+    });
+}
+
+fn observed(step: &Value) -> Answer {
+    let code = step["code"].as_u64().unwrap();
+    if code < 300 {
+        let warnings = step["warnings"].as_array().into_iter().flatten();
+        return Ok(warnings.map(|w| w.as_str().unwrap().to_owned()).collect());
+    }
+    let causes = step["status"]["details"]["causes"].as_array().into_iter().flatten();
+    let line = |c: &Value| {
+        let get = |f: &str| c[f].as_str().unwrap_or_default();
+        // Kubernetes prints differences after a message.
+        let message = get("message").split("\n@@").next().unwrap_or_default();
+        let hidden = hide_struct(message);
+        format!("{} {}: {hidden}", get("reason"), get("field"))
+    };
+    Err((code, if code == 422 { causes.map(line).collect() } else { BTreeSet::new() }))
+}
+
+/// A Go struct in a message has field names of its own: the value is not compared.
+fn hide_struct(message: &str) -> String {
+    let start = message.find(": {").or_else(|| message.find(": [{"));
+    let end = message.rfind("}]").map(|end| end + 1).or_else(|| message.rfind('}'));
+    match (start, end) {
+        (Some(start), Some(end)) if !message[start..].starts_with(": {\"a\"") => {
+            format!("{}: {{…}}{}", &message[..start], &message[end + 1..])
+        }
+        _ => message.to_owned(),
+    }
+}
+
+fn answer(documents: &[Value], step: &Value, case: &Value) -> Answer {
+    let strictness = match step["query"].as_str().unwrap_or_default() {
+        q if q.contains("fieldValidation=Strict") => Strictness::Strict,
+        q if q.contains("fieldValidation=Ignore") => Strictness::Ignore,
+        _ => Strictness::Warn,
+    };
+    let index = step["document"].as_u64().map_or(0, |i| usize::try_from(i).unwrap());
+    let sent = documents.get(index).cloned().unwrap_or_default();
+    if step["method"] == "POST" {
+        let mut sent = sent;
+        if sent.get("metadata").is_some_and(Value::is_object)
+            && sent["metadata"].get("name").is_none()
+            && let Some(prefix) = sent["metadata"].get("generateName").and_then(Value::as_str)
+        {
+            sent["metadata"]["name"] = format!("{prefix}xxxxx").into();
+        }
+        let admitted = admit(with_namespace(sent), strictness).map_err(|e| refusal(&e))?;
+        return Ok(warnings(&admitted));
+    }
+    let first = case["steps"][0]["document"].as_u64().map_or(0, |i| usize::try_from(i).unwrap());
+    let stored = admit(with_namespace(documents[first].clone()), Strictness::Strict)
+        .map_err(|e| refusal(&e))?;
+    let live = create(&stored.object);
+    let new = if step["method"] == "PATCH" { merged(live.value(), &sent) } else { sent };
+    let admitted = admit(with_namespace(new), strictness).map_err(|e| refusal(&e))?;
+    update(&live, &admitted.object).map_err(|e| refusal(&e))?;
+    Ok(warnings(&admitted))
+}
+
+/// A strategic merge patch as far as the cases need it: lists by name, or as a whole.
+fn merged(live: Value, patch: &Value) -> Value {
+    match (live, patch) {
+        (Value::Object(mut live), Value::Object(patch)) => {
+            for (key, value) in patch {
+                let before = live.remove(key).unwrap_or_default();
+                live.insert(key.clone(), merged(before, value));
+            }
+            Value::Object(live)
+        }
+        (Value::Array(mut live), Value::Array(patch))
+            if !patch.is_empty() && patch.iter().all(|p| p.get("name").is_some()) =>
+        {
+            for item in patch {
+                match live.iter_mut().find(|l| l["name"] == item["name"]) {
+                    Some(same) => *same = merged(same.clone(), item),
+                    None => live.push(item.clone()),
+                }
+            }
+            Value::Array(live)
+        }
+        (_, patch) => patch.clone(),
+    }
+}
+
+fn refusal(errors: &[FieldError]) -> (u64, BTreeSet<String>) {
+    if errors.iter().any(|e| e.reason.is_decoding())
+        || errors.iter().any(|e| e.field == "kind" || e.field == "apiVersion")
+    {
+        return (400, BTreeSet::new());
+    }
+    let line =
+        |e: &FieldError| format!("{} {}: {}", e.reason.as_cause(), e.field, hide_struct(&e.detail));
+    (422, errors.iter().map(line).collect())
+}
+
+/// Warnings without ours of fields that are not acted on yet.
+fn warnings(admitted: &Admitted) -> BTreeSet<String> {
+    let ours = admitted.warnings.iter().filter(|w| !w.detail.ends_with("not acted on yet"));
+    ours.map(|w| if w.reason == Reason::Unknown { w.detail.clone() } else { w.to_string() })
+        .collect()
+}
+
+fn errors(value: Value) -> String {
+    let errors = admit(value, Strictness::Strict).expect_err("refused");
+    errors.iter().map(|e| format!("{e}\n")).collect()
+}
+
+#[test]
+fn wrong_types_are_told_all_at_once_with_their_places() {
+    let deployment = serde_json::json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "name": "web", "namespace": "shop", "labels": { "a": 1 } },
+        "spec": {
+            "replicas": "3",
+            "selector": { "matchLabels": { "app": "web" } },
+            "template": { "spec": { "containers": [
+                { "name": "web", "image": "web:1", "ports": { "containerPort": 80 } },
+                { "name": true, "resources": { "limits": { "cpu": "1 core" } } },
+            ] } },
+        },
+    });
+    expect_test::expect![[r#"
+        spec.template.spec.containers[1].resources.limits.cpu: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'
+        metadata.labels.a: expected string, found integer
+        spec.replicas: expected integer, found string
+        spec.template.spec.containers[0].ports: expected list, found map
+        spec.template.spec.containers[1].name: expected string, found boolean
+    "#]]
+    .assert_eq(&errors(deployment));
+}
+
+#[test]
+fn a_kind_that_is_not_served_is_refused_by_name() {
+    let refused = |api_version: &str, kind: &str| {
+        errors(serde_json::json!({ "apiVersion": api_version, "kind": kind }))
+    };
+    let all = [
+        refused("extensions/v1beta1", "Deployment"),
+        refused("apps/v1", "StatefulSet"),
+        refused("apps/v2", "Deployment"),
+        refused("v1", "Deployment"),
+        refused("v1", "configmap"),
+        refused("example.com/v1", "Thing"),
+        refused("", "Pod"),
+    ];
+    expect_test::expect![[r#"
+        apiVersion: Unsupported value: "extensions/v1beta1": Deployment is served as apps/v1 now; write apiVersion: apps/v1
+        kind: Unsupported value: "StatefulSet": apps/v1 StatefulSet is not supported yet
+        apiVersion: Unsupported value: "apps/v2": Deployment is served as apps/v1; write apiVersion: apps/v1
+        apiVersion: Unsupported value: "v1": Deployment is served as apps/v1; write apiVersion: apps/v1
+        kind: Unsupported value: "configmap": v1 has no kind configmap; did you mean ConfigMap?
+        kind: Unsupported value: "Thing": example.com/v1 has no kind Thing
+        apiVersion: Required value
+    "#]].assert_eq(&all.concat());
+}
+
+fn object(value: Value) -> Object {
+    create(&admit(value, Strictness::Strict).unwrap().object)
+}
+
+fn service(spec: Value) -> Value {
+    serde_json::json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": "web", "namespace": "shop" }, "spec": spec,
+    })
+}
+
+/// What an author leaves out must not be lost: the address a Service was given stays.
+#[test]
+fn allocated_addresses_survive_an_update_and_may_not_change() {
+    let ports = serde_json::json!([{ "port": 80 }]);
+    let mut live =
+        object(service(serde_json::json!({ "type": "NodePort", "ports": ports }))).value();
+    assert!(needs_cluster_ip(Object::from_value(&live).unwrap().view().unwrap()));
+    live["spec"]["clusterIP"] = "10.96.0.7".into();
+    live["spec"]["clusterIPs"] = serde_json::json!(["10.96.0.7"]);
+    live["spec"]["ports"][0]["nodePort"] = 30007.into();
+    live["metadata"]["uid"] = "u1".into();
+    live["status"]["loadBalancer"] = serde_json::json!({ "ingress": [{ "ip": "10.0.0.1" }] });
+    let live = Object::from_value(&live).unwrap();
+    assert!(!needs_cluster_ip(live.view().unwrap()));
+    assert!(needs_node_ports(live.view().unwrap()).is_empty());
+    let admitted = |spec| admit(service(spec), Strictness::Strict).unwrap().object;
+    let same = admitted(serde_json::json!({ "type": "NodePort", "ports": ports }));
+    assert_eq!(update(&live, &same).unwrap(), live);
+    assert_eq!(adopt(&live, &same).unwrap(), live);
+    let other = admitted(serde_json::json!({ "ports": ports, "clusterIP": "10.96.0.8" }));
+    let refused = update(&live, &other).unwrap_err();
+    assert_eq!(refused[0].field, "spec.clusterIPs[0]");
+}
+
+fn deployment(replicas: u32) -> Value {
+    serde_json::json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "name": "web", "namespace": "shop" },
+        "spec": {
+            "replicas": replicas,
+            "selector": { "matchLabels": { "app": "web" } },
+            "template": {
+                "metadata": { "labels": { "app": "web" } },
+                "spec": { "containers": [{ "name": "web", "image": "web:1" }] },
+            },
+        },
+    })
+}
+
+#[test]
+fn generation_counts_spec_changes_and_status_is_kept() {
+    let mut live = object(deployment(2)).value();
+    assert_eq!(live["metadata"]["generation"], 1);
+    live["status"] = serde_json::json!({ "replicas": 2, "observedGeneration": 1 });
+    live["metadata"]["annotations"] =
+        serde_json::json!({ "deployment.kubernetes.io/revision": "1", "mine": "gone" });
+    let live = Object::from_value(&live).unwrap();
+    let new = admit(deployment(3), Strictness::Strict).unwrap().object;
+    let updated = adopt(&live, &new).unwrap().value();
+    assert_eq!(updated["metadata"]["generation"], 2);
+    assert_eq!(updated["status"]["replicas"], 2);
+    let annotations = serde_json::json!({ "deployment.kubernetes.io/revision": "1" });
+    assert_eq!(updated["metadata"]["annotations"], annotations);
+
+    let mut status = live.value();
+    status["spec"]["replicas"] = 9.into();
+    status["status"]["readyReplicas"] = 1.into();
+    let updated = update_status(&live, &Object::from_value(&status).unwrap()).unwrap().value();
+    assert_eq!(updated["spec"]["replicas"], 2, "a status update leaves the spec alone");
+    assert_eq!(updated["status"]["readyReplicas"], 1);
+    assert_eq!(updated["metadata"]["generation"], 1);
+}
+
+/// Admitting what was admitted changes nothing: Git, API and controllers see the same bytes.
+#[test]
+fn the_door_is_idempotent() {
+    for name in cases("defaults") {
+        let path = Path::new(ORACLE).join("defaults").join(&name);
+        let mut stored = json(&path.with_extension("json"));
+        stored.as_object_mut().unwrap().remove("status");
+        let once = admit(stored, Strictness::Strict).unwrap_or_else(|e| panic!("{name}: {e:?}"));
+        let twice = admit(once.object.value(), Strictness::Strict).unwrap();
+        assert_eq!(once.object, twice.object, "{name}");
+        assert!(decodes(&once.object), "{name}");
+    }
+}
+
+#[test]
+fn fields_that_are_not_acted_on_give_a_warning_by_name() {
+    let mut value = deployment(1);
+    value["spec"]["template"]["spec"]["affinity"] = serde_json::json!({ "nodeAffinity": {} });
+    value["spec"]["template"]["spec"]["containers"][0]["startupProbe"] =
+        serde_json::json!({ "tcpSocket": { "port": 80 } });
+    let admitted = admit(value, Strictness::Strict).unwrap();
+    let warnings: Vec<String> = admitted.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "spec.template.spec.affinity: accepted but not acted on yet",
+            "spec.template.spec.containers[0].startupProbe: accepted but not acted on yet",
+        ]
+    );
+}
+
+#[test]
+fn template_hashes_are_stable_and_safe_in_names() {
+    let template = |image: &str| {
+        let mut value = deployment(1);
+        value["spec"]["template"]["spec"]["containers"][0]["image"] = image.into();
+        serde_json::from_value(value["spec"]["template"].clone()).unwrap()
+    };
+    let one = template_hash(&template("web:1"), 0);
+    // A changed hash would start every pod of every cluster anew.
+    expect_test::expect!["wmqnbst42q"].assert_eq(&one);
+    assert_eq!(one, template_hash(&template("web:1"), 0));
+    assert_ne!(one, template_hash(&template("web:2"), 0));
+    assert_ne!(one, template_hash(&template("web:1"), 1));
+    assert!(one.bytes().all(|b| b"bcdfghjklmnpqrstvwxz2456789".contains(&b)), "{one}");
+}
+
+#[test]
+fn schemas_refuse_fields_that_no_kind_has() {
+    let schemas = schemas();
+    assert_eq!(schemas.len(), registry().len());
+    let deployment = &schemas["apps_v1_deployment.json"];
+    assert_eq!(deployment["additionalProperties"], false);
+    assert_eq!(deployment["properties"]["kind"]["const"], "Deployment");
+    let info = lookup(&GroupKind::new("apps", "Deployment")).unwrap();
+    let names = field_names(info, "spec.template.spec.containers[0]");
+    assert!(names.iter().any(|n| n == "imagePullPolicy"), "{names:?}");
+    assert!(field_names(info, "spec.nothing").is_empty());
+}
+
+#[test]
+fn our_own_kinds_pass_the_door() {
+    let mut commit = Commit::named("0123456789012345678901234567890123456789");
+    commit.status.state = CommitState::Healthy;
+    let object = Object::of(&commit).unwrap();
+    let admitted = admit(object.value(), Strictness::Strict).unwrap();
+    assert_eq!(admitted.object.view::<Commit>().unwrap().status.state, CommitState::Healthy);
+    let source = Object::of(&GitSource::named("main")).unwrap();
+    let refused = admit(source.value(), Strictness::Strict).unwrap_err();
+    assert_eq!(refused[0].to_string(), "spec.url: Required value");
+}
+
+#[test]
+fn quality_of_service_follows_requests_and_limits() {
+    let class = |resources: Value| {
+        let spec = serde_json::json!({ "containers": [{ "name": "a", "resources": resources }] });
+        qos_class(&serde_json::from_value(spec).unwrap())
+    };
+    let full = serde_json::json!({ "cpu": "1", "memory": "1Gi" });
+    assert_eq!(class(serde_json::json!({})), "BestEffort");
+    assert_eq!(class(serde_json::json!({ "requests": { "cpu": "1" } })), "Burstable");
+    assert_eq!(class(serde_json::json!({ "limits": full, "requests": full })), "Guaranteed");
+}
+
+/// A pod of Git is bound by the scheduler: the next commit must not unbind it, nor change what a
+/// pod cannot change.
+#[test]
+fn an_adopted_pod_keeps_its_node_and_its_spec() {
+    let pod = |image: &str, command: &str| {
+        let value = serde_json::json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": "web", "namespace": "shop" },
+            "spec": { "containers": [{ "name": "web", "image": image, "command": [command] }] },
+        });
+        admit(value, Strictness::Strict).unwrap().object
+    };
+    let mut live = create(&pod("web:1", "run")).value();
+    live["spec"]["nodeName"] = "n1".into();
+    live["metadata"]["finalizers"] = serde_json::json!(["example.com/hold"]);
+    let live = Object::from_value(&live).unwrap();
+    assert_eq!(adopt(&live, &pod("web:1", "run")).unwrap(), live);
+    let changed = adopt(&live, &pod("web:2", "run")).unwrap().value();
+    assert_eq!(changed["spec"]["nodeName"], "n1");
+    assert_eq!(changed["metadata"]["generation"], 2);
+    let refused = adopt(&live, &pod("web:1", "walk")).unwrap_err();
+    assert_eq!((refused.len(), refused[0].field.as_str()), (1, "spec"));
+    let unbound = update(&live, &pod("web:1", "run")).unwrap_err();
+    assert_eq!(unbound[0].field, "spec", "over the API a bound pod stays bound, too");
+}
+
+#[test]
+fn every_kind_is_found_by_its_names() {
+    for info in registry() {
+        assert!(std::ptr::eq(lookup(&info.group_kind()).unwrap(), info));
+        assert!(std::ptr::eq(lookup_resource(info.group, info.plural).unwrap(), info));
+        assert_eq!(info.singular, info.kind.to_lowercase());
+        let ours = info.group == GROUP;
+        assert_eq!(known_kubernetes_kind(info.api_version, info.kind), !ours, "{}", info.kind);
+    }
+}
+
+/// Controllers build typed values; what they write must not differ from what the door would write.
+#[test]
+fn typed_objects_are_written_as_the_door_writes_them() {
+    let created = object(deployment(2));
+    let typed: &k8s_openapi::api::apps::v1::Deployment = created.view().unwrap();
+    assert_eq!(to_object(typed).unwrap(), created);
+    // An update that says the same in more words is none.
+    let mut wordy = created.value();
+    wordy["spec"]["paused"] = false.into();
+    wordy["spec"]["minReadySeconds"] = 0.into();
+    let wordy = Object::from_value(&wordy).unwrap();
+    assert_eq!(update(&created, &wordy).unwrap(), created);
+    assert_eq!(update(&wordy, &created).unwrap(), wordy);
+}

@@ -100,6 +100,9 @@ fn tidy(value: &mut Value) {
             {
                 path.entry("type").or_insert_with(|| Value::String(String::new()));
             }
+            if let Some(disk) = map.get_mut("azureDisk").and_then(Value::as_object_mut) {
+                disk.entry("readOnly").or_insert(Value::Bool(false));
+            }
         }
         Value::Array(items) => items.iter_mut().for_each(tidy),
         _ => {}

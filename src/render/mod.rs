@@ -1,1 +1,64 @@
 //! From the files of a commit to objects and problems.
+//!
+//! Bytes by path come in; objects with the place they were written at, and every problem of the
+//! commit at once, go out. Called by `server::import` (and by `mainstay vet` and `plan`). Two
+//! levels, so that an unchanged file costs nothing: [`render_file`] depends on path and bytes alone
+//! and may be kept by path and blob id, [`combine`] puts the files of one commit together.
+//! [`prune_guard`] says what may be deleted. Never reads a disk or Git, never panics on any bytes:
+//! what is wrong with a file is a [`Problem`], not a failure.
+
+mod combine;
+mod file;
+mod ignore;
+mod prune;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod yaml;
+
+use std::collections::BTreeMap;
+
+pub use combine::{Options, apply_order, combine};
+pub use file::{FileObject, FileResult, render_file};
+pub use ignore::{IGNORE_FILE, Ignore};
+pub use prune::{PruneOptions, TRAILER, prune_guard};
+pub use yaml::{BYTES_MAX, Fault, documents};
+
+use crate::model::{Key, Object, Problem};
+
+/// One object of a commit and where it is written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RenderedObject {
+    /// Defaulted and valid; without uid, times and status.
+    pub object: Object,
+    /// The path of its file.
+    pub file: String,
+    /// The line its document starts at, from 1.
+    pub line: u32,
+    /// The first 128 bits of the SHA-256 of its canonical JSON: equal digests need no comparison.
+    pub digest: u128,
+}
+
+/// What a commit says. It may be admitted when `problems` is empty.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rendered {
+    /// Every object that could be read, by key.
+    pub objects: BTreeMap<Key, RenderedObject>,
+    /// Why the commit cannot be admitted, in the order of files and lines.
+    pub problems: Vec<Problem>,
+    /// What its author should know all the same.
+    pub warnings: Vec<Problem>,
+}
+
+/// Renders a whole commit: [`render_file`] for each file that is a manifest, then [`combine`].
+pub fn render<'a>(
+    files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    options: &Options,
+) -> Rendered {
+    let files: Vec<(&str, &[u8])> = files.into_iter().collect();
+    let rules = files.iter().find(|(path, _)| *path == IGNORE_FILE);
+    let ignore = Ignore::parse(rules.map_or(&[][..], |(_, bytes)| bytes));
+    let wanted = files.iter().filter(|(path, _)| ignore.is_manifest(path));
+    let results: Vec<FileResult> = wanted.map(|(path, bytes)| render_file(path, bytes)).collect();
+    combine(&results, options)
+}

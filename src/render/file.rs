@@ -1,0 +1,260 @@
+//! One file: documents, lists, objects, problems with their lines.
+
+use std::cell::{Cell, OnceCell};
+
+use serde_json::Value;
+
+use super::{suggest, yaml};
+use crate::{
+    kinds::{self, FieldError, KindInfo, Reason, Strictness},
+    model::{GroupKind, Object, Problem},
+};
+
+/// Most problems that are told of one file; the last one says that there are more.
+const PROBLEMS_MAX: usize = 100;
+/// Where an object without namespace goes.
+const DEFAULT_NAMESPACE: &str = "default";
+/// What only the cluster writes; an export of a live object carries it, so it is dropped without a
+/// word.
+const SERVER_SET: [&str; 7] = [
+    "uid",
+    "resourceVersion",
+    "creationTimestamp",
+    "generation",
+    "managedFields",
+    "selfLink",
+    "deletionTimestamp",
+];
+
+/// One object of one file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FileObject {
+    /// Defaulted and valid.
+    pub object: Object,
+    /// The line its document (or list item) starts at, from 1.
+    pub line: u32,
+    /// See [`super::RenderedObject::digest`].
+    pub digest: u128,
+}
+
+/// What one file says; depends on its path and bytes alone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FileResult {
+    /// The path inside the repository.
+    pub path: String,
+    /// The objects that could be read, in the order of the file.
+    pub objects: Vec<FileObject>,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+    /// What is worth knowing.
+    pub warnings: Vec<Problem>,
+}
+
+/// Where in a file an object stands: the document and, inside a list, the path of the item.
+struct Spot<'a> {
+    document: usize,
+    prefix: String,
+    /// The line of the document, when nothing more exact is known.
+    line: u32,
+    reader: &'a Reader<'a>,
+}
+
+struct Reader<'a> {
+    path: &'a str,
+    bytes: &'a [u8],
+    /// Read at the first problem only.
+    places: OnceCell<Vec<yaml::Place>>,
+    /// Problems and warnings beyond [`PROBLEMS_MAX`].
+    more: Cell<usize>,
+}
+
+impl Spot<'_> {
+    fn line_of(&self, field: &str) -> u32 {
+        let places = self.reader.places.get_or_init(|| yaml::places(self.reader.bytes));
+        let field = match (self.prefix.as_str(), field) {
+            ("", field) => field.to_owned(),
+            (prefix, "") => prefix.to_owned(),
+            (prefix, field) => format!("{prefix}.{field}"),
+        };
+        places.get(self.document).map_or(self.line, |p| p.line_of(&field))
+    }
+
+    fn problem(&self, field: &str, message: String) -> Problem {
+        let line = self.line_of(field);
+        Problem { file: self.reader.path.to_owned(), line, field: field.to_owned(), message }
+    }
+}
+
+/// Reads one file. Any bytes: what is wrong is told in the result.
+///
+/// Costs about the parsing of its YAML; a file with problems is parsed twice.
+pub fn render_file(path: &str, bytes: &[u8]) -> FileResult {
+    let mut result = FileResult { path: path.to_owned(), ..FileResult::default() };
+    if let Some(message) = foreign(path) {
+        let file = path.to_owned();
+        result.problems.push(Problem { file, message, ..Problem::default() });
+        return result;
+    }
+    let reader = Reader { path, bytes, places: OnceCell::new(), more: Cell::new(0) };
+    match yaml::read(bytes) {
+        Ok(documents) => {
+            for (document, yaml::Document { line, value }) in documents.into_iter().enumerate() {
+                let spot = Spot { document, prefix: String::new(), line, reader: &reader };
+                read_object(&spot, value, &mut result);
+            }
+        }
+        Err(yaml::Fault { line, message }) => {
+            let problem = Problem { file: path.to_owned(), line, message, ..Problem::default() };
+            result.problems.push(problem);
+        }
+    }
+    result.problems.sort();
+    result.warnings.sort();
+    if reader.more.get() > 0 {
+        let message = format!("and {} more in this file", reader.more.get());
+        result.problems.push(Problem { file: path.to_owned(), message, ..Problem::default() });
+    }
+    result
+}
+
+/// Adds a problem while there is room, and counts it when there is none: telling costs more than
+/// finding.
+fn push(spot: &Spot<'_>, list: &mut Vec<Problem>, problem: impl FnOnce() -> Problem) {
+    if list.len() < PROBLEMS_MAX {
+        list.push(problem());
+    } else {
+        spot.reader.more.set(spot.reader.more.get() + 1);
+    }
+}
+
+/// Files of other tools, by name.
+fn foreign(path: &str) -> Option<String> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let later = |what: &str| {
+        format!(
+            "{what} is not supported yet: commit what it renders, and name this file in {}",
+            super::IGNORE_FILE
+        )
+    };
+    match name {
+        "kustomization.yaml" | "kustomization.yml" | "Kustomization" => Some(later("kustomize")),
+        "Chart.yaml" => Some(later("Helm")),
+        _ => None,
+    }
+}
+
+fn read_object(spot: &Spot<'_>, mut value: Value, result: &mut FileResult) {
+    let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
+    let (api_version, kind) = (text("apiVersion").to_owned(), text("kind").to_owned());
+    if !value.is_object() || (api_version.is_empty() && kind.is_empty()) {
+        let message = format!(
+            "apiVersion and kind are required: add them, or name the file in {} if it is no \
+             Kubernetes object",
+            super::IGNORE_FILE
+        );
+        push(spot, &mut result.problems, || spot.problem("", message));
+        return;
+    }
+    if let Some(items) = list_items(&kind, &mut value) {
+        let items = match items {
+            Value::Array(items) => items,
+            Value::Null => Vec::new(),
+            _ => {
+                let text = "expected list".to_owned();
+                push(spot, &mut result.problems, || spot.problem("items", text));
+                return;
+            }
+        };
+        for (i, item) in items.into_iter().enumerate() {
+            let prefix = match spot.prefix.as_str() {
+                "" => format!("items[{i}]"),
+                outer => format!("{outer}.items[{i}]"),
+            };
+            let line = spot.line_of(&format!("items[{i}]"));
+            let inner = Spot { document: spot.document, prefix, line, reader: spot.reader };
+            read_object(&inner, item, result);
+        }
+        return;
+    }
+    let info = kinds::lookup(&GroupKind::from_api_version(&api_version, &kind));
+    if let Some(info) = info {
+        if info.runtime {
+            let message = format!(
+                "Forbidden: {kind} objects are made by the cluster itself: remove this one from \
+                 the repository"
+            );
+            push(spot, &mut result.problems, || spot.problem("kind", message));
+            return;
+        }
+        prepare(info, &mut value);
+        let given = |field: &str| value["metadata"].get(field).is_some_and(Value::is_string);
+        if given("generateName") && !given("name") {
+            let message = "Forbidden: a generated name would make a new object with each commit: \
+                           write metadata.name";
+            push(spot, &mut result.problems, || {
+                spot.problem("metadata.generateName", message.to_owned())
+            });
+            return;
+        }
+    }
+    admit(spot, info, value, result);
+}
+
+/// The items of a `List` (or `PodList`, …).
+fn list_items(kind: &str, value: &mut Value) -> Option<Value> {
+    let has_items = value.get("items").is_some();
+    (kind == "List" || (kind.ends_with("List") && has_items))
+        .then(|| value.get_mut("items").map(Value::take).unwrap_or_default())
+}
+
+/// Takes away what only the cluster writes and gives a namespace to what has none.
+fn prepare(info: &KindInfo, value: &mut Value) {
+    let Some(object) = value.as_object_mut() else { return };
+    object.remove("status");
+    let meta = object.entry("metadata").or_insert_with(|| Value::Object(serde_json::Map::new()));
+    let Some(meta) = meta.as_object_mut() else { return };
+    for field in SERVER_SET {
+        meta.remove(field);
+    }
+    let bare = meta.get("namespace").is_none_or(|n| n.is_null() || n == "");
+    if info.namespaced && bare {
+        meta.insert("namespace".to_owned(), DEFAULT_NAMESPACE.into());
+    }
+}
+
+fn admit(spot: &Spot<'_>, info: Option<&KindInfo>, value: Value, result: &mut FileResult) {
+    match kinds::admit(value, Strictness::Strict) {
+        Ok(admitted) => {
+            for warning in &admitted.warnings {
+                push(spot, &mut result.warnings, || tell(spot, info, warning));
+            }
+            let digest = digest(admitted.object.bytes());
+            let line = spot.line;
+            result.objects.push(FileObject { object: admitted.object, line, digest });
+        }
+        Err(errors) => {
+            for error in &errors {
+                push(spot, &mut result.problems, || tell(spot, info, error));
+            }
+        }
+    }
+}
+
+fn digest(bytes: &[u8]) -> u128 {
+    use sha2::{Digest, Sha256};
+    let hash = Sha256::digest(bytes);
+    hash.iter().take(16).fold(0, |sum, byte| (sum << 8) | u128::from(*byte))
+}
+
+fn tell(spot: &Spot<'_>, info: Option<&KindInfo>, error: &FieldError) -> Problem {
+    let mut message = error.detail.clone();
+    if error.reason == Reason::Unknown {
+        let (parent, name) = error.field.rsplit_once('.').unwrap_or(("", &error.field));
+        let names = info.map(|i| kinds::field_names(i, parent)).unwrap_or_default();
+        message = match suggest::nearest(name, &names) {
+            Some(right) => format!("unknown field {name:?}: did you mean {right:?}?"),
+            None => format!("unknown field {name:?}: remove it"),
+        };
+    }
+    spot.problem(&error.field, message)
+}
