@@ -158,7 +158,8 @@ fn a_cordoned_node_is_tainted_and_left_alone() {
 fn a_users_taint_evicts_what_does_not_tolerate_it() {
     let mut world = world(&["a"]);
     world.put(pod("plain", "100m", json!({})));
-    let toleration = json!({ "key": "maintenance", "operator": "Exists", "tolerationSeconds": 60 });
+    let toleration = json!({ "key": "maintenance", "operator": "Exists",
+        "effect": "NoExecute", "tolerationSeconds": 60 });
     world.put(pod("patient", "100m", json!({ "tolerations": [toleration] })));
     world.roll();
     world.edit::<Node>("a", |node| {
