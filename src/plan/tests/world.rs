@@ -14,8 +14,8 @@ use crate::{
     model::{CommitId, Key, NodeName, Object, RequestId, Timestamp, session::ObservedPod},
     plan::{Agenda, CONTROLLERS, Inputs, Timing},
     state::{
-        Adopt, ClusterConfig, Command, Desired, Entry, Expect, Op, Origin, Outcome, Part, State,
-        View, check,
+        Adopt, ClusterConfig, Command, Desired, ENTRY_BYTES_MAX, Entry, Expect, Op, Origin,
+        Outcome, Part, State, View, check,
     },
 };
 
@@ -160,7 +160,8 @@ impl World {
         let deletes = gone.filter(|key| !keys.contains(&key)).collect();
         let desired = |object: &Object| {
             let file = format!("{}.yaml", object.key().name);
-            let origin = Origin { commit: commit.clone(), file, line: 3, digest: 0 };
+            let origin =
+                Origin { commit: commit.clone(), file, line: 3, digest: Default::default() };
             Desired { object: object.clone(), origin }
         };
         let adopt = Adopt {
