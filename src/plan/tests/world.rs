@@ -56,6 +56,8 @@ impl World {
     }
 
     pub(super) fn apply(&mut self, commands: Vec<Command>) -> Vec<Outcome> {
+        let bytes = serde_json::to_vec(&commands).unwrap().len();
+        assert!(bytes <= ENTRY_BYTES_MAX, "{bytes} bytes in one entry");
         self.entries += 1;
         let id = RequestId(self.entries.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
         self.state.apply(Entry::new(id, self.now, commands))
