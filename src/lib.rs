@@ -12,6 +12,8 @@ pub mod render;
 
 pub mod state;
 
+pub mod trust;
+
 pub mod raft;
 
 pub mod plan;

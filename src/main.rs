@@ -1,3 +1,15 @@
 //! The `mainstay` binary.
 
-fn main() {}
+use clap::Parser;
+
+#[derive(Parser)]
+enum Verb {
+    /// Run a whole cluster
+    Dev(mainstay::cli::dev::DevArgs),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Verb::parse() {
+        Verb::Dev(args) => mainstay::cli::dev::run(&args),
+    }
+}

@@ -1,1 +1,159 @@
+#![expect(clippy::disallowed_methods, reason = "shell: waits for requests with a deadline")]
 //! HTTP for people and machines.
+//!
+//! In: requests with a [`Peer`] that the TLS listener found out, and a [`Backend`] that answers for the server. Out:
+//! a [`router`] for the TLS port, a [`metrics_router`] for the plain one. `server` (and for its metrics `agent`) serves
+//! them; `cli` and kubectl ask. Never here: deciding what a controller decides, or proposing to the log by itself.
+//!
+//! | path | who | what |
+//! |---|---|---|
+//! | `/healthz` `/livez` `/readyz` `/version` | anybody | whether the server lives, is ready, and which it is |
+//! | `POST /hooks/git` | anybody (the backend checks the signature) | something was pushed |
+//! | `/metrics` | `system:masters` | Prometheus text |
+//! | `/mainstay/v1/…` | `system:masters` | what `mainstay <verb>` asks ([`talk`]) |
+//!
+//! Every request is bounded: its body ([`BODY_BYTES_MAX`]), its time ([`REQUEST_SECONDS_MAX`], or what it asked for),
+//! and how many run at once ([`REQUESTS_MAX`], [`STREAMS_MAX`]).
+
+mod failure;
+mod gate;
+mod health;
+mod metrics;
+pub mod talk;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::DefaultBodyLimit,
+    http::HeaderMap,
+    middleware,
+    routing::{get, post},
+};
+use futures_util::{future::BoxFuture, stream::BoxStream};
+use tokio::sync::watch;
+
+pub use failure::Failure;
+pub use gate::{Peer, REQUEST_SECONDS_MAX, REQUESTS_MAX, STREAMS_MAX};
+pub use health::Check;
+pub use metrics::{encode, metrics_router};
+
+use crate::{
+    model::{CommitId, Key, Object, Timestamp},
+    report::{LogFacts, NodeVerdict, PlanReport, Sample},
+    state::View,
+};
+
+/// Most bytes of a request's body. Forges describe whole pushes in their hooks; what we need of them is small, and a
+/// body is only read, never parsed, before its signature is checked.
+pub const BODY_BYTES_MAX: usize = 2 << 20;
+
+/// Which log is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRequest {
+    /// The pod; it exists and is bound to a node.
+    pub pod: Key,
+    /// The container; it is one of the pod's.
+    pub container: String,
+    /// Go on sending what the container writes.
+    pub follow: bool,
+    /// Start with the last so many lines; everything when absent.
+    pub tail_lines: Option<u32>,
+    /// Of the container's instance before the running one.
+    pub previous: bool,
+}
+
+/// The bytes of a log as they come.
+pub type LogStream = BoxStream<'static, std::io::Result<Bytes>>;
+
+/// What the API needs of a server. Everything that follows from State follows from the view; this is the rest.
+pub trait Backend: Send + Sync + 'static {
+    /// The latest view, and notice of each one after it.
+    fn views(&self) -> watch::Receiver<View>;
+
+    /// What the log says of itself.
+    fn log(&self) -> LogFacts;
+
+    /// What must be true of a server that answers requests.
+    fn checks(&self) -> Vec<Check>;
+
+    /// The server's clock.
+    fn now(&self) -> Timestamp;
+
+    /// The metrics that do not follow from State: counters of this server.
+    fn samples(&self) -> Vec<Sample>;
+
+    /// Why each node does not take a pod that waits.
+    fn verdicts(&self, view: &View, pod: &Object) -> Vec<NodeVerdict>;
+
+    /// Whether `commit` is an ancestor of `of` (or the same), as Git says. False when one is not known here.
+    fn contains(&self, of: CommitId, commit: CommitId) -> BoxFuture<'_, bool>;
+
+    /// What a revision of the source's repository would change.
+    fn plan(&self, revision: String) -> BoxFuture<'_, Result<PlanReport, Failure>>;
+
+    /// Pushes a revert of `revision` (of the head when absent), authored by `who`. Answers with the new commit's id.
+    fn rollback(
+        &self,
+        revision: Option<String>,
+        who: Peer,
+    ) -> BoxFuture<'_, Result<CommitId, Failure>>;
+
+    /// Something was pushed; true when it was a source of ours. The signature is checked before the body is parsed.
+    fn hook(&self, headers: HeaderMap, body: Bytes) -> BoxFuture<'_, Result<bool, Failure>>;
+
+    /// A container's log from its node.
+    fn logs(&self, request: LogRequest) -> BoxFuture<'_, Result<LogStream, Failure>>;
+}
+
+/// What handlers share.
+#[derive(Clone)]
+struct Api {
+    backend: Arc<dyn Backend>,
+    gate: Arc<gate::Gate>,
+}
+
+impl Api {
+    fn view(&self) -> View {
+        self.backend.views().borrow().clone()
+    }
+}
+
+/// Everything a server serves over TLS. The listener puts a [`Peer`] into each request's extensions when the client
+/// showed a certificate; without one only the open paths answer.
+pub fn router(backend: Arc<dyn Backend>) -> Router {
+    let api = Api { backend, gate: Arc::new(gate::Gate::new()) };
+    let closed = talk::routes()
+        .route("/metrics", get(metrics::of_server))
+        .layer(middleware::from_fn(gate::masters_only));
+    let open = Router::new()
+        .route("/healthz", get(health::live))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/version", get(health::version))
+        .route("/hooks/git", post(talk::hook));
+    let counted = api.gate.clone();
+    open.merge(closed)
+        .fallback(failure::no_such_path)
+        .method_not_allowed_fallback(failure::no_such_method)
+        .layer(middleware::from_fn_with_state(counted, gate::bounded))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(api)
+}
+
+/// `/metrics` and the health paths without TLS, for a Prometheus on the same machine.
+pub fn plain_router(backend: Arc<dyn Backend>) -> Router {
+    let api = Api { backend, gate: Arc::new(gate::Gate::new()) };
+    let counted = api.gate.clone();
+    Router::new()
+        .route("/metrics", get(metrics::of_server))
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready))
+        .fallback(failure::no_such_path)
+        .layer(middleware::from_fn_with_state(counted, gate::bounded))
+        .with_state(api)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,61 @@
-//! Where desired state comes from: a bare mirror, the files of a commit, and what is written back.
+//! Git, in and out: commits of the desired branch come in as bytes, what happened goes out as
+//! commits.
+//!
+//! In: the place of a repository ([`Remote`]), commit ids, files to write. Out: tips ([`Fetched`]),
+//! files by path ([`Files`]), changed paths ([`Diff`]), facts of commits ([`Commit`]), pushed
+//! commits ([`Pushed`]). Called by `server::import` (mirror, tree), `server::export` (writeback)
+//! and the API server (hook). Every call blocks and is bounded by a `within`; callers put it on a
+//! blocking thread. Only [`watch`] offers a channel.
+//!
+//! libgit2 cannot be interrupted while it waits for a server, so every byte of a server goes
+//! through `relay`, which closes the connection at the deadline or the bound. What is left: a
+//! path on a network file system that hangs, which hangs its caller's blocking thread as it would
+//! any program.
+//!
+//! There is one bare mirror and never a work tree, so links, submodules, hooks and filters have
+//! nowhere to act. This room never decides what a file means, never starts a process, and never
+//! touches the desired branch except by [`Mirror::revert`] and [`Mirror::restore`].
+#![expect(
+    clippy::disallowed_methods,
+    reason = "shell: deadlines of network calls, files of the mirror"
+)]
+
+mod commit;
+mod diff;
+pub mod embedded;
+mod error;
+mod exchange;
+pub mod hook;
+mod known_hosts;
+mod mirror;
+mod notes;
+mod pack;
+mod publish;
+mod relay;
+mod remote;
+mod revert;
+mod status;
+mod tree;
+pub mod watch;
+
+pub use commit::{Commit, HISTORY_COMMITS_MAX, Message, Person};
+pub use diff::{Change, Diff};
+pub use error::{Error, Result};
+pub use mirror::{Fetched, Mirror, Reader, Relation};
+pub use pack::{LOOSE_OBJECTS_MAX, PACKS_MAX};
+pub use publish::{PUSH_ATTEMPTS_MAX, Pushed};
+pub use remote::{Auth, RECEIVED_BYTES_MAX, Reference, Remote};
+pub use status::StatusCommit;
+pub use tree::{
+    BlobId, COMMIT_BYTES_MAX, COMMIT_ENTRIES_MAX, COMMIT_PROBLEMS_MAX, FILE_BYTES_MAX, File, Files,
+    Limits, PATH_BYTES_MAX, TREE_DEPTH_MAX,
+};
+
+/// The ref that holds mainstay's notes on desired commits (`git log --show-notes=mainstay`).
+pub const NOTES_REFERENCE: &str = "refs/notes/mainstay";
+
+/// The branch that tells the state of every object.
+pub const STATUS_BRANCH: &str = "mainstay/status";
+
+#[cfg(test)]
+mod tests;

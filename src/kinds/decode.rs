@@ -1,5 +1,6 @@
 //! From JSON to a typed object: unknown fields, wrong types, quantities.
 
+use k8s_openapi::Resource;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -61,9 +62,11 @@ pub(super) fn object(value: &Value) -> Result<Object, FieldError> {
     })
 }
 
-/// Whether the bytes decode as `T`.
-pub(super) fn decodes<T: DeserializeOwned>(bytes: &[u8]) -> bool {
-    serde_json::from_slice::<T>(bytes).is_ok()
+/// Whether the object decodes as `T`; the decoded view stays with the object.
+pub(super) fn decodes<T: Resource + DeserializeOwned + Send + Sync + 'static>(
+    object: &Object,
+) -> bool {
+    object.view::<T>().is_some()
 }
 
 /// Decodes, gathering every wrong type: what is wrong is taken out and the rest is tried again.

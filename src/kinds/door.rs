@@ -94,9 +94,8 @@ pub fn update_status(live: &Object, new: &Object) -> Result<Object, Vec<FieldErr
 
 /// Whether the bytes of an object decode as the type the registry has for its kind.
 pub fn decodes(object: &Object) -> bool {
-    lookup(&object.key().kind).is_some_and(|info| {
-        info.api_version == object.api_version() && (info.door.decodes)(object.bytes())
-    })
+    lookup(&object.key().kind)
+        .is_some_and(|info| info.api_version == object.api_version() && (info.door.decodes)(object))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use super::{
     decode::{self, Decoded, Strictness},
     door, names,
 };
-use crate::model::GroupKind;
+use crate::model::{GroupKind, Object};
 
 /// One kind as discovery, `kubectl` and the controllers see it.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ pub(super) struct Door {
     pub(super) admit: fn(&KindInfo, Value, Strictness) -> Result<Decoded, Vec<FieldError>>,
     pub(super) create: fn(&KindInfo, Value) -> Option<Value>,
     pub(super) update: fn(&KindInfo, door::Pair) -> door::Updated,
-    pub(super) decodes: fn(&[u8]) -> bool,
+    pub(super) decodes: fn(&Object) -> bool,
     pub(super) schema: fn() -> Value,
 }
 

@@ -16,12 +16,24 @@ pub const FRAME_BYTES_MAX: usize = 16 << 20;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ToAgent {
+    /// The first frame: what the whole cluster agrees on.
+    Welcome(Welcome),
     /// What the node shall run and know, whole or as a change.
     Desired(Desired),
     /// The server has heard the agent up to this moment of the agent's clock (the answer to [`ToServer::Heartbeat`]).
     Heard(Timestamp),
     /// The server is going away or does not lead; dial another one.
     Goodbye(String),
+}
+
+/// What every node of a cluster must know alike.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Welcome {
+    /// The range of all pods (`10.244.0.0/16`).
+    pub cluster_cidr: String,
+    /// Addresses of all servers, for when the one that sent this is gone.
+    pub servers: Vec<String>,
 }
 
 /// Objects for one agent: its own pods, the ConfigMaps and Secrets these use, and of the whole cluster the

@@ -7,6 +7,10 @@
 //! A controller says which of its objects a change touches and plans one object at a time, so that cost follows the
 //! change; planning everything gives the same (a property test). Never here: changing State, clocks, waiting.
 
+pub mod admission;
+pub mod assign;
+pub mod token;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
@@ -113,7 +117,7 @@ pub struct Controller {
 }
 
 /// Every controller, in the order in which they are asked.
-pub(super) const CONTROLLERS: &[Controller] = &[
+pub const CONTROLLERS: &[Controller] = &[
     namespace::CONTROLLER,
     garbage::CONTROLLER,
     node::CONTROLLER,

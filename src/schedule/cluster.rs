@@ -118,6 +118,13 @@ impl Cluster {
         }
     }
 
+    /// What each node lacks for a pod; nothing for one that fits.
+    pub fn verdicts(&self, pod: &Object) -> Vec<(NodeName, String)> {
+        let Some(wish) = Wish::of(pod) else { return Vec::new() };
+        let verdict = |node: &NodeState| filter::reasons(&wish, node).join(", ");
+        self.nodes.iter().map(|node| (node.name.clone(), verdict(node))).collect()
+    }
+
     /// The best node for a pod: among the best scores the one that a hash of the pod's uid picks.
     pub fn place(&self, pod: &Object) -> Result<NodeName, Why> {
         let mut why = Why { nodes: self.nodes.len(), reasons: BTreeMap::new() };

@@ -1,1 +1,305 @@
-//! The leader's loops: they carry values between the rooms.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "shell: reads the clock, draws ids, owns files and sockets"
+)]
+//! One control-plane replica: the loops that carry values between the rooms.
+//!
+//! In: a folder with keys and a log, a configuration. Out: a running [`Server`]. `import` carries commits from Git into
+//! the log, `driver` what controllers decide, `dispatch` what agents must know and have seen, `export` what must leave
+//! the cluster, `join` new machines. Only the leader's loops act; every server applies the log and serves Views.
+//!
+//! Never here: deciding. Each loop asks a pure room and does what it says.
+
+mod backend;
+mod clock;
+mod dispatch;
+mod driver;
+mod export;
+mod import;
+mod join;
+mod listen;
+mod machine;
+mod store;
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api,
+    config::{ServerConfig, SourceConfig},
+    git::{Auth, Mirror, Reference, Remote},
+    kinds::{GitReference, GitSourceSpec},
+    model::CommitId,
+    raft::{self, Node, TlsDial},
+    state::Command,
+    trust::{self, ALPN_AGENT, ALPN_HTTP, ALPN_RAFT, KeyFiles},
+};
+
+pub use driver::Heard;
+pub use import::SOURCE;
+pub use join::{
+    CERTIFICATE_DAYS, JoinAnswer, JoinRequest, JoinRole, LEADER_HEADER, MemberRequest,
+    RenewRequest, node_leaf_of, server_leaf,
+};
+pub use store::Store;
+
+/// The group of servers in their certificates.
+pub const SERVERS_GROUP: &str = "mainstay:servers";
+
+/// The folder with keys below a server's folder.
+pub const PKI: &str = "pki";
+
+/// How long loops get to end.
+const STOP_SECONDS_MAX: u64 = 10;
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Keys or certificates.
+    #[error(transparent)]
+    Trust(#[from] trust::Error),
+    /// The log.
+    #[error(transparent)]
+    Raft(#[from] raft::Error),
+    /// The mirror or the source's address.
+    #[error(transparent)]
+    Git(#[from] crate::git::Error),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}; is another server running?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// A file named in the configuration cannot be read.
+    #[error("{field}: {path}")]
+    File {
+        /// The field that names it.
+        field: &'static str,
+        /// The file.
+        path: String,
+        /// The cause.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The configuration does not fit together.
+    #[error("{0}")]
+    Config(String),
+    /// The first proposals of a new cluster failed.
+    #[error("setting the cluster up")]
+    Setup(#[from] raft::ProposeError),
+    /// A worker thread ended.
+    #[error("a thread ended while starting: {0}")]
+    Thread(#[from] tokio::task::JoinError),
+}
+
+/// A running server.
+pub struct Server {
+    store: Store,
+    /// Where the API listens.
+    pub api: SocketAddr,
+    /// Where metrics are read.
+    pub metrics: SocketAddr,
+    stop: CancellationToken,
+    loops: JoinSet<()>,
+}
+
+/// What a brand-new cluster starts with.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// Proposed once the log leads: ranges, tokens.
+    pub commands: Vec<Command>,
+}
+
+impl Server {
+    /// Starts the server whose keys and log are in `dir`. With `setup`, a log that belongs to no cluster begins one.
+    pub async fn start(
+        dir: &Path,
+        config: &ServerConfig,
+        setup: Option<Setup>,
+    ) -> Result<Self, Error> {
+        let keys = KeyFiles::new(dir.join(PKI));
+        let (ca, issued) = (keys.ca()?, keys.issued("server")?);
+        let alpn = [ALPN_AGENT, ALPN_RAFT, ALPN_HTTP[0], ALPN_HTTP[1]];
+        let tls = trust::server(ca.certificate(), &issued, &alpn)?;
+        let listener = bind(config.listen).await?;
+        let metrics_listener = bind(config.metrics).await?;
+        let api_address = local(&listener, config.listen)?;
+        let metrics_address = local(&metrics_listener, config.metrics)?;
+
+        let (machine, views) = machine::StateMachine::new();
+        let dial = trust::client(ca.certificate(), &issued, ALPN_RAFT)?;
+        let raft_config = raft_config(dir, config, advertised(config, api_address));
+        let node = Node::start(raft_config, machine, Arc::new(TlsDial { config: dial })).await?;
+        let store = Store::new(node.clone(), views);
+
+        let mirror = open_mirror(dir, &config.source).await?;
+        let stop = CancellationToken::new();
+        let mut loops = JoinSet::new();
+        let heard: Heard = Arc::default();
+        let importer =
+            Arc::new(import::Importer::new(store.clone(), mirror.clone(), source(&config.source)));
+        let agents = dispatch::Dispatch::new(store.clone(), heard.clone(), stop.clone());
+        let exports = Arc::new(export::ExportStats::default());
+        let drives = Arc::new(driver::DriverStats::default());
+        let backend = Arc::new(backend::Backend {
+            store: store.clone(),
+            importer: importer.clone(),
+            mirror: mirror.clone(),
+            agents: agents.clone(),
+            exports: exports.clone(),
+            drives: drives.clone(),
+            hook_secret: hook_secret(&config.source)?,
+            agent_tls: trust::client(ca.certificate(), &issued, ALPN_HTTP[1])?,
+        });
+        let joins = Arc::new(join::Joins { store: store.clone(), ca });
+        let doors = listen::Doors {
+            http: api::router(backend.clone()).merge(join::router(joins)),
+            agents,
+            servers: node.clone(),
+        };
+        let (_tls_renewed, tls) = watch::channel(tls);
+        loops.spawn(listen::serve(listener, tls, doors, stop.clone()));
+        loops.spawn(plain(metrics_listener, api::plain_router(backend), stop.clone()));
+        if let Some(setup) = setup
+            && !node.is_initialized().await?
+        {
+            node.init_single().await?;
+            store.propose(setup.commands).await?;
+        }
+        let timing = (&config.timing).into();
+        loops.spawn(driver::run(store.clone(), heard, timing, drives, stop.clone()));
+        loops.spawn({
+            let stop = stop.clone();
+            async move { importer.run(stop).await }
+        });
+        loops.spawn(export::run(store.clone(), mirror, exports, stop.clone()));
+        Ok(Self { store, api: api_address, metrics: metrics_address, stop, loops })
+    }
+
+    /// The log and the Views.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Stops every loop and closes the log. Nothing that was acknowledged is lost.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        let ended = async { while self.loops.join_next().await.is_some() {} };
+        if tokio::time::timeout(Duration::from_secs(STOP_SECONDS_MAX), ended).await.is_err() {
+            tracing::warn!(event = "loops did not end", seconds = STOP_SECONDS_MAX);
+            self.loops.abort_all();
+        }
+        if let Err(error) = self.store.node().shutdown().await {
+            tracing::warn!(event = "log not closed", %error);
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|cause| Error::Listen { address, cause })
+}
+
+fn local(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, Error> {
+    listener.local_addr().map_err(|cause| Error::Listen { address, cause })
+}
+
+/// Where others dial this server: as configured, or where it listens unless that is a wildcard.
+fn advertised(config: &ServerConfig, listening: SocketAddr) -> SocketAddr {
+    match config.advertise {
+        Some(address) => address,
+        None if listening.ip().is_unspecified() => {
+            SocketAddr::from(([127, 0, 0, 1], listening.port()))
+        }
+        None => listening,
+    }
+}
+
+fn raft_config(dir: &Path, config: &ServerConfig, address: SocketAddr) -> raft::Config {
+    raft::Config {
+        heartbeat: Duration::from_millis(config.raft.heartbeat_ms),
+        election_min: Duration::from_millis(config.raft.election_ms_min),
+        election_max: Duration::from_millis(config.raft.election_ms_max),
+        ..raft::Config::new(dir.join("log"), address.to_string())
+    }
+}
+
+async fn open_mirror(dir: &Path, config: &SourceConfig) -> Result<Arc<Mirror>, Error> {
+    let remote = Remote::new(config.url.clone(), reference(&config.reference)?, auth(config)?)?;
+    let dir = dir.join("mirror.git");
+    let open = move || Mirror::open(dir, remote);
+    Ok(Arc::new(tokio::task::spawn_blocking(open).await??))
+}
+
+fn reference(reference: &GitReference) -> Result<Reference, Error> {
+    match (&reference.branch, &reference.tag, &reference.commit) {
+        (None, None, None) => Ok(Reference::Branch("main".to_owned())),
+        (Some(branch), None, None) => Ok(Reference::Branch(branch.clone())),
+        (None, Some(tag), None) => Ok(Reference::Tag(tag.clone())),
+        (None, None, Some(commit)) => {
+            CommitId::parse(commit).map(Reference::Commit).ok_or_else(|| {
+                Error::Config(format!("source.reference.commit: {commit:?} is no full id"))
+            })
+        }
+        _ => Err(Error::Config(
+            "source.reference: give a branch, a tag or a commit, one of them".into(),
+        )),
+    }
+}
+
+fn auth(config: &SourceConfig) -> Result<Auth, Error> {
+    if let Some(key) = &config.ssh_key_file {
+        let known_hosts = match &config.known_hosts_file {
+            Some(path) => read("source.knownHostsFile", path)?,
+            None => String::new(),
+        };
+        return Ok(Auth::Key { private_key: key.clone(), passphrase: None, known_hosts });
+    }
+    Ok(match &config.password_file {
+        Some(path) => Auth::Password {
+            user: config.username.clone().unwrap_or_else(|| "git".to_owned()),
+            password: read("source.passwordFile", path)?.trim_end().to_owned(),
+        },
+        None => Auth::None,
+    })
+}
+
+fn hook_secret(config: &SourceConfig) -> Result<Option<Vec<u8>>, Error> {
+    let Some(path) = &config.hook_secret_file else { return Ok(None) };
+    let secret = read("source.hookSecretFile", path)?.trim_end().as_bytes().to_vec();
+    if secret.is_empty() {
+        return Err(Error::Config(format!("source.hookSecretFile: {} is empty", path.display())));
+    }
+    Ok(Some(secret))
+}
+
+fn read(field: &'static str, path: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(path).map_err(|cause| Error::File {
+        field,
+        path: path.display().to_string(),
+        cause,
+    })
+}
+
+/// The source as an object says it.
+fn source(config: &SourceConfig) -> GitSourceSpec {
+    GitSourceSpec {
+        url: config.url.clone(),
+        reference: config.reference.clone(),
+        path: config.path.clone(),
+        interval_seconds: config.interval_seconds.and_then(|s| i64::try_from(s).ok()),
+        ..GitSourceSpec::default()
+    }
+}
+
+/// Serves plain HTTP until `stop`: metrics on loopback.
+async fn plain(listener: TcpListener, router: axum::Router, stop: CancellationToken) {
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::warn!(event = "metrics listener ended", %error);
+    }
+}

@@ -36,6 +36,13 @@ pub struct State {
     pub(super) outbox_next: u64,
 }
 
+/// Who replaces an object: its owner, who says all of it, or Git, which never says what runs (owners, nodes).
+#[derive(Clone, Copy)]
+enum Way {
+    Owner,
+    Git,
+}
+
 /// What a command sees of the entry it came in.
 struct Context {
     at: Timestamp,
@@ -151,7 +158,7 @@ impl State {
     fn write(&mut self, op: Op, context: &mut Context) -> Result<(), Refusal> {
         match op {
             Op::Put { object, expect, part: Part::Main } => {
-                self.put(object, expect, Writer::Direct, context)
+                self.put(&object, expect, Way::Owner, context)
             }
             Op::Put { object, expect, part: Part::Status } => self.put_status(&object, expect),
             Op::Delete { key, uid, grace_seconds } => {
@@ -176,37 +183,43 @@ impl State {
     /// Creates or replaces everything but status.
     fn put(
         &mut self,
-        object: Object,
+        object: &Object,
         expect: Expect,
-        writer: Writer,
+        way: Way,
         context: &mut Context,
     ) -> Result<(), Refusal> {
-        let key = object.key().clone();
-        let mut value = match self.expected(&key, expect)? {
+        let key = object.key();
+        let mut value = match self.expected(key, expect)? {
             None => {
-                let mut value = object.value();
+                let mut value = kinds::create(object).value();
                 value["metadata"]["uid"] = context.uid().into();
                 value["metadata"]["creationTimestamp"] = json!(context.at.to_time());
-                let metadata = value["metadata"].as_object_mut().ok_or_else(|| shapeless(&key))?;
-                metadata.remove("deletionTimestamp");
-                metadata.remove("deletionGracePeriodSeconds");
-                if kinds::lookup(&key.kind).is_some_and(|info| info.generation) {
-                    value["metadata"]["generation"] = 1.into();
+                value
+            }
+            Some(live) => {
+                let updated = match way {
+                    Way::Owner => kinds::update(&live, object),
+                    Way::Git => kinds::adopt(&live, object),
+                }
+                .map_err(|errors| invalid(&errors))?;
+                let mut value = updated.value();
+                if key.is::<Namespace>() && live.is_terminating() {
+                    // Only the namespace controller lets a namespace go, by writing it without finalizers.
+                    carry(&mut value, &object.value(), "spec");
+                }
+                if value == live.value() {
+                    return Ok(());
                 }
                 value
             }
-            Some(live) => match replaced(&live, &object, writer)? {
-                Some(value) => value,
-                None => return Ok(()),
-            },
         };
         if key.is::<Service>() {
-            allocate::service(&self.view, &key, &mut value)?;
+            allocate::service(&self.view, key, &mut value)?;
         } else if key.is::<Node>() {
             allocate::node(&self.view, &mut value)?;
         }
         if is_finished(&value) {
-            self.remove(&key);
+            self.remove(key);
             return Ok(());
         }
         self.set(value)
@@ -345,7 +358,7 @@ impl State {
                 "apiVersion": "v1", "kind": "Node", "spec": {}, "status": status,
                 "metadata": { "name": node.as_str(), "labels": labels },
             });
-            return self.put(parsed(&value, &key)?, Expect::Absent, Writer::Direct, context);
+            return self.register_node(&parsed(&value, &key)?, context);
         };
         let mut value = live.value();
         for (name, label) in labels {
@@ -361,8 +374,13 @@ impl State {
         let object = parsed(&value, &key)?;
         match self.view.objects.contains_key(&key) {
             true => self.set(value),
-            false => self.put(object, Expect::Absent, Writer::Direct, context),
+            false => self.put(&object, Expect::Absent, Way::Owner, context),
         }
+    }
+
+    fn register_node(&mut self, node: &Object, context: &mut Context) -> Result<(), Refusal> {
+        self.put(node, Expect::Absent, Way::Owner, context)?;
+        self.put_status(node, Expect::Any)
     }
 
     /// Makes a commit the head once its last part is here.
@@ -400,11 +418,8 @@ impl State {
         let mut problems = Vec::new();
         for part in parts {
             if part.part == 0 {
-                self.put(part.record.clone(), Expect::Any, Writer::Git, context)?;
-                if let Some(live) = self.view.objects.get(part.record.key()).cloned() {
-                    let status = part.record.value().get("status").cloned().unwrap_or_default();
-                    self.set_status(&live, status)?;
-                }
+                self.put(&part.record, Expect::Any, Way::Owner, context)?;
+                self.put_status(&part.record, Expect::Any)?;
             }
             for key in part.deletes {
                 if self.view.origins.remove(&key).is_some() && self.view.objects.contains_key(&key)
@@ -436,11 +451,7 @@ impl State {
         value["metadata"]["annotations"]["mainstay.io/commit"] = origin.commit.as_str().into();
         value["metadata"]["annotations"]["mainstay.io/source"] =
             format!("{}:{}", origin.file, origin.line).into();
-        let mut object = parsed(&value, &key)?;
-        if !self.view.objects.contains_key(&key) {
-            object = kinds::create(&object);
-        }
-        match self.put(object, Expect::Any, Writer::Git, context) {
+        match self.put(&parsed(&value, &key)?, Expect::Any, Way::Git, context) {
             Err(Refusal::Invalid { problems: found }) => {
                 problems.extend(found.into_iter().map(|p| Problem {
                     file: origin.file.clone(),
@@ -549,37 +560,13 @@ fn node_of(pod: &Pod) -> Option<NodeName> {
     pod.spec.as_ref()?.node_name.as_deref().map(NodeName::new)
 }
 
-/// Who changes an object that exists: an owner says less than Git does, and Git less than a controller.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Writer {
-    Direct,
-    Git,
-}
-
-/// The value of `new` stored over `live`: identity, status and a pending deletion stay; `None` when nothing changes.
-fn replaced(live: &Object, new: &Object, writer: Writer) -> Result<Option<Value>, Refusal> {
-    let changed = match writer {
-        Writer::Direct => kinds::update(live, new),
-        Writer::Git => kinds::adopt(live, new),
+fn invalid(errors: &[kinds::FieldError]) -> Refusal {
+    let problem = |e: &kinds::FieldError| Problem {
+        field: e.field.clone(),
+        message: e.detail.clone(),
+        ..Problem::default()
     };
-    let changed = changed.map_err(|errors| Refusal::Invalid {
-        problems: errors.into_iter().map(problem).collect(),
-    })?;
-    let (before, mut value) = (live.value(), changed.value());
-    carry(&mut value["metadata"], &before["metadata"], "resourceVersion");
-    carry(&mut value, &before, "status");
-    if live.key().is::<Namespace>() && live.is_terminating() {
-        // Only the namespace controller lets a namespace go, by writing it without finalizers.
-        carry(&mut value, &new.value(), "spec");
-    }
-    if !value["metadata"].is_object() {
-        return Err(shapeless(live.key()));
-    }
-    Ok((value != before).then_some(value))
-}
-
-fn problem(error: kinds::FieldError) -> Problem {
-    Problem { field: error.field, message: error.detail, ..Problem::default() }
+    Refusal::Invalid { problems: errors.iter().map(problem).collect() }
 }
 
 /// Gives `to` the field as `from` has it, present or absent.

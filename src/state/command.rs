@@ -13,8 +13,8 @@ use crate::model::{
 pub const LOG_VERSION: u16 = 1;
 
 /// Most bytes one log entry may hold. A commit's diff that is larger goes in parts that become visible together.
-/// 4 MiB keeps a heartbeat interval free on a 1 Gbit/s link and bounds what a follower must buffer.
-pub const ENTRY_BYTES_MAX: usize = 4 << 20;
+/// 1 MiB keeps a heartbeat interval free on a 100 Mbit/s link and bounds what a follower must buffer.
+pub const ENTRY_BYTES_MAX: usize = 1 << 20;
 
 /// One log entry: commands of one proposer, applied in order, each whole or not at all.
 #[derive(Clone, Debug, Serialize, Deserialize)]

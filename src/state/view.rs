@@ -62,8 +62,8 @@ pub struct Origin {
     pub file: String,
     /// Its line in that file, from 1.
     pub line: u32,
-    /// A hash of the object as rendered; equal hashes need no write.
-    pub digest: u64,
+    /// A hash of the object as rendered, in hexadecimal; equal hashes need no write.
+    pub digest: String,
 }
 
 /// The commit the cluster runs.

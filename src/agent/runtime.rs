@@ -1,0 +1,165 @@
+//! What the driver of pods needs from a machine. Docker and the disk implement it; so can a simulation.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use futures_util::stream::BoxStream;
+
+use crate::{
+    model::{Key, Timestamp},
+    node::{
+        Assignment,
+        probe::{Action, Outcome},
+        seen::{Container, Sandbox},
+    },
+};
+
+/// What went wrong on the machine.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// No answer in time, or no daemon: the truth is unknown, nothing may be concluded.
+    #[error("the container runtime does not answer: {0}")]
+    Unreachable(String),
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// The daemon refused, or the disk did.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// One pod as the machine shows it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
+    /// Its name, as far as labels tell; `None` when only its directory is left.
+    pub key: Option<Key>,
+    /// The grace period that its labels tell.
+    pub grace: Option<Duration>,
+    /// The sandbox.
+    pub sandbox: Option<Sandbox>,
+    /// The address that was given to the sandbox, running or not.
+    pub claimed: Option<Ipv4Addr>,
+    /// The containers, by name, then by attempt.
+    pub containers: BTreeMap<String, Vec<Container>>,
+    /// Volumes on disk and what was written to them last.
+    pub volumes: BTreeMap<String, String>,
+    /// The pod has a directory.
+    pub directory: bool,
+    /// Something of it gave no answer: no step may be taken.
+    pub unknown: bool,
+}
+
+/// An image that is on the machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoundImage {
+    /// `docker-pullable://…` or `docker://sha256:…`.
+    pub id: String,
+    /// The user it runs as.
+    pub user: String,
+}
+
+/// Which lines of a log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Wait for more.
+    pub follow: bool,
+    /// Only the last ones.
+    pub tail: Option<u64>,
+    /// Only those written since.
+    pub since: Option<Timestamp>,
+    /// Put the time before each line.
+    pub timestamps: bool,
+    /// Of the container before the last restart.
+    pub previous: bool,
+}
+
+/// A part of a log.
+pub type LogStream = BoxStream<'static, Result<hyper::body::Bytes, Error>>;
+
+/// A machine that runs pods. Every call ends within a deadline of its own.
+pub trait Runtime: Clone + Send + Sync + 'static {
+    /// The machine's clock.
+    fn now(&self) -> Timestamp;
+
+    /// All pods of ours that the machine has anything of, by uid; or only the one of `uid`.
+    fn list(
+        &self,
+        uid: Option<&str>,
+    ) -> impl Future<Output = Result<BTreeMap<String, Found>, Error>> + Send;
+
+    /// The uids of pods to which something happens, from now on. Ends when the daemon goes away.
+    fn watch(&self) -> impl Future<Output = Result<BoxStream<'static, String>, Error>> + Send;
+
+    /// Brings every volume that can be made to its wanted content.
+    fn write_volumes(&self, want: &Assignment) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Makes the sandbox with this address (none on the host's network).
+    fn create_sandbox(
+        &self,
+        want: &Assignment,
+        ip: Option<Ipv4Addr>,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Makes a container, joined to the sandbox.
+    fn create_container(
+        &self,
+        want: &Assignment,
+        make: &Make,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Starts a container or sandbox. Returns a warning when the machine could not give it all it asked for.
+    fn start(&self, id: &str) -> impl Future<Output = Result<Option<String>, Error>> + Send;
+
+    /// Sends the signal that asks it to stop.
+    fn terminate(
+        &self,
+        id: &str,
+        signal: Option<&str>,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Ends it at once. What has ended already counts as done.
+    fn kill(&self, id: &str) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Removes it. What is gone already counts as done.
+    fn remove(&self, id: &str) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Removes all that the disk has of a pod.
+    fn remove_directory(&self, uid: &str) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// The image, if it is on the machine.
+    fn find_image(
+        &self,
+        image: &str,
+    ) -> impl Future<Output = Result<Option<FoundImage>, Error>> + Send;
+
+    /// Pulls an image.
+    fn pull(&self, image: &str) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Does what a probe or hook asks for.
+    fn act(
+        &self,
+        action: &Action,
+        container: &str,
+        ip: Option<IpAddr>,
+        timeout: Duration,
+    ) -> impl Future<Output = Outcome> + Send;
+
+    /// What a container has written.
+    fn logs(&self, id: &str, options: &LogOptions) -> LogStream;
+}
+
+/// Which container to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Make {
+    /// Its name.
+    pub name: String,
+    /// How often it was started before.
+    pub attempt: u32,
+    /// The delay before its next restart.
+    pub backoff: Duration,
+    /// The sandbox's id.
+    pub sandbox: String,
+}

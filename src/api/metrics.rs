@@ -1,0 +1,85 @@
+//! Samples as Prometheus text.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{Router, extract::State, http::header, response::IntoResponse, routing::get};
+use prometheus::{
+    CounterVec, Encoder, GaugeVec, Opts, Registry, TextEncoder, process_collector::ProcessCollector,
+};
+
+use super::{Api, Failure};
+use crate::report::{LogFacts, Sample, metrics::MetricType, samples};
+
+/// The samples, and what the process says of itself (`process_…`), as Prometheus text.
+///
+/// Each scrape fills a registry of its own: the values follow from State, so there is nothing to keep between scrapes
+/// and a series whose object is gone is gone. A sample that comes twice or has the wrong labels is an error.
+pub fn encode(samples: &[Sample]) -> Result<String, prometheus::Error> {
+    let registry = Registry::new();
+    registry.register(Box::new(ProcessCollector::for_self()))?;
+    let mut by_name: BTreeMap<&str, Vec<&Sample>> = BTreeMap::new();
+    for sample in samples {
+        by_name.entry(sample.metric.name).or_default().push(sample);
+    }
+    for family in by_name.values() {
+        register(&registry, family)?;
+    }
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&registry.gather(), &mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+fn register(registry: &Registry, family: &[&Sample]) -> Result<(), prometheus::Error> {
+    let Some(metric) = family.first().map(|sample| sample.metric) else { return Ok(()) };
+    let options = Opts::new(metric.name, metric.help);
+    let labels = |sample: &Sample| sample.labels.clone();
+    match metric.kind {
+        MetricType::Counter => {
+            let counters = CounterVec::new(options, metric.labels)?;
+            for sample in family {
+                counters.get_metric_with_label_values(&labels(sample))?.inc_by(sample.value);
+            }
+            registry.register(Box::new(counters))
+        }
+        MetricType::Gauge => {
+            let gauges = GaugeVec::new(options, metric.labels)?;
+            for sample in family {
+                gauges.get_metric_with_label_values(&labels(sample))?.set(sample.value);
+            }
+            registry.register(Box::new(gauges))
+        }
+    }
+}
+
+/// `GET /metrics` over samples that `source` gives at each scrape: what an agent serves.
+pub fn metrics_router(source: Arc<dyn Fn() -> Vec<Sample> + Send + Sync>) -> Router {
+    let handler = move || async move { answer(&source()) };
+    Router::new().route("/metrics", get(handler)).route("/healthz", get(super::health::live))
+}
+
+pub(super) async fn of_server(State(api): State<Api>) -> Result<impl IntoResponse, Failure> {
+    let mut all = samples(&api.view(), api.backend.now());
+    all.extend(of_log(&api.backend.log()));
+    all.extend(api.backend.samples());
+    all.extend(api.gate.samples());
+    answer(&all)
+}
+
+fn answer(samples: &[Sample]) -> Result<impl IntoResponse + use<>, Failure> {
+    let text = encode(samples).map_err(|e| Failure::internal(format!("metrics: {e}")))?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
+}
+
+fn of_log(log: &LogFacts) -> Vec<Sample> {
+    let voters = log.members.iter().filter(|member| member.voter).count();
+    let learners = log.members.len() - voters;
+    let leads = if log.role == "leader" { 1.0 } else { 0.0 };
+    vec![
+        Sample::new("mainstay_raft_term", &[], log.term as f64),
+        Sample::new("mainstay_raft_last_log_index", &[], log.last_log_index as f64),
+        Sample::new("mainstay_raft_applied_index", &[], log.applied_index as f64),
+        Sample::new("mainstay_raft_leader", &[], leads),
+        Sample::new("mainstay_raft_members", &["voter"], voters as f64),
+        Sample::new("mainstay_raft_members", &["learner"], learners as f64),
+    ]
+}

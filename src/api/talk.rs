@@ -1,0 +1,296 @@
+//! What `mainstay <verb>` asks, under `/mainstay/v1/`: each answer is the JSON that `-o json` prints.
+
+use std::time::Duration;
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{Extension, Path, Query, State},
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use serde::{Deserialize, Serialize};
+
+use super::{Api, Failure, LogRequest, Peer};
+use crate::{
+    kinds,
+    model::{CommitId, Key, Object},
+    report::{
+        self, ClusterStatus, CommitLine, EventLine, ObjectFile, PlanReport, WaitOutcome,
+        WaitReport, WhyStep,
+    },
+    state::{self, View},
+};
+
+/// Longest that one wait holds its request; the caller asks again.
+pub const WAIT_SECONDS_MAX: u64 = 600;
+/// Most lines of a log that may be asked for from its end.
+pub const TAIL_LINES_MAX: u32 = 1_000_000;
+/// The header of a log's answer that names the pod it comes from.
+pub const POD_HEADER: &str = "mainstay-pod";
+
+/// The answer to a rollback.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RollbackReport {
+    /// The full id of the revert commit.
+    pub commit: String,
+}
+
+/// One invariant that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckLine {
+    /// `Broken`: a promise is broken; `Untidy`: something waits to be tidied up, and will be.
+    pub severity: String,
+    /// What does not hold.
+    pub message: String,
+}
+
+pub(super) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/mainstay/v1/status", get(status))
+        .route("/mainstay/v1/commits", get(commits))
+        .route("/mainstay/v1/commits/{commit}/wait", get(wait))
+        .route("/mainstay/v1/plan", get(plan))
+        .route("/mainstay/v1/why", get(why))
+        .route("/mainstay/v1/rollback", post(rollback))
+        .route("/mainstay/v1/logs", get(logs))
+        .route("/mainstay/v1/events", get(events))
+        .route("/mainstay/v1/objects", get(objects))
+        .route("/mainstay/v1/check", get(check))
+}
+
+async fn status(State(api): State<Api>) -> Json<ClusterStatus> {
+    Json(report::status(&api.view(), api.backend.log()))
+}
+
+async fn commits(State(api): State<Api>) -> Json<Vec<CommitLine>> {
+    Json(report::history(&api.view()))
+}
+
+async fn check(State(api): State<Api>) -> Json<Vec<CheckLine>> {
+    let line = |violation: state::Violation| CheckLine {
+        severity: match violation.severity {
+            state::Severity::Broken => "Broken".to_owned(),
+            state::Severity::Untidy => "Untidy".to_owned(),
+        },
+        message: violation.to_string(),
+    };
+    Json(state::check(&api.view()).into_iter().map(line).collect())
+}
+
+/// How long to wait; the answer comes earlier when there is one.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WaitQuery {
+    #[serde(default)]
+    timeout_seconds: u64,
+}
+
+async fn wait(
+    State(api): State<Api>,
+    Path(commit): Path<String>,
+    Query(query): Query<WaitQuery>,
+) -> Result<Json<WaitReport>, Failure> {
+    let commit = CommitId::parse(&commit)
+        .ok_or_else(|| Failure::bad_request(format!("{commit:?} is not a full commit id")))?;
+    let mut last = WaitReport::default();
+    let waiting = async {
+        let mut views = api.backend.views();
+        loop {
+            let view = views.borrow_and_update().clone();
+            let follows = follows(&api, &view, &commit).await;
+            last = report::wait_on(&view, &commit, follows);
+            if last.outcome != WaitOutcome::Pending || views.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    let limit = Duration::from_secs(query.timeout_seconds.min(WAIT_SECONDS_MAX));
+    // Over or not, `last` says how things stand; a wait of no time looks once.
+    let over = tokio::time::timeout(limit, waiting).await.is_err();
+    tracing::debug!(%commit, over, outcome = ?last.outcome, "wait answered");
+    if last.commit.is_empty() {
+        last = report::wait_on(&api.view(), &commit, false);
+    }
+    Ok(Json(last))
+}
+
+/// Git is asked only about commits that the cluster did not see by themselves.
+async fn follows(api: &Api, view: &View, commit: &CommitId) -> bool {
+    let Some(head) = view.head() else { return false };
+    let seen = view.get::<kinds::Commit>("", commit.as_str()).is_some();
+    !seen && api.backend.contains(head.commit.clone(), commit.clone()).await
+}
+
+#[derive(Deserialize)]
+struct PlanQuery {
+    revision: String,
+}
+
+async fn plan(
+    State(api): State<Api>,
+    Query(query): Query<PlanQuery>,
+) -> Result<Json<PlanReport>, Failure> {
+    api.backend.plan(query.revision).await.map(Json)
+}
+
+#[derive(Deserialize)]
+struct RollbackQuery {
+    revision: Option<String>,
+}
+
+async fn rollback(
+    State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
+    Query(query): Query<RollbackQuery>,
+) -> Result<Json<RollbackReport>, Failure> {
+    let commit = api.backend.rollback(query.revision, peer).await?;
+    Ok(Json(RollbackReport { commit: commit.to_string() }))
+}
+
+/// An object as people name it: `deployment/web`, `po/web-1`, `node/n1`.
+#[derive(Deserialize)]
+struct ObjectQuery {
+    object: String,
+    #[serde(default = "default_namespace")]
+    namespace: String,
+}
+
+fn default_namespace() -> String {
+    "default".to_owned()
+}
+
+async fn why(
+    State(api): State<Api>,
+    Query(query): Query<ObjectQuery>,
+) -> Result<Json<Vec<WhyStep>>, Failure> {
+    let view = api.view();
+    let object = find(&view, &query.object, &query.namespace)?;
+    let verdicts = |pod: &Object| api.backend.verdicts(&view, pod);
+    let steps = report::why(&view, object.key(), &verdicts);
+    steps.map(Json).ok_or_else(|| Failure::not_found(format!("{} not found", object.key())))
+}
+
+/// The object a person names. A kind goes by its name, its plural or a short name, in any case.
+fn find<'a>(view: &'a View, text: &str, namespace: &str) -> Result<&'a Object, Failure> {
+    let form = || {
+        let text =
+            format!("{text:?} does not name an object: write it as deployment/web or pod/web-1");
+        Failure::bad_request(text)
+    };
+    let (kind, name) = text.split_once('/').ok_or_else(form)?;
+    let wanted = kind.to_lowercase();
+    let named = |info: &&kinds::KindInfo| {
+        wanted == info.singular || wanted == info.plural || info.short_names.contains(&&*wanted)
+    };
+    let info = kinds::registry().iter().find(named).ok_or_else(|| {
+        let kinds: Vec<&str> = kinds::registry().iter().map(|info| info.singular).collect();
+        let text = format!("there is no kind {kind:?}; known are {}", kinds.join(", "));
+        Failure::bad_request(text)
+    })?;
+    let namespace = if info.namespaced { namespace } else { "" };
+    let key = Key::new(info.group_kind(), namespace, name);
+    view.object(&key).ok_or_else(|| Failure::not_found(format!("{key} not found")))
+}
+
+/// Which objects; all of them when nothing is said.
+#[derive(Deserialize)]
+struct ListQuery {
+    kind: Option<String>,
+    namespace: Option<String>,
+}
+
+async fn events(State(api): State<Api>, Query(query): Query<ListQuery>) -> Json<Vec<EventLine>> {
+    Json(report::events(&api.view(), query.namespace.as_deref()))
+}
+
+/// The objects Git owns, as the status branch shows them.
+async fn objects(State(api): State<Api>, Query(query): Query<ListQuery>) -> Json<Vec<ObjectFile>> {
+    let view = api.view();
+    let wanted = view.origins().filter_map(|(key, _)| view.object(key)).filter(|object| {
+        let key = object.key();
+        query.kind.as_ref().is_none_or(|kind| key.kind.kind.eq_ignore_ascii_case(kind))
+            && query.namespace.as_ref().is_none_or(|namespace| key.namespace == namespace.as_str())
+    });
+    Json(wanted.map(|object| report::object_file(&view, object)).collect())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LogsQuery {
+    /// `web-1`, `pod/web-1` or `deployment/web`.
+    object: String,
+    #[serde(default = "default_namespace")]
+    namespace: String,
+    container: Option<String>,
+    #[serde(default)]
+    follow: bool,
+    tail_lines: Option<u32>,
+    #[serde(default)]
+    previous: bool,
+}
+
+async fn logs(State(api): State<Api>, Query(query): Query<LogsQuery>) -> Result<Response, Failure> {
+    let request = log_request(&api.view(), query)?;
+    let pod = request.pod.name.to_string();
+    let stream = api.backend.logs(request).await?;
+    let headers =
+        [(header::CONTENT_TYPE.as_str(), "text/plain; charset=utf-8"), (POD_HEADER, pod.as_str())];
+    Ok((headers, Body::from_stream(stream)).into_response())
+}
+
+fn log_request(view: &View, query: LogsQuery) -> Result<LogRequest, Failure> {
+    let text = match query.object.contains('/') {
+        true => query.object,
+        false => format!("pod/{}", query.object),
+    };
+    let object = find(view, &text, &query.namespace)?;
+    if !object.key().is::<Pod>() && !object.key().is::<Deployment>() {
+        let text = format!("{} has no log: ask for a pod or a deployment", object.key());
+        return Err(Failure::bad_request(text));
+    }
+    let (key, pod) = speaker(view, object)
+        .ok_or_else(|| Failure::not_found(format!("{} has no pod on a node", object.key())))?;
+    let containers = pod.spec.iter().flat_map(|spec| {
+        spec.containers.iter().chain(spec.init_containers.iter().flatten()).map(|c| c.name.as_str())
+    });
+    let containers: Vec<&str> = containers.collect();
+    let container = match &query.container {
+        Some(name) if !containers.contains(&name.as_str()) => {
+            let text = format!("{key} has no container {name:?}, only {}", containers.join(", "));
+            return Err(Failure::bad_request(text));
+        }
+        Some(name) => name.clone(),
+        None => containers.first().map(|&name| name.to_owned()).unwrap_or_default(),
+    };
+    Ok(LogRequest {
+        pod: key.clone(),
+        container,
+        follow: query.follow,
+        tail_lines: query.tail_lines.map(|n| n.min(TAIL_LINES_MAX)),
+        previous: query.previous,
+    })
+}
+
+/// The pod that speaks for an object: a ready one before others, then by name.
+fn speaker<'a>(view: &'a View, object: &'a Object) -> Option<(&'a Key, &'a Pod)> {
+    let mut pods = report::pods_of(view, object);
+    pods.sort_by_key(|pod| !report::health(pod).settled);
+    let bound = |pod: &Pod| pod.spec.as_ref().is_some_and(|s| s.node_name.is_some());
+    let pods = pods.into_iter().filter_map(|o| Some((o.key(), o.view::<Pod>()?)));
+    pods.into_iter().find(|(_, pod)| bound(pod))
+}
+
+/// Something was pushed: look now. The backend checks the signature before it parses the body.
+pub(super) async fn hook(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<serde_json::Value>, Failure> {
+    let ours = api.backend.hook(headers, body).await?;
+    Ok(Json(serde_json::json!({ "accepted": ours })))
+}

@@ -1,0 +1,388 @@
+use std::{
+    process::{Command as Process, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, Bytes, to_bytes},
+    http::{HeaderMap, Request, StatusCode},
+};
+use expect_test::expect;
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+use super::{Backend, Check, Failure, LogRequest, LogStream, Peer, encode, metrics_router, router};
+use crate::{
+    model::{CommitId, Object, Problem, Timestamp},
+    report::{
+        LogFacts, NodeVerdict, PlanReport, Sample,
+        fixture::{BAD, Cluster, FIRST, SECOND, START, unscheduled_status},
+    },
+    state::View,
+};
+
+/// A backend that remembers what it was asked.
+struct Fake {
+    views: watch::Sender<View>,
+    asked: Mutex<Vec<String>>,
+    broken: Option<String>,
+}
+
+impl Fake {
+    fn new(cluster: &Cluster) -> Arc<Self> {
+        let views = watch::Sender::new(cluster.state.view().clone());
+        Arc::new(Self { views, asked: Mutex::default(), broken: None })
+    }
+
+    fn note(&self, text: String) {
+        self.asked.lock().unwrap().push(text);
+    }
+}
+
+impl Backend for Fake {
+    fn views(&self) -> watch::Receiver<View> {
+        self.views.subscribe()
+    }
+    fn log(&self) -> LogFacts {
+        LogFacts { role: "leader".into(), term: 3, ..LogFacts::default() }
+    }
+    fn checks(&self) -> Vec<Check> {
+        vec![
+            Check { name: "log", failed: None },
+            Check { name: "source", failed: self.broken.clone() },
+        ]
+    }
+    fn now(&self) -> Timestamp {
+        Timestamp(START + 90_000)
+    }
+    fn samples(&self) -> Vec<Sample> {
+        vec![Sample::new("mainstay_driver_rounds_total", &[], 7.0)]
+    }
+    fn verdicts(&self, _view: &View, _pod: &Object) -> Vec<NodeVerdict> {
+        vec![NodeVerdict { node: "n1".into(), reason: "Insufficient cpu".into() }]
+    }
+    fn contains(&self, of: CommitId, commit: CommitId) -> BoxFuture<'_, bool> {
+        self.note(format!("contains {} {}", of.short(), commit.short()));
+        async { false }.boxed()
+    }
+    fn plan(&self, revision: String) -> BoxFuture<'_, Result<PlanReport, Failure>> {
+        async move {
+            if revision == "nowhere" {
+                return Err(Failure::not_found("there is no revision \"nowhere\""));
+            }
+            let problem = Problem { message: "wrong".into(), ..Problem::default() };
+            Err(Failure::invalid("1 problem", vec![problem]))
+        }
+        .boxed()
+    }
+    fn rollback(
+        &self,
+        revision: Option<String>,
+        who: Peer,
+    ) -> BoxFuture<'_, Result<CommitId, Failure>> {
+        self.note(format!("rollback {revision:?} by {}", who.user));
+        async { Ok(CommitId::parse(SECOND).unwrap()) }.boxed()
+    }
+    fn hook(&self, headers: HeaderMap, body: Bytes) -> BoxFuture<'_, Result<bool, Failure>> {
+        let signed = headers.contains_key("x-hub-signature-256");
+        self.note(format!("hook of {} bytes", body.len()));
+        async move {
+            if signed { Ok(true) } else { Err(Failure::unauthorized("the signature is missing")) }
+        }
+        .boxed()
+    }
+    fn logs(&self, request: LogRequest) -> BoxFuture<'_, Result<LogStream, Failure>> {
+        self.note(format!("{request:?}"));
+        let lines = ["one\n", "two\n"].map(|line| Ok(Bytes::from_static(line.as_bytes())));
+        async move { Ok(stream::iter(lines).boxed()) }.boxed()
+    }
+}
+
+fn admin() -> Peer {
+    Peer { user: "ada".into(), groups: vec!["system:masters".into()] }
+}
+
+async fn send(backend: &Arc<Fake>, request: Request<Body>) -> (StatusCode, String) {
+    let response = router(backend.clone()).oneshot(request).await.unwrap();
+    let status = response.status();
+    let body = to_bytes(response.into_body(), 16 << 20).await.unwrap();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+fn request(method: &str, path: &str, peer: Option<Peer>) -> Request<Body> {
+    let mut request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+    if let Some(peer) = peer {
+        request.extensions_mut().insert(peer);
+    }
+    request
+}
+
+async fn get(backend: &Arc<Fake>, path: &str) -> (StatusCode, String) {
+    send(backend, request("GET", path, Some(admin()))).await
+}
+
+async fn get_json(backend: &Arc<Fake>, path: &str) -> Value {
+    let (status, body) = get(backend, path).await;
+    assert_eq!(status, StatusCode::OK, "{path}: {body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+#[tokio::test]
+async fn health_and_version_answer_anybody_and_nothing_else_does() {
+    let backend = Fake::new(&Cluster::web());
+    for path in ["/healthz", "/livez", "/readyz"] {
+        let answer = send(&backend, request("GET", path, None)).await;
+        assert_eq!(answer, (StatusCode::OK, "ok".into()), "{path}");
+    }
+    assert_eq!(send(&backend, request("GET", "/version", None)).await.0, StatusCode::OK);
+    let guest = Peer { user: "eve".into(), groups: vec!["guests".into()] };
+    for path in ["/metrics", "/mainstay/v1/status", "/mainstay/v1/logs?object=web-1-0"] {
+        let (status, body) = send(&backend, request("GET", path, None)).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{path}");
+        assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["kind"], "Status");
+        let (status, _) = send(&backend, request("GET", path, Some(guest.clone()))).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{path}");
+    }
+    let (status, _) = send(&backend, request("POST", "/mainstay/v1/rollback", None)).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert_eq!(*backend.asked.lock().unwrap(), [""; 0]);
+}
+
+#[tokio::test]
+async fn readyz_names_what_is_not_ready() {
+    let cluster = Cluster::web();
+    let views = watch::Sender::new(cluster.state.view().clone());
+    let broken = Some("could not connect".to_owned());
+    let backend = Arc::new(Fake { views, asked: Mutex::default(), broken });
+    let (status, body) = send(&backend, request("GET", "/readyz", None)).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    expect![[r#"
+        [+]log ok
+        [-]source failed: could not connect
+        readyz check failed
+    "#]]
+    .assert_eq(&body);
+    assert_eq!(send(&backend, request("GET", "/healthz", None)).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn errors_are_kubernetes_status_objects() {
+    let backend = Fake::new(&Cluster::web());
+    let mut told = String::new();
+    for (method, path) in [
+        ("GET", "/nowhere"),
+        ("DELETE", "/mainstay/v1/status"),
+        ("GET", "/mainstay/v1/plan?revision=nowhere"),
+        ("GET", "/mainstay/v1/plan?revision=bad"),
+        ("GET", "/mainstay/v1/why?object=web"),
+        ("GET", "/mainstay/v1/why?object=gadget/web"),
+        ("GET", "/mainstay/v1/why?object=pod/none&namespace=shop"),
+        ("GET", "/mainstay/v1/logs?object=svc/web&namespace=shop"),
+        ("GET", "/mainstay/v1/logs?object=web-1-0&namespace=shop&container=db"),
+        ("GET", "/mainstay/v1/commits/abc/wait"),
+    ] {
+        let (_, body) = send(&backend, request(method, path, Some(admin()))).await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        told += &format!("{} {}: {}\n", body["code"], body["reason"], body["message"]);
+    }
+    expect![[r#"
+        404 "NotFound": "there is nothing at /nowhere"
+        405 "MethodNotAllowed": "DELETE is not possible at /mainstay/v1/status"
+        404 "NotFound": "there is no revision \"nowhere\""
+        422 "Invalid": "1 problem"
+        400 "BadRequest": "\"web\" does not name an object: write it as deployment/web or pod/web-1"
+        400 "BadRequest": "there is no kind \"gadget\"; known are namespace, serviceaccount, configmap, secret, service, pod, replicaset, deployment, endpointslice, node, lease, event, commit, gitsource"
+        404 "NotFound": "Pod shop/none not found"
+        400 "BadRequest": "Service shop/web has no log: ask for a pod or a deployment"
+        400 "BadRequest": "Pod shop/web-1-0 has no container \"db\", only web"
+        400 "BadRequest": "\"abc\" is not a full commit id"
+    "#]].assert_eq(&told);
+}
+
+#[tokio::test]
+async fn verbs_get_what_the_report_says() {
+    let mut cluster = Cluster::web();
+    cluster.pod("web-1", "web-1-9", None, unscheduled_status());
+    let backend = Fake::new(&cluster);
+    let status = get_json(&backend, "/mainstay/v1/status").await;
+    assert_eq!((&status["commit"], &status["state"]), (&json!(FIRST), &json!("Healthy")));
+    assert_eq!(status["log"]["term"], 3);
+    let commits = get_json(&backend, "/mainstay/v1/commits").await;
+    assert_eq!(commits[0]["commit"], FIRST);
+    let why = get_json(&backend, "/mainstay/v1/why?object=po/web-1-9&namespace=shop").await;
+    let says: Vec<&Value> = why.as_array().unwrap().iter().map(|step| &step["says"]).collect();
+    assert!(says.contains(&&json!("Insufficient cpu")), "{says:?}");
+    let objects = get_json(&backend, "/mainstay/v1/objects?kind=deployment&namespace=shop").await;
+    assert_eq!(objects[0]["name"], "web");
+    assert_eq!(objects.as_array().unwrap().len(), 1);
+    assert_eq!(get_json(&backend, "/mainstay/v1/check").await, json!([]));
+    let answer = send(&backend, request("POST", "/mainstay/v1/rollback", Some(admin()))).await;
+    assert_eq!(answer.0, StatusCode::OK);
+    assert_eq!(*backend.asked.lock().unwrap(), ["rollback None by ada"]);
+}
+
+#[tokio::test]
+async fn a_log_comes_from_a_ready_pod_of_the_deployment() {
+    let mut cluster = Cluster::web();
+    cluster.pod("web-1", "web-0-waits", None, unscheduled_status());
+    let backend = Fake::new(&cluster);
+    let path = "/mainstay/v1/logs?object=deployment/web&namespace=shop&follow=true&tailLines=5";
+    let response =
+        router(backend.clone()).oneshot(request("GET", path, Some(admin()))).await.unwrap();
+    assert_eq!(response.headers()[super::talk::POD_HEADER], "web-1-0");
+    let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    assert_eq!(&body[..], b"one\ntwo\n");
+    let asked = backend.asked.lock().unwrap()[0].clone();
+    assert!(asked.contains("follow: true, tail_lines: Some(5), previous: false"), "{asked}");
+}
+
+#[tokio::test]
+async fn a_hook_is_open_but_bounded_and_refused_without_its_signature() {
+    let backend = Fake::new(&Cluster::web());
+    let hook = |body: Vec<u8>, signed: bool| {
+        let mut request = Request::builder().method("POST").uri("/hooks/git");
+        if signed {
+            request = request.header("x-hub-signature-256", "sha256=00");
+        }
+        request.body(Body::from(body)).unwrap()
+    };
+    assert_eq!(send(&backend, hook(vec![0; 10], true)).await.0, StatusCode::OK);
+    assert_eq!(send(&backend, hook(vec![0; 10], false)).await.0, StatusCode::UNAUTHORIZED);
+    let large = vec![0; super::BODY_BYTES_MAX + 1];
+    assert_eq!(send(&backend, hook(large, true)).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(*backend.asked.lock().unwrap(), ["hook of 10 bytes", "hook of 10 bytes"]);
+}
+
+/// The wait is answered by the change itself, and by the clock when none comes.
+#[tokio::test]
+async fn a_wait_returns_with_health_with_failure_or_with_time() {
+    let mut cluster = Cluster::web();
+    let backend = Fake::new(&cluster);
+    let wait = |commit: &str, seconds: u32| {
+        let path = format!("/mainstay/v1/commits/{commit}/wait?timeoutSeconds={seconds}");
+        let backend = backend.clone();
+        async move { get_json(&backend, &path).await }
+    };
+    assert_eq!(wait(FIRST, 60).await["outcome"], "Healthy");
+    let started = std::time::Instant::now();
+    assert_eq!(wait(SECOND, 1).await["outcome"], "Pending");
+    assert!(started.elapsed() >= Duration::from_secs(1));
+    assert_eq!(*backend.asked.lock().unwrap(), ["contains 9f8e7d6 1a2b3c4"]);
+    cluster.refuse();
+    backend.views.send_replace(cluster.state.view().clone());
+    let refused = wait(BAD, 60).await;
+    assert_eq!(
+        (&refused["outcome"], &refused["problems"][0]["line"]),
+        (&json!("Failed"), &json!(14))
+    );
+    let waiting = tokio::spawn(wait(SECOND, 600));
+    tokio::task::yield_now().await;
+    cluster.adopt(SECOND, Some(FIRST), 2, "web:2");
+    backend.views.send_replace(cluster.state.view().clone());
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    cluster.commit_status(SECOND, json!({ "state": "Healthy" }));
+    backend.views.send_replace(cluster.state.view().clone());
+    assert_eq!(waiting.await.unwrap()["outcome"], "Healthy");
+    assert_eq!(wait(BAD, 0).await["outcome"], "Failed");
+}
+
+#[tokio::test]
+async fn more_requests_than_there_is_room_for_are_told_to_come_back() {
+    let backend = Fake::new(&Cluster::web());
+    let app = router(backend);
+    let path = format!("/mainstay/v1/commits/{SECOND}/wait?timeoutSeconds=600");
+    let mut waits = tokio::task::JoinSet::new();
+    for _ in 0..super::STREAMS_MAX {
+        let (app, path) = (app.clone(), path.clone());
+        waits.spawn(async move { app.oneshot(request("GET", &path, Some(admin()))).await });
+    }
+    // Each spawned wait takes its place at its first poll.
+    while app
+        .clone()
+        .oneshot(request("GET", &path.replace("600", "0"), Some(admin())))
+        .await
+        .unwrap()
+        .status()
+        != StatusCode::TOO_MANY_REQUESTS
+    {
+        tokio::task::yield_now().await;
+    }
+    let status = app.clone().oneshot(request("GET", "/mainstay/v1/status", Some(admin()))).await;
+    assert_eq!(status.unwrap().status(), StatusCode::OK, "short requests have room of their own");
+    waits.abort_all();
+}
+
+#[tokio::test]
+async fn metrics_are_prometheus_text_that_promtool_accepts() {
+    let mut cluster = Cluster::web();
+    cluster.pod("web-1", "web-1-9", None, unscheduled_status());
+    let backend = Fake::new(&cluster);
+    let (status, text) = get(&backend, "/metrics").await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    for line in [
+        "# TYPE mainstay_driver_rounds_total counter",
+        "mainstay_driver_rounds_total 7",
+        "mainstay_raft_leader 1",
+        r#"kube_deployment_status_replicas_available{deployment="web",namespace="shop"} 2"#,
+        r#"kube_node_status_condition{condition="Ready",node="n1",status="true"} 1"#,
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+    }
+    promtool(&["check", "metrics"], &text);
+}
+
+#[tokio::test]
+async fn an_agent_serves_its_samples_the_same_way() {
+    let samples = || vec![Sample::new("mainstay_agent_pods", &["running"], 3.0)];
+    let app = metrics_router(Arc::new(samples));
+    let response = app.oneshot(request("GET", "/metrics", None)).await.unwrap();
+    let text = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    assert!(text.contains("mainstay_agent_pods{state=\"running\"} 3"), "{text}");
+}
+
+/// Every metric of the list, so that promtool sees each name and help once.
+#[test]
+fn every_metric_of_the_list_encodes_and_lints() {
+    let metrics = crate::report::metrics::METRICS.iter();
+    let samples = metrics.map(|m| Sample {
+        metric: m,
+        labels: m.labels.iter().map(|_| "x\"\\\n".to_owned()).collect(),
+        value: 1.0,
+    });
+    promtool(&["check", "metrics"], &encode(&samples.collect::<Vec<_>>()).unwrap());
+}
+
+#[test]
+fn a_series_that_comes_twice_keeps_one_value_and_wrong_labels_are_an_error() {
+    let mut sample = Sample::new("mainstay_agent_pods", &["running"], 3.0);
+    let twice = encode(&[sample.clone(), sample.clone()]).unwrap();
+    assert_eq!(twice.matches("mainstay_agent_pods{").count(), 1);
+    sample.labels.clear();
+    assert!(encode(&[sample]).is_err());
+}
+
+/// Feeds promtool and fails on any word of complaint; says so when there is no promtool.
+pub(crate) fn promtool(arguments: &[&str], input: &str) {
+    let started = Process::new("promtool")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = match started {
+        Ok(child) => child,
+        Err(e) => {
+            eprintln!("skipped: promtool (Debian package prometheus) does not start: {e}");
+            return;
+        }
+    };
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.trim().is_empty(), "promtool: {said}");
+}

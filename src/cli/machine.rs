@@ -1,0 +1,54 @@
+//! What verbs ask of the machine they run on.
+
+use std::{
+    fs,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::model::{NodeName, Timestamp};
+
+/// The wall clock.
+pub(super) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A name for a new cluster.
+pub(super) fn random_id() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}
+
+/// The machine's host name in the form of a node's name.
+pub(super) fn node_name() -> anyhow::Result<NodeName> {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").context("host name")?;
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+    let name: String = host.trim().to_lowercase().chars().map(plain).collect();
+    Ok(NodeName::new(name.trim_matches(['-', '.'])))
+}
+
+/// Cancelled when the process is asked to end (SIGTERM, SIGINT).
+pub(super) fn terminated() -> anyhow::Result<CancellationToken> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let token = CancellationToken::new();
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        cancelled.cancel();
+    });
+    Ok(token)
+}
+
+/// Whether a process of this number runs this program; a zombie has ended.
+pub(super) fn is_mainstay(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let zombie = status.lines().any(|l| l.starts_with("State:") && l.contains('Z'));
+    let name = status.lines().next().unwrap_or_default();
+    name.ends_with("mainstay") && !zombie
+}

@@ -1,0 +1,204 @@
+//! The status branch: what happened, as commits that change a few files each.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use git2::{FileMode, ObjectType, Oid, Repository, Tree};
+
+use super::{
+    commit::{Commit, Message, Person},
+    error::{Error, Result},
+    exchange::Deadline,
+    mirror::{Mirror, find_commit, target, tracking},
+    publish::{Pushed, Step},
+    remote::Reference,
+    tree::{PATH_BYTES_MAX, TREE_DEPTH_MAX, proper_name},
+};
+use crate::model::CommitId;
+
+/// How many commits back a trailer is sought. The exporter writes in order and looks for its
+/// newest, so it is at the tip unless people committed on top by hand.
+const TRAILER_COMMITS_MAX: usize = 256;
+
+/// A commit for the status branch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatusCommit {
+    /// New content by path; `None` removes the path. Folders follow by themselves.
+    pub changes: BTreeMap<String, Option<Vec<u8>>>,
+    /// Its words.
+    pub message: Message,
+    /// The trailer that names this commit (`Index`): when a commit of the branch has it with the
+    /// same value already, nothing is written. So a retry after a lost answer, or by a new leader,
+    /// writes once.
+    pub identity: Option<String>,
+}
+
+impl Mirror {
+    /// Puts a commit on a status branch, on top of its tip; the branch begins without a parent.
+    ///
+    /// Refuses the desired branch.
+    pub fn write_status(
+        &self,
+        branch: &str,
+        status: &StatusCommit,
+        by: &Person,
+        within: Duration,
+    ) -> Result<Pushed> {
+        if self.remote.reference == Reference::Branch(branch.into()) {
+            let reason = "is the desired branch; status goes to a branch of its own".into();
+            return Err(Error::Reference { name: branch.into(), reason });
+        }
+        status.changes.keys().try_for_each(|path| check_path(path))?;
+        let signature = by.signature()?;
+        self.publish(&format!("refs/heads/{branch}"), within, |repo, tip| {
+            if let Some(there) = already(repo, tip, status)? {
+                return Ok(Step::Already(there));
+            }
+            let changes = blobs(repo, &status.changes)?;
+            let tree = updated(repo, tip, &changes)?;
+            commit(repo, tip, tree, &status.message, &signature, &signature).map(Step::Commit)
+        })
+    }
+
+    /// The newest value of a trailer on a branch of the remote, fetched now; none when there is
+    /// none.
+    pub fn last_trailer(
+        &self,
+        branch: &str,
+        key: &str,
+        within: Duration,
+    ) -> Result<Option<String>> {
+        let _shared = self.swap.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let repo = self.repository()?;
+        let deadline = Deadline::after(within);
+        let tip = self.fetch_reference(&repo, &format!("refs/heads/{branch}"), deadline)?;
+        find_upwards(&repo, tip, |commit| commit.trailer(key).map(str::to_owned))
+    }
+
+    /// The tip of a branch as it was fetched or pushed last, without asking the remote.
+    pub fn known_tip(&self, branch: &str) -> Result<Option<CommitId>> {
+        let _shared = self.swap.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = target(&self.repository()?, &tracking(&format!("refs/heads/{branch}")))?;
+        Ok(known.map(super::mirror::commit_id))
+    }
+}
+
+/// The commit of the branch that carries the identity already.
+fn already(repo: &Repository, tip: Option<Oid>, status: &StatusCommit) -> Result<Option<Oid>> {
+    let Some(key) = &status.identity else { return Ok(None) };
+    let mut wanted = status.message.trailers.iter().filter(|(k, _)| k == key);
+    let Some((_, value)) = wanted.next_back() else {
+        let reason = "the message has no such trailer".into();
+        return Err(Error::Argument { what: format!("identity {key:?}"), reason });
+    };
+    let found = find_upwards(repo, tip, |commit| {
+        (commit.trailer(key) == Some(value)).then(|| commit.id.clone())
+    })?;
+    found.map(|id| Ok(find_commit(repo, &id)?.id())).transpose()
+}
+
+/// The first answer on the line of first parents.
+fn find_upwards<T>(
+    repo: &Repository,
+    tip: Option<Oid>,
+    look: impl Fn(&Commit) -> Option<T>,
+) -> Result<Option<T>> {
+    let mut next = tip;
+    for _ in 0..TRAILER_COMMITS_MAX {
+        let Some(id) = next else { return Ok(None) };
+        let commit = repo.find_commit(id)?;
+        if let Some(found) = look(&Commit::of(&commit)?) {
+            return Ok(Some(found));
+        }
+        next = commit.parent_id(0).ok();
+    }
+    Ok(None)
+}
+
+/// A path that may go into a tree of ours.
+pub(super) fn check_path(path: &str) -> Result<()> {
+    let refuse = |reason: &str| {
+        Err(Error::Argument { what: format!("path {path:?}"), reason: reason.into() })
+    };
+    if path.len() > PATH_BYTES_MAX || path.split('/').count() > TREE_DEPTH_MAX {
+        return refuse("is too long or too deep");
+    }
+    for part in path.split('/') {
+        if let Err(reason) = proper_name(part.as_bytes()) {
+            return refuse(reason);
+        }
+    }
+    Ok(())
+}
+
+/// Content by path as blob ids by path.
+pub(super) type Changes = BTreeMap<String, Option<Oid>>;
+
+fn blobs(repo: &Repository, changes: &BTreeMap<String, Option<Vec<u8>>>) -> Result<Changes> {
+    let write = |(path, content): (&String, &Option<Vec<u8>>)| {
+        let blob = content.as_ref().map(|bytes| repo.blob(bytes)).transpose()?;
+        Ok((path.clone(), blob))
+    };
+    changes.iter().map(write).collect()
+}
+
+/// The tree of `tip` (or the empty one) with the changes made.
+pub(super) fn updated(repo: &Repository, tip: Option<Oid>, changes: &Changes) -> Result<Oid> {
+    let base = tip.map(|tip| repo.find_commit(tip)?.tree()).transpose()?;
+    let all: Vec<(&str, Option<Oid>)> = changes.iter().map(|(p, b)| (p.as_str(), *b)).collect();
+    match folder(repo, base.as_ref(), &all)? {
+        Some(tree) => Ok(tree),
+        None => Ok(repo.treebuilder(None)?.write()?),
+    }
+}
+
+/// One folder with its changes made; none when nothing is left in it. Folders without changes keep
+/// their id.
+fn folder(
+    repo: &Repository,
+    base: Option<&Tree<'_>>,
+    changes: &[(&str, Option<Oid>)],
+) -> Result<Option<Oid>> {
+    let mut builder = repo.treebuilder(base)?;
+    let mut below: BTreeMap<&str, Vec<(&str, Option<Oid>)>> = BTreeMap::new();
+    for &(path, blob) in changes {
+        match (path.split_once('/'), blob) {
+            (Some((first, rest)), _) => below.entry(first).or_default().push((rest, blob)),
+            (None, Some(blob)) => drop(builder.insert(path, blob, FileMode::Blob.into())?),
+            (None, None) if builder.get(path)?.is_some() => builder.remove(path)?,
+            (None, None) => {}
+        }
+    }
+    for (name, changes) in below {
+        let there = base.and_then(|tree| tree.get_name(name));
+        let old = match there {
+            Some(entry) if entry.kind() == Some(ObjectType::Tree) => {
+                Some(repo.find_tree(entry.id())?)
+            }
+            _ => None,
+        };
+        let only_removals = changes.iter().all(|(_, blob)| blob.is_none());
+        if only_removals && old.is_none() {
+            continue;
+        }
+        match folder(repo, old.as_ref(), &changes)? {
+            Some(id) => drop(builder.insert(name, id, FileMode::Tree.into())?),
+            None => builder.remove(name)?,
+        }
+    }
+    Ok(if builder.is_empty() { None } else { Some(builder.write()?) })
+}
+
+/// Writes a commit object; no ref is moved.
+pub(super) fn commit(
+    repo: &Repository,
+    tip: Option<Oid>,
+    tree: Oid,
+    message: &Message,
+    author: &git2::Signature<'_>,
+    committer: &git2::Signature<'_>,
+) -> Result<Oid> {
+    let tree = repo.find_tree(tree)?;
+    let parent = tip.map(|tip| repo.find_commit(tip)).transpose()?;
+    let parents: Vec<&git2::Commit<'_>> = parent.iter().collect();
+    Ok(repo.commit(None, author, committer, &message.render(), &tree, &parents)?)
+}

@@ -1,0 +1,190 @@
+//! How one object fares, from what it says itself.
+
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet},
+    core::v1::{ContainerStatus, Namespace, Node, Pod},
+};
+
+use crate::{
+    model::{GroupKind, Key, Object},
+    state::View,
+};
+
+/// How far an object is from what it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// How many of its parts (replicas; the object itself when it has none) are as wanted.
+    pub ready: u64,
+    /// How many parts it should have.
+    pub desired: u64,
+    /// Whether nothing is left to do.
+    pub settled: bool,
+    /// One word (`Running`, `ProgressDeadlineExceeded`).
+    pub reason: String,
+    /// One sentence; empty when the word says it all.
+    pub message: String,
+}
+
+impl Health {
+    fn of(ready: u64, desired: u64, reason: &str, message: &str) -> Self {
+        let (reason, message) = (reason.to_owned(), message.to_owned());
+        Self { ready, desired, settled: ready == desired, reason, message }
+    }
+
+    /// `3/3`
+    pub fn ratio(&self) -> String {
+        format!("{}/{}", self.ready, self.desired)
+    }
+}
+
+/// How an object fares. Kinds without a status of their own are as wanted as soon as they exist.
+pub fn health(object: &Object) -> Health {
+    if let Some(deployment) = object.view::<Deployment>() {
+        of_deployment(object, deployment)
+    } else if let Some(set) = object.view::<ReplicaSet>() {
+        let desired = count(set.spec.replicas.or(Some(1)));
+        let ready = count(set.status.as_ref().and_then(|s| s.ready_replicas));
+        Health::of(ready.min(desired), desired, progress(ready >= desired), "")
+    } else if let Some(pod) = object.view::<Pod>() {
+        let (reason, message) = pod_state(pod);
+        Health::of(u64::from(is_fine(pod)), 1, &reason, &message)
+    } else if let Some(node) = object.view::<Node>() {
+        of_node(node)
+    } else {
+        let phase = object.view::<Namespace>().and_then(|n| n.status.as_ref()?.phase.as_deref());
+        let reason = match phase {
+            _ if object.is_terminating() => "Terminating",
+            phase => phase.unwrap_or("Stored"),
+        };
+        Health::of(u64::from(reason != "Terminating"), 1, reason, "")
+    }
+}
+
+/// A status that is older than the spec counts for nothing: replicas are ready when they run what is asked for now.
+fn of_deployment(object: &Object, deployment: &Deployment) -> Health {
+    let spec = &deployment.spec;
+    let desired = count(spec.replicas.or(Some(1)));
+    let status = deployment.status.clone().unwrap_or_default();
+    let observed = status.observed_generation.unwrap_or(0);
+    let current = observed >= object.meta().generation.unwrap_or(0);
+    let (updated, available) = (count(status.updated_replicas), count(status.available_replicas));
+    let ready = if current { updated.min(available).min(desired) } else { 0 };
+    let failed = status.conditions.iter().flatten().find(|c| {
+        let said = (c.type_.as_deref(), c.status.as_deref());
+        matches!(
+            said,
+            (Some("Progressing"), Some("False")) | (Some("ReplicaFailure"), Some("True"))
+        )
+    });
+    let leftover = count(status.replicas) > updated;
+    let done = ready == desired && current && !leftover;
+    let (reason, message) = match failed {
+        Some(c) => (c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default()),
+        None if spec.paused == Some(true) => ("Paused".to_owned(), String::new()),
+        None => (progress(done).to_owned(), String::new()),
+    };
+    Health { ready, desired, settled: done && failed.is_none(), reason, message }
+}
+
+fn of_node(node: &Node) -> Health {
+    let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    match conditions.into_iter().find(|c| c.type_ == "Ready") {
+        Some(c) if c.status == "True" => Health::of(1, 1, "Ready", ""),
+        Some(c) => Health::of(0, 1, "NotReady", c.message.as_deref().unwrap_or_default()),
+        None => Health::of(0, 1, "Unknown", "the node has not reported yet"),
+    }
+}
+
+/// A pod that is ready, or has done what it was for.
+fn is_fine(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let phase = status.and_then(|s| s.phase.as_deref());
+    phase == Some("Succeeded") || is_ready(pod)
+}
+
+/// Whether the pod's `Ready` condition is true.
+pub(super) fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+/// What `kubectl get pods` prints as STATUS, and the sentence behind it.
+///
+/// The first container that waits or has ended badly speaks for the pod; init containers first
+/// (kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle).
+pub fn pod_state(pod: &Pod) -> (String, String) {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return ("Terminating".to_owned(), String::new());
+    }
+    let Some(status) = &pod.status else { return ("Pending".to_owned(), String::new()) };
+    if let Some(reason) = &status.reason {
+        return (reason.clone(), status.message.clone().unwrap_or_default());
+    }
+    for init in status.init_container_statuses.iter().flatten() {
+        if let Some((reason, message)) = container_state(init, true) {
+            return (format!("Init:{reason}"), message);
+        }
+    }
+    let containers = status.container_statuses.iter().flatten();
+    if let Some(found) = containers.into_iter().find_map(|c| container_state(c, false)) {
+        return found;
+    }
+    let phase = status.phase.clone().unwrap_or_else(|| "Pending".to_owned());
+    let unscheduled = status.conditions.iter().flatten();
+    let unscheduled = unscheduled
+        .into_iter()
+        .find(|c| c.type_ == "PodScheduled" && c.status == "False")
+        .and_then(|c| c.message.clone());
+    (phase, unscheduled.unwrap_or_default())
+}
+
+/// Why a container does not run; `None` when it runs or (an init container) has done its work.
+fn container_state(container: &ContainerStatus, init: bool) -> Option<(String, String)> {
+    let state = container.state.as_ref()?;
+    if let Some(waiting) = &state.waiting {
+        let reason = waiting.reason.clone().unwrap_or_else(|| "Waiting".to_owned());
+        return Some((reason, waiting.message.clone().unwrap_or_default()));
+    }
+    let ended = state.terminated.as_ref()?;
+    if init && ended.exit_code == 0 {
+        return None;
+    }
+    let fallback = || format!("ExitCode:{}", ended.exit_code);
+    let reason = ended.reason.clone().filter(|r| !r.is_empty()).unwrap_or_else(fallback);
+    Some((reason, ended.message.clone().unwrap_or_default()))
+}
+
+/// The pods of a workload, by name: those it controls, directly or through what it controls. A pod is its own.
+pub fn pods_of<'a>(view: &'a View, object: &'a Object) -> Vec<&'a Object> {
+    if object.key().is::<Pod>() {
+        return vec![object];
+    }
+    let mut pods = Vec::new();
+    for child in view.owned_by(object.uid()) {
+        if child.key().is::<Pod>() {
+            pods.push(child);
+        } else if child.key().is::<ReplicaSet>() {
+            pods.extend(view.owned_by(child.uid()).filter(|o| o.key().is::<Pod>()));
+        }
+    }
+    pods.sort_by(|a, b| a.key().cmp(b.key()));
+    pods
+}
+
+/// The object that controls this one, if it is in the view.
+pub(super) fn controller<'a>(view: &'a View, object: &Object) -> Option<&'a Object> {
+    let owners = object.meta().owner_references.as_ref()?;
+    let owner = owners.iter().find(|o| o.controller == Some(true))?;
+    let kind = GroupKind::from_api_version(&owner.api_version, &owner.kind);
+    let found = view.object(&Key::new(kind, &object.key().namespace, &owner.name))?;
+    (found.uid() == owner.uid).then_some(found)
+}
+
+/// A count of Kubernetes (an optional `i32` that is never negative).
+pub(super) fn count(n: Option<i32>) -> u64 {
+    u64::try_from(n.unwrap_or(0)).unwrap_or(0)
+}
+
+fn progress(done: bool) -> &'static str {
+    if done { "Complete" } else { "Progressing" }
+}

@@ -1,0 +1,172 @@
+//! `README.md` of the status branch: the cluster on one page. No ages: a page changes only when a state does.
+
+use std::fmt::Write as _;
+
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet},
+    core::v1::{Node, Pod, Service},
+};
+
+use super::{
+    cluster::{newest_commit, node_summary, nodes_of, running, short},
+    files::service_line,
+    health::{controller, health},
+    history::{history, state_word},
+};
+use crate::{
+    kinds::{Commit, CommitState, GitSource},
+    model::Object,
+    state::View,
+};
+
+/// Most rows of one table; a page that nobody scrolls to the end of helps nobody.
+const ROWS_MAX: usize = 200;
+/// Most commits the page names.
+const COMMITS_MAX: usize = 10;
+
+/// The page as Markdown.
+pub(super) fn readme(view: &View) -> String {
+    let mut page = String::from("# The cluster\n\n");
+    page += &headline(view);
+    sources(view, &mut page);
+    let workloads: Vec<Vec<String>> = workloads(view).map(|o| workload_row(view, o)).collect();
+    table(&mut page, "Workloads", &["Workload", "Ready", "State", "Commit", "Nodes"], workloads);
+    let services = view.list::<Service>(None).map(|(object, service)| {
+        let line = service_line(view, object, service);
+        let name = format!("{}/{}", object.key().namespace, object.key().name);
+        vec![name, line.cluster_ip, line.ports.join(", "), line.ready_endpoints.to_string()]
+    });
+    let columns = ["Service", "Address", "Ports", "Ready endpoints"];
+    table(&mut page, "Services", &columns, services.collect());
+    let nodes = view.list::<Node>(None).map(|(_, node)| node_row(view, node)).collect();
+    table(
+        &mut page,
+        "Nodes",
+        &["Node", "State", "Pods", "CPU asked for", "Memory asked for"],
+        nodes,
+    );
+    let commits = history(view).into_iter().take(COMMITS_MAX).map(|line| {
+        vec![
+            short(&line.commit).to_owned(),
+            state_word(line.state).to_owned(),
+            line.subject,
+            line.author,
+        ]
+    });
+    table(&mut page, "Commits", &["Commit", "State", "Subject", "Author"], commits.collect());
+    page
+}
+
+fn headline(view: &View) -> String {
+    let Some(newest) = newest_commit(view) else {
+        return "No commit was admitted yet.\n".to_owned();
+    };
+    let mut text = sentence(newest);
+    if newest.status.state == CommitState::Refused {
+        text += &match running(view) {
+            Some(commit) => {
+                format!("\nIt changed nothing: the cluster runs on. {}", sentence(commit))
+            }
+            None => "\nThe cluster runs no commit yet.\n".to_owned(),
+        };
+    }
+    let problems = &newest.status.problems;
+    if !problems.is_empty() {
+        text += "\n## Problems\n\n";
+        problems.iter().for_each(|p| text += &format!("- {}\n", cell(&p.to_string())));
+    }
+    text
+}
+
+/// `**Healthy** on 1a2b3c4 "web: 3 replicas" by Ada.`
+fn sentence(commit: &Commit) -> String {
+    let (spec, status) = (&commit.spec, &commit.status);
+    let id = commit.metadata.name.as_deref().unwrap_or_default();
+    let subject = cell(&spec.subject);
+    let word = state_word(status.state);
+    let mut text = format!("**{word}**: {} “{subject}” by {}", short(id), cell(&spec.author));
+    match (status.reason.is_empty(), status.message.is_empty()) {
+        (true, true) => text += ".\n",
+        (_, false) => text += &format!(". {}\n", cell(&status.message)),
+        (false, true) => text += &format!(" ({}).\n", cell(&status.reason)),
+    }
+    text
+}
+
+/// A line for each source that does not answer; a source that does needs none.
+fn sources(view: &View, page: &mut String) {
+    for (object, source) in view.list::<GitSource>(None) {
+        for condition in source.status.conditions.iter().filter(|c| c.status == "False") {
+            let name = &object.key().name;
+            let text = format!("{}: {}", condition.reason, condition.message);
+            *page += &format!("\nSource `{name}` is not ready. {}\n", cell(&text));
+        }
+    }
+}
+
+/// Workloads nothing else controls, Deployments first.
+fn workloads(view: &View) -> impl Iterator<Item = &Object> {
+    let deployments = view.list::<Deployment>(None).map(|(o, _)| o);
+    let sets = view.list::<ReplicaSet>(None).map(|(o, _)| o);
+    let pods = view.list::<Pod>(None).map(|(o, _)| o);
+    let alone = sets.chain(pods).filter(|o| controller(view, o).is_none());
+    deployments.chain(alone)
+}
+
+fn workload_row(view: &View, object: &Object) -> Vec<String> {
+    let (key, health) = (object.key(), health(object));
+    let state = match health.message.is_empty() {
+        true => health.reason.clone(),
+        false => format!("{}: {}", health.reason, health.message),
+    };
+    let commit = view.origin(key).map_or("", |o| o.commit.short()).to_owned();
+    let name = format!("{} {}/{}", key.kind.kind, key.namespace, key.name);
+    vec![name, health.ratio(), state, commit, nodes_of(view, object).join(", ")]
+}
+
+fn node_row(view: &View, node: &Node) -> Vec<String> {
+    let line = node_summary(view, node);
+    let state = match (line.ready, line.schedulable) {
+        (true, true) => "Ready",
+        (true, false) => "Ready, takes no new pods",
+        (false, _) => "Not ready",
+    };
+    let cpu = format!("{}m of {}m", line.requested_cpu_milli, line.allocatable_cpu_milli);
+    let mebibytes = |bytes: i64| bytes >> 20;
+    let (asked, all) = (line.requested_memory_bytes, line.allocatable_memory_bytes);
+    let memory = format!("{} MiB of {} MiB", mebibytes(asked), mebibytes(all));
+    vec![line.name, state.to_owned(), line.pods.to_string(), cpu, memory]
+}
+
+fn table(page: &mut String, title: &str, columns: &[&str], rows: Vec<Vec<String>>) {
+    if rows.is_empty() {
+        return;
+    }
+    *page += &format!(
+        "\n## {title}\n\n| {} |\n|{}\n",
+        columns.join(" | "),
+        "---|".repeat(columns.len())
+    );
+    for row in rows.iter().take(ROWS_MAX) {
+        let cells: Vec<String> = row.iter().map(|text| cell(text)).collect();
+        let written = writeln!(page, "| {} |", cells.join(" | "));
+        debug_assert!(written.is_ok(), "writing to a String does not fail");
+    }
+    if rows.len() > ROWS_MAX {
+        *page += &format!("\nand {} more\n", rows.len() - ROWS_MAX);
+    }
+}
+
+/// Text of users, so that it cannot leave its cell or become markup.
+fn cell(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' => safe.push(' '),
+            '<' => safe += "&lt;",
+            '|' | '\\' | '`' | '*' | '[' | ']' | '!' => safe.extend(['\\', c]),
+            c => safe.push(c),
+        }
+    }
+    safe
+}

@@ -1,0 +1,350 @@
+//! What the API asks of a server.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use axum::{
+    body::Bytes,
+    http::{HeaderMap, Request, StatusCode},
+};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture};
+use http_body_util::{BodyExt, BodyStream, Empty};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{net::TcpStream, sync::watch};
+use tokio_rustls::TlsConnector;
+
+use super::{Store, clock, dispatch::Dispatch, driver::DriverStats, export, import};
+use crate::{
+    api::{self, Check, Failure, LogRequest, LogStream, Peer},
+    git::{self, Message, Mirror, hook::Verdict},
+    model::{CommitId, Key, NodeName, Object, Timestamp},
+    report::{self, LogFacts, NodeVerdict, PlanReport, Sample},
+    schedule::Cluster,
+    state::View,
+};
+
+/// How long a node may take to begin answering for a log.
+const NODE_SECONDS_MAX: u64 = 10;
+
+/// How long a push or a fetch that a person waits for may take.
+const GIT_SECONDS_MAX: u64 = 60;
+
+/// What the API asks of a server, answered by its parts.
+pub(super) struct Backend {
+    pub(super) store: Store,
+    pub(super) importer: Arc<import::Importer>,
+    pub(super) mirror: Arc<Mirror>,
+    pub(super) agents: Dispatch,
+    pub(super) exports: Arc<export::ExportStats>,
+    pub(super) drives: Arc<DriverStats>,
+    pub(super) hook_secret: Option<Vec<u8>>,
+    pub(super) agent_tls: Arc<ClientConfig>,
+}
+
+impl api::Backend for Backend {
+    fn views(&self) -> watch::Receiver<View> {
+        self.store.views()
+    }
+
+    fn log(&self) -> LogFacts {
+        let metrics = self.store.node().metrics();
+        let role = self.store.roles().borrow().clone();
+        let members = self.store.members().into_iter().map(|m| report::Member {
+            id: format!("{:016x}", m.id),
+            address: m.address,
+            voter: m.voter,
+        });
+        LogFacts {
+            server: format!("{:016x}", metrics.id),
+            role: if role.is_leader { "leader" } else { "follower" }.to_owned(),
+            leader: role.leader.map(|l| format!("{:016x}", l.id)),
+            term: metrics.term,
+            last_log_index: metrics.last_log_index.unwrap_or_default(),
+            applied_index: metrics.applied_index.unwrap_or_default(),
+            members: members.collect(),
+        }
+    }
+
+    fn checks(&self) -> Vec<Check> {
+        let metrics = self.store.node().metrics();
+        let leader = self.store.roles().borrow().leader.is_some();
+        let full = "the disk is full: free space in the data directory".to_owned();
+        let healing = "a damaged part of the log is fetched again".to_owned();
+        let alone = "no leader: is a majority of servers up?".to_owned();
+        vec![
+            Check { name: "leader", failed: (!leader).then_some(alone) },
+            Check { name: "disk", failed: metrics.storage_full.then_some(full) },
+            Check { name: "log", failed: metrics.healing_index.is_some().then_some(healing) },
+        ]
+    }
+
+    fn now(&self) -> Timestamp {
+        clock::now()
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        let metrics = self.store.node().metrics();
+        let number = |n: u64| n as f64;
+        let count = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed) as f64;
+        let leads = self.store.is_leader();
+        let imports = &self.importer.stats;
+        let all = self.store.members();
+        let members = |voter| all.iter().filter(|m| m.voter == voter).count() as f64;
+        vec![
+            Sample::new("mainstay_raft_leader", &[], f64::from(u8::from(leads))),
+            Sample::new("mainstay_raft_term", &[], number(metrics.term)),
+            Sample::new(
+                "mainstay_raft_last_log_index",
+                &[],
+                number(metrics.last_log_index.unwrap_or_default()),
+            ),
+            Sample::new(
+                "mainstay_raft_applied_index",
+                &[],
+                number(metrics.applied_index.unwrap_or_default()),
+            ),
+            Sample::new("mainstay_raft_members", &["voter"], members(true)),
+            Sample::new("mainstay_raft_members", &["learner"], members(false)),
+            Sample::new("mainstay_driver_rounds_total", &[], count(&self.drives.rounds)),
+            Sample::new("mainstay_export_commits_total", &["done"], count(&self.exports.commits)),
+            Sample::new(
+                "mainstay_export_commits_total",
+                &["failed"],
+                count(&self.exports.failures),
+            ),
+            Sample::new("mainstay_source_fetches_total", &["done"], count(&imports.answers)),
+            Sample::new("mainstay_source_fetches_total", &["failed"], count(&imports.failures)),
+            Sample::new("mainstay_agents_connected", &[], self.agents.sessions() as f64),
+        ]
+    }
+
+    fn verdicts(&self, view: &View, pod: &Object) -> Vec<NodeVerdict> {
+        Cluster::of(view)
+            .verdicts(pod)
+            .into_iter()
+            .map(|(node, reason)| NodeVerdict { node: node.to_string(), reason })
+            .collect()
+    }
+
+    fn contains(&self, of: CommitId, commit: CommitId) -> BoxFuture<'_, bool> {
+        let mirror = self.mirror.clone();
+        let ask = move || mirror.reader()?.contains(&of, &commit);
+        let asked = tokio::task::spawn_blocking(ask);
+        async move { matches!(asked.await, Ok(Ok(true))) }.boxed()
+    }
+
+    fn plan(&self, revision: String) -> BoxFuture<'_, Result<PlanReport, Failure>> {
+        self.plan_revision(revision).boxed()
+    }
+
+    fn rollback(
+        &self,
+        revision: Option<String>,
+        who: Peer,
+    ) -> BoxFuture<'_, Result<CommitId, Failure>> {
+        self.push_rollback(revision, who).boxed()
+    }
+
+    fn hook(&self, headers: HeaderMap, body: Bytes) -> BoxFuture<'_, Result<bool, Failure>> {
+        std::future::ready(self.judge(&headers, &body)).boxed()
+    }
+
+    fn logs(&self, request: LogRequest) -> BoxFuture<'_, Result<LogStream, Failure>> {
+        self.read_log(request).boxed()
+    }
+}
+
+impl Backend {
+    async fn plan_revision(&self, revision: String) -> Result<PlanReport, Failure> {
+        let commit = self.resolve(revision).await?;
+        let view = self.store.view();
+        let candidate = self.importer.candidate(&commit, &view, clock::now()).await;
+        let candidate = candidate.map_err(|e| Failure::unavailable(e.to_string()))?;
+        let desired: Vec<_> = candidate.wanted.into_values().collect();
+        let mut plan = report::diff(&view, &desired);
+        plan.commit = Some(commit.to_string());
+        plan.problems = [candidate.problems, plan.problems].concat();
+        plan.warnings = [candidate.warnings, plan.warnings].concat();
+        Ok(plan)
+    }
+
+    /// The commit a person names: a full id, an abbreviation, a branch or tag of the remote.
+    async fn resolve(&self, revision: String) -> Result<CommitId, Failure> {
+        let mirror = self.mirror.clone();
+        let within = Duration::from_secs(GIT_SECONDS_MAX);
+        let found = tokio::task::spawn_blocking(move || mirror.resolve(&revision, within)).await;
+        found.map_err(|e| Failure::internal(e.to_string()))?.map_err(|e| failure(&e))
+    }
+
+    /// Without a revision: takes the head back. With one: goes to the state of that commit.
+    async fn push_rollback(
+        &self,
+        revision: Option<String>,
+        who: Peer,
+    ) -> Result<CommitId, Failure> {
+        let view = self.store.view();
+        let head = view.head().map(|h| h.commit.clone());
+        let head = head.ok_or_else(|| Failure::conflict("there is no commit to take back yet"))?;
+        let to = match revision {
+            Some(revision) => Some(self.resolve(revision).await?),
+            None => None,
+        };
+        let author = git::Person {
+            name: who.user.clone(),
+            email: format!("{}@mainstay", who.user.replace(':', ".")),
+            at: clock::now(),
+        };
+        let mirror = self.mirror.clone();
+        let within = Duration::from_secs(GIT_SECONDS_MAX);
+        let push = move || {
+            let trailers = vec![("Via".to_owned(), "mainstay rollback".to_owned())];
+            match to {
+                Some(to) => {
+                    let facts = mirror.reader()?.commit(&to)?;
+                    let message = Message {
+                        subject: format!("Roll back to {} \"{}\"", to.short(), facts.subject),
+                        body: format!("This restores the files of commit {to}."),
+                        trailers,
+                    };
+                    mirror.restore(&to, &message, &author, &export::us(), within)
+                }
+                None => {
+                    let facts = mirror.reader()?.commit(&head)?;
+                    let message = Message {
+                        subject: format!("Revert \"{}\"", facts.subject),
+                        body: format!("This reverts commit {head}."),
+                        trailers,
+                    };
+                    mirror.revert(&head, &message, &author, &export::us(), within)
+                }
+            }
+        };
+        let pushed = tokio::task::spawn_blocking(push).await;
+        let pushed = pushed.map_err(|e| Failure::internal(e.to_string()))?;
+        let commit = pushed.map_err(|e| failure(&e))?.commit;
+        self.importer.nudge().notify_one();
+        Ok(commit)
+    }
+
+    fn judge(&self, headers: &HeaderMap, body: &Bytes) -> Result<bool, Failure> {
+        let secret = self.hook_secret.as_deref().ok_or_else(|| {
+            Failure::not_found("no hook is set up; set source.hookSecretFile to a shared secret")
+        })?;
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let reference = self.mirror.remote().reference.full_name();
+        match git::hook::judge(secret, header, body, reference.as_deref()) {
+            Verdict::Look => {
+                self.importer.nudge().notify_one();
+                Ok(true)
+            }
+            Verdict::Elsewhere => Ok(false),
+            Verdict::Unsigned => Err(Failure::unauthorized("the delivery carries no signature")),
+            Verdict::Forged => Err(Failure::forbidden("the signature does not fit the secret")),
+            Verdict::Oversized => Err(Failure::bad_request("the delivery is too large")),
+        }
+    }
+
+    async fn read_log(&self, request: LogRequest) -> Result<LogStream, Failure> {
+        let (node, address) = log_address(&self.store.view(), &request.pod)?;
+        let connecting = ask_node(self.agent_tls.clone(), node.clone(), address, &request);
+        let limit = Duration::from_secs(NODE_SECONDS_MAX);
+        match tokio::time::timeout(limit, connecting).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                let text = format!("node {node} at {address} does not answer: {error:#}");
+                Err(Failure::unavailable(text))
+            }
+            Err(_) => Err(Failure::timeout(format!("node {node} at {address} does not answer"))),
+        }
+    }
+}
+
+/// Where the node of a pod serves logs.
+fn log_address(view: &View, pod: &Key) -> Result<(NodeName, SocketAddr), Failure> {
+    let spec = view.get::<Pod>(&pod.namespace, &pod.name).and_then(|p| p.spec.as_ref());
+    let node = spec.and_then(|s| s.node_name.as_deref());
+    let node = node.ok_or_else(|| Failure::conflict(format!("{pod} is on no node yet")))?;
+    let status = view.get::<Node>("", node).and_then(|n| n.status.as_ref());
+    let internal = status.and_then(|s| {
+        s.addresses.as_ref()?.iter().find(|a| a.type_ == "InternalIP")?.address.parse().ok()
+    });
+    let port = status.and_then(|s| {
+        u16::try_from(s.daemon_endpoints.as_ref()?.kubelet_endpoint.as_ref()?.port).ok()
+    });
+    match (internal, port) {
+        (Some(ip), Some(port)) => Ok((NodeName::new(node), SocketAddr::new(ip, port))),
+        _ => Err(Failure::unavailable(format!("node {node} has not said where it serves logs"))),
+    }
+}
+
+async fn ask_node(
+    tls: Arc<ClientConfig>,
+    node: NodeName,
+    address: SocketAddr,
+    request: &LogRequest,
+) -> anyhow::Result<Result<LogStream, Failure>> {
+    let stream = TcpStream::connect(address).await?;
+    let name = ServerName::try_from(node.to_string())?;
+    let stream = TlsConnector::from(tls).connect(name, stream).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(event = "log stream ended", %error);
+        }
+    });
+    let mut path = format!(
+        "/containerLogs/{}/{}/{}?follow={}&previous={}",
+        request.pod.namespace,
+        request.pod.name,
+        request.container,
+        request.follow,
+        request.previous
+    );
+    if let Some(lines) = request.tail_lines {
+        path.push_str(&format!("&tailLines={lines}"));
+    }
+    let asked = Request::get(path).header("host", node.as_str()).body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(asked).await?;
+    if response.status() != StatusCode::OK {
+        let status = response.status();
+        let text = response.into_body().collect().await?.to_bytes();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        return Ok(Err(match status {
+            StatusCode::NOT_FOUND => Failure::not_found(text),
+            StatusCode::BAD_REQUEST => Failure::bad_request(text),
+            _ => Failure::unavailable(text),
+        }));
+    }
+    // The sender lives as long as the stream, or the connection would close behind the head.
+    let frames = BodyStream::new(response.into_body()).filter_map(move |frame| {
+        let _open = &sender;
+        std::future::ready(match frame {
+            Ok(frame) => frame.into_data().ok().map(Ok),
+            Err(error) => Some(Err(std::io::Error::other(error))),
+        })
+    });
+    Ok(Ok(frames.boxed()))
+}
+
+/// What a person hears when Git does not do what was asked.
+fn failure(error: &git::Error) -> Failure {
+    match error {
+        git::Error::Unknown { .. } | git::Error::Missing { .. } => {
+            Failure::not_found(error.to_string())
+        }
+        git::Error::Argument { .. } | git::Error::Reference { .. } => {
+            Failure::bad_request(error.to_string())
+        }
+        git::Error::Conflict { .. } | git::Error::Rejected { .. } | git::Error::Moved { .. } => {
+            Failure::conflict(error.to_string())
+        }
+        git::Error::Timeout { .. } => Failure::timeout(error.to_string()),
+        _ => Failure::unavailable(error.to_string()),
+    }
+}

@@ -1,0 +1,304 @@
+//! Sessions of agents: desired state down, observed state up.
+//!
+//! Only the leader holds sessions; a follower sends an agent on to it. So what an agent reports is proposed where it
+//! arrives, and one server knows when each agent was last heard.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::Node;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf},
+    sync::{mpsc, watch},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Heard, Store, clock};
+use crate::{
+    model::{
+        Key, NodeName, Revision, Timestamp,
+        session::{Hello, ToAgent, ToServer, Welcome},
+    },
+    plan::assign::Told,
+    raft::{ProposeError, Role},
+    state::{Command, NewEvent, Op},
+    trust::{Identity, read_frame, write_frame},
+};
+
+/// How long a session may be silent before the server closes it. Agents send a heartbeat every few seconds.
+const SILENCE_SECONDS_MAX: u64 = 40;
+
+/// How many messages of one agent wait to be proposed; when they are that many, its session is read no further.
+const BACKLOG_MAX: usize = 64;
+
+/// What the proxies of each node are programmed to.
+pub type Programmed = Arc<watch::Sender<BTreeMap<NodeName, Revision>>>;
+
+/// Serves the sessions of all agents.
+#[derive(Clone)]
+pub struct Dispatch {
+    store: Store,
+    heard: Heard,
+    programmed: Programmed,
+    /// The session each node has; a later one ends the earlier.
+    current: Arc<watch::Sender<BTreeMap<NodeName, u64>>>,
+    stop: CancellationToken,
+}
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The stream failed.
+    #[error("stream")]
+    Io(#[from] std::io::Error),
+    /// The peer is not who it says it is, or speaks out of turn.
+    #[error("{0}")]
+    Protocol(String),
+    /// What the agent reported could not be proposed.
+    #[error("report")]
+    Propose(#[from] ProposeError),
+    /// It was silent for too long.
+    #[error("silent for {SILENCE_SECONDS_MAX} s")]
+    Silent,
+}
+
+impl Dispatch {
+    /// A dispatcher that writes when it heard whom into `heard`.
+    pub fn new(store: Store, heard: Heard, stop: CancellationToken) -> Self {
+        let programmed = Arc::new(watch::Sender::new(BTreeMap::new()));
+        let current = Arc::new(watch::Sender::new(BTreeMap::new()));
+        Self { store, heard, programmed, current, stop }
+    }
+
+    /// How many agents have a session here.
+    pub fn sessions(&self) -> usize {
+        self.current.borrow().len()
+    }
+
+    /// Serves one session until it ends. `peer` is who TLS says it is.
+    pub async fn serve<S>(&self, stream: S, peer: Option<Identity>) -> Result<(), Error>
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        if !self.store.is_leader() {
+            write_frame(&mut writer, &ToAgent::Goodbye(self.leader())).await?;
+            return Ok(());
+        }
+        let hello = within_silence(read_frame::<ToServer>(&mut reader)).await?;
+        let Some(ToServer::Hello(hello)) = hello else {
+            return Err(Error::Protocol("the first message was no hello".into()));
+        };
+        check_identity(&hello, peer)?;
+        let node = hello.node.clone();
+        let session = self.register(&node);
+        tracing::info!(event = "session", %node, version = hello.version);
+        self.greet(hello).await?;
+        let result = self.converse(&node, session, reader, writer).await;
+        self.current.send_if_modified(|all| {
+            let ours = all.get(&node) == Some(&session);
+            ours && all.remove(&node).is_some()
+        });
+        result
+    }
+
+    /// The leader's address; empty when there is none.
+    fn leader(&self) -> String {
+        let leader = self.store.roles().borrow().leader.clone();
+        leader.map(|l| l.address).unwrap_or_default()
+    }
+
+    fn welcome(&self) -> Welcome {
+        let view = self.store.view();
+        let range = view.config().map(|c| format!("{}/{}", c.pod_base, c.pod_prefix));
+        Welcome {
+            cluster_cidr: range.unwrap_or_default(),
+            servers: self.store.members().into_iter().map(|m| m.address).collect(),
+        }
+    }
+
+    /// Makes this the node's session and ends the one before.
+    fn register(&self, node: &NodeName) -> u64 {
+        let mut session = 0;
+        self.current.send_modify(|all| {
+            session =
+                all.get(node).map_or(0, |before| before + 1).max(rand::random::<u32>().into());
+            all.insert(node.clone(), session);
+        });
+        session
+    }
+
+    async fn greet(&self, hello: Hello) -> Result<(), Error> {
+        self.hear(&hello.node);
+        let status = serde_json::to_value(&*hello.status).unwrap_or_default();
+        let command = Command::ObserveNode { node: hello.node, labels: hello.labels, status };
+        self.store.propose(vec![command]).await?;
+        Ok(())
+    }
+
+    fn hear(&self, node: &NodeName) {
+        let now = clock::now();
+        self.heard.send_modify(|all| {
+            all.insert(node.clone(), now);
+        });
+    }
+
+    async fn converse<S>(
+        &self,
+        node: &NodeName,
+        session: u64,
+        mut reader: ReadHalf<S>,
+        writer: WriteHalf<S>,
+    ) -> Result<(), Error>
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let (answers, to_send) = mpsc::channel(BACKLOG_MAX);
+        let teller = self.tell(node.clone(), writer, to_send);
+        let listener = async {
+            loop {
+                match within_silence(read_frame::<ToServer>(&mut reader)).await? {
+                    Some(message) => self.hear_message(node, message, &answers).await?,
+                    None => return Ok(()),
+                }
+            }
+        };
+        let mut current = self.current.subscribe();
+        let replaced = async {
+            while current.borrow_and_update().get(node) == Some(&session)
+                && current.changed().await.is_ok()
+            {}
+        };
+        tokio::select! {
+            result = listener => result,
+            result = teller => result,
+            () = replaced => Err(Error::Protocol("the node opened another session".into())),
+        }
+    }
+
+    /// Sends what the agent must know, as Views appear, and the answers to its heartbeats.
+    async fn tell<S>(
+        &self,
+        node: NodeName,
+        mut writer: WriteHalf<S>,
+        mut answers: mpsc::Receiver<ToAgent>,
+    ) -> Result<(), Error>
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let mut views = self.store.views();
+        let mut roles = self.store.roles();
+        let mut told = Told::nothing(node);
+        write_frame(&mut writer, &ToAgent::Welcome(self.welcome())).await?;
+        loop {
+            let view = views.borrow_and_update().clone();
+            for desired in told.update(&view) {
+                write_frame(&mut writer, &ToAgent::Desired(desired)).await?;
+            }
+            let goodbye = tokio::select! {
+                changed = views.changed() => changed.is_err(),
+                answer = answers.recv() => match answer {
+                    Some(answer) => {
+                        write_frame(&mut writer, &answer).await?;
+                        false
+                    }
+                    None => true,
+                },
+                () = until_follower(&mut roles) => true,
+                () = self.stop.cancelled() => true,
+            };
+            if goodbye {
+                write_frame(&mut writer, &ToAgent::Goodbye(self.leader())).await?;
+                return Ok(());
+            }
+        }
+    }
+
+    async fn hear_message(
+        &self,
+        node: &NodeName,
+        message: ToServer,
+        answers: &mpsc::Sender<ToAgent>,
+    ) -> Result<(), Error> {
+        self.hear(node);
+        let command = match message {
+            ToServer::Hello(_) => return Err(Error::Protocol("a second hello".into())),
+            ToServer::Heartbeat(at) => return self.answer_heartbeat(node, at, answers).await,
+            ToServer::Programmed(revision) => {
+                self.programmed.send_modify(|all| {
+                    all.insert(node.clone(), revision);
+                });
+                return Ok(());
+            }
+            ToServer::Pods(pods) => Command::Observe { node: node.clone(), pods },
+            ToServer::Node(status) => Command::ObserveNode {
+                node: node.clone(),
+                labels: BTreeMap::new(),
+                status: serde_json::to_value(&*status).unwrap_or_default(),
+            },
+            ToServer::Events(events) => {
+                let op = |e: crate::model::session::ObservedEvent| {
+                    Op::Event(NewEvent {
+                        regarding: e.regarding,
+                        uid: e.uid,
+                        warning: e.warning,
+                        reason: e.reason,
+                        message: e.message,
+                        source: "mainstay-agent".to_owned(),
+                    })
+                };
+                Command::Write(events.into_iter().map(op).collect())
+            }
+        };
+        self.store.propose(vec![command]).await?;
+        Ok(())
+    }
+
+    /// A node that was taken for lost and is heard again is asked for its status by ending the session: it dials
+    /// again and says hello.
+    async fn answer_heartbeat(
+        &self,
+        node: &NodeName,
+        at: Timestamp,
+        answers: &mpsc::Sender<ToAgent>,
+    ) -> Result<(), Error> {
+        if is_lost(&self.store, node) {
+            return Err(Error::Protocol("was taken for lost: shall say hello again".into()));
+        }
+        answers
+            .send(ToAgent::Heard(at))
+            .await
+            .map_err(|_| std::io::ErrorKind::BrokenPipe.into())
+            .map_err(Error::Io)
+    }
+}
+
+/// Waits until this server does not lead.
+async fn until_follower(roles: &mut watch::Receiver<Role>) {
+    while roles.borrow_and_update().is_leader && roles.changed().await.is_ok() {}
+}
+
+/// Whether the node's Ready condition says that it was not heard for too long.
+fn is_lost(store: &Store, node: &NodeName) -> bool {
+    let view = store.view();
+    let node = view.object(&Key::of::<Node>("", node.as_str())).and_then(|o| o.view::<Node>());
+    let conditions = node.and_then(|n| n.status.as_ref()?.conditions.as_ref());
+    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "Unknown")
+}
+
+fn check_identity(hello: &Hello, peer: Option<Identity>) -> Result<(), Error> {
+    let wanted = format!("system:node:{}", hello.node);
+    match peer {
+        Some(peer) if peer.user == wanted && peer.groups.iter().any(|g| g == "system:nodes") => {
+            Ok(())
+        }
+        Some(peer) => {
+            Err(Error::Protocol(format!("{} may not speak for node {}", peer.user, hello.node)))
+        }
+        None => Err(Error::Protocol("no certificate: run `mainstay agent join`".into())),
+    }
+}
+
+async fn within_silence<T>(message: impl Future<Output = std::io::Result<T>>) -> Result<T, Error> {
+    let limit = Duration::from_secs(SILENCE_SECONDS_MAX);
+    Ok(tokio::time::timeout(limit, message).await.map_err(|_| Error::Silent)??)
+}

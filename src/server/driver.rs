@@ -1,0 +1,152 @@
+//! The leader's loop: asks the controllers, proposes what they say, waits for the next change.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use k8s_openapi::api::core::v1::Node;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Store, clock};
+use crate::{
+    model::{NodeName, Timestamp},
+    plan::{Agenda, Inputs, Planned, Timing},
+    raft::ProposeError,
+    state::{Command, Outcome, View},
+};
+
+/// How many commands one entry carries: a pod with its owner's labels and template has about 4 KiB, and an entry may
+/// hold 1 MiB.
+const ENTRY_COMMANDS_MAX: usize = 64;
+
+/// When each node's agent was last heard, by this server's clock. Written by the sessions.
+pub type Heard = Arc<watch::Sender<BTreeMap<NodeName, Timestamp>>>;
+
+/// What the driver has done; read by metrics.
+#[derive(Debug, Default)]
+pub struct DriverStats {
+    /// Rounds that proposed something.
+    pub rounds: AtomicU64,
+    /// Commands that State refused.
+    pub refusals: AtomicU64,
+}
+
+/// Drives the controllers whenever this server leads, until `stop`.
+pub async fn run(
+    store: Store,
+    heard: Heard,
+    timing: Timing,
+    stats: Arc<DriverStats>,
+    stop: CancellationToken,
+) {
+    let mut roles = store.roles();
+    while !stop.is_cancelled() {
+        if roles.borrow_and_update().is_leader {
+            lead(&store, &heard, &timing, &stats, &stop).await;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = roles.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// One term of leadership.
+async fn lead(
+    store: &Store,
+    heard: &Heard,
+    timing: &Timing,
+    stats: &DriverStats,
+    stop: &CancellationToken,
+) {
+    if store.barrier().await.is_err() {
+        return;
+    }
+    // Every node gets a whole period to be heard by the new leader before it counts as silent.
+    let start = clock::now();
+    heard.send_modify(|all| all.clear());
+    let mut views = store.views();
+    let mut roles = store.roles();
+    let mut agenda = Agenda::default();
+    tracing::info!(event = "leading", term = roles.borrow().term);
+    while store.is_leader() && !stop.is_cancelled() {
+        let view = views.borrow_and_update().clone();
+        let known = heard_or(start, heard, &view);
+        let inputs = Inputs { now: clock::now(), heard: &known, timing };
+        let planned = agenda.round(&view, &inputs);
+        let commands: Vec<Command> = planned.iter().flat_map(|p| p.commands.clone()).collect();
+        if commands.is_empty() {
+            let wake = agenda.wake_at().map(clock::instant_of);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = views.changed() => if changed.is_err() { return },
+                changed = roles.changed() => if changed.is_err() { return },
+                () = wait_until(wake) => {}
+            }
+            continue;
+        }
+        stats.rounds.fetch_add(1, Ordering::Relaxed);
+        match propose(store, commands).await {
+            Ok(outcomes) => note_refusals(&mut agenda, &planned, &outcomes, stats),
+            Err(ProposeError::NotLeader { .. }) => return,
+            Err(error) => {
+                tracing::warn!(event = "propose failed", %error);
+                planned.iter().for_each(|p| agenda.refused(p, clock::now()));
+            }
+        }
+    }
+}
+
+/// When each node was heard; a node that this leader has not heard yet counts as heard at its start.
+fn heard_or(start: Timestamp, heard: &Heard, view: &View) -> BTreeMap<NodeName, Timestamp> {
+    let mut known = heard.borrow().clone();
+    for (node, _) in view.list::<Node>(None) {
+        known.entry(NodeName::new(&node.key().name)).or_insert(start);
+    }
+    known
+}
+
+/// Proposes commands in as few entries as their size allows.
+async fn propose(store: &Store, commands: Vec<Command>) -> Result<Vec<Outcome>, ProposeError> {
+    let mut outcomes = Vec::with_capacity(commands.len());
+    let mut commands = commands.into_iter().peekable();
+    while commands.peek().is_some() {
+        let entry: Vec<Command> = commands.by_ref().take(ENTRY_COMMANDS_MAX).collect();
+        outcomes.extend(store.propose(entry).await?);
+    }
+    Ok(outcomes)
+}
+
+fn note_refusals(
+    agenda: &mut Agenda,
+    planned: &[Planned],
+    outcomes: &[Outcome],
+    stats: &DriverStats,
+) {
+    let mut outcomes = outcomes.iter();
+    for planned in planned {
+        for command in &planned.commands {
+            if let Some(Outcome::Refused(refusal)) = outcomes.next() {
+                stats.refusals.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(
+                    event = "refused", controller = planned.controller, key = %planned.key,
+                    %refusal, ?command
+                );
+                agenda.refused(planned, clock::now());
+            }
+        }
+    }
+}
+
+/// Waits until `at`, or for ever when there is none.
+async fn wait_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,169 @@
+//! What must leave the cluster: status commits and notes, written by the leader only.
+//!
+//! Git itself says what has been written (the `Index:` trailer of the status branch), so a crash between a push and
+//! its acknowledgement, or a new leader, writes nothing twice. While the remote is down everything waits, and goes
+//! out in one commit when it is back.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Store, clock};
+use crate::{
+    git::{self, Mirror, Person, STATUS_BRANCH, StatusCommit},
+    model::CommitId,
+    report,
+    state::{Command, OutboxItem, View},
+};
+
+/// How long changes are gathered before a status commit, in milliseconds: many changes of one rollout make one
+/// commit, and a reader still sees each stage.
+const GATHER_MS: u64 = 1000;
+
+/// How long one push may take.
+const PUSH_SECONDS_MAX: u64 = 60;
+
+/// The longest pause between two tries while the remote refuses.
+const RETRY_SECONDS_MAX: u64 = 60;
+
+/// What the exporter has done; read by metrics.
+#[derive(Debug, Default)]
+pub struct ExportStats {
+    /// Status commits pushed.
+    pub commits: std::sync::atomic::AtomicU64,
+    /// Tries that failed.
+    pub failures: std::sync::atomic::AtomicU64,
+}
+
+/// Why a round did not finish; it is tried again.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("{0}")]
+    Git(#[from] git::Error),
+    #[error("log: {0}")]
+    Propose(#[from] crate::raft::ProposeError),
+    #[error("a thread of the exporter ended: {0}")]
+    Thread(#[from] tokio::task::JoinError),
+}
+
+/// Writes what State has to tell whenever this server leads, until `stop`.
+pub async fn run(
+    store: Store,
+    mirror: Arc<Mirror>,
+    stats: Arc<ExportStats>,
+    stop: CancellationToken,
+) {
+    let mut views = store.views();
+    let mut roles = store.roles();
+    let mut failures = 0u32;
+    loop {
+        let pause = if store.is_leader() {
+            let view = views.borrow_and_update().clone();
+            match export(&store, &mirror, &view, &stats).await {
+                Ok(()) => {
+                    failures = 0;
+                    None
+                }
+                Err(error) => {
+                    failures += 1;
+                    stats.failures.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    tracing::warn!(event = "export failed", %error, attempt = failures);
+                    Some(Duration::from_secs((1 << failures.min(6)).min(RETRY_SECONDS_MAX)))
+                }
+            }
+        } else {
+            None
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = views.changed(), if pause.is_none() => if changed.is_err() { return },
+            changed = roles.changed() => if changed.is_err() { return },
+            () = pause_for(pause) => {}
+        }
+        if pause.is_none() {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = pause_for(Some(Duration::from_millis(GATHER_MS))) => {}
+            }
+        }
+    }
+}
+
+/// Waits that long, or for ever.
+async fn pause_for(pause: Option<Duration>) {
+    match pause {
+        Some(pause) => tokio::time::sleep_until(tokio::time::Instant::now() + pause).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// One round: status first, then notes, so that a note never speaks of a state the branch does not show yet.
+async fn export(
+    store: &Store,
+    mirror: &Arc<Mirror>,
+    view: &View,
+    stats: &ExportStats,
+) -> Result<(), Error> {
+    if view.head().is_none() && view.outbox().next().is_none() {
+        return Ok(());
+    }
+    let term = store.roles().borrow().term;
+    if view.exported() < view.revision() {
+        let done = status(mirror, view, term).await?;
+        if done {
+            stats.commits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            store.propose(vec![Command::Exported(view.revision())]).await?;
+        }
+    }
+    let items: Vec<(u64, OutboxItem)> =
+        view.outbox().map(|(id, item)| (id, item.clone())).collect();
+    if !items.is_empty() {
+        notes(mirror, view, &items).await?;
+        let done = items.iter().map(|(id, _)| Command::Done(*id)).collect();
+        store.propose(done).await?;
+    }
+    Ok(())
+}
+
+/// Pushes a status commit when a file of the branch changed; tells whether there was one.
+async fn status(mirror: &Arc<Mirror>, view: &View, term: u64) -> Result<bool, Error> {
+    let since = view.exported();
+    let files = report::status_branch(view, since);
+    if files.files.is_empty() && !files.whole {
+        return Ok(false);
+    }
+    let commit = StatusCommit {
+        changes: files.files,
+        message: git::Message::from_text(&report::status_commit_message(view, since, term))?,
+        identity: Some("Index".to_owned()),
+    };
+    let mirror = mirror.clone();
+    let pushed = tokio::task::spawn_blocking(move || {
+        mirror.write_status(STATUS_BRANCH, &commit, &us(), Duration::from_secs(PUSH_SECONDS_MAX))
+    });
+    let pushed = pushed.await??;
+    tracing::info!(event = "status pushed", commit = %pushed.commit, attempts = pushed.attempts);
+    Ok(true)
+}
+
+async fn notes(
+    mirror: &Arc<Mirror>,
+    view: &View,
+    items: &[(u64, OutboxItem)],
+) -> Result<(), Error> {
+    let of = |(_, item): &(u64, OutboxItem)| match item {
+        OutboxItem::Note(commit) => (commit.clone(), report::note(view, commit)),
+    };
+    let notes: BTreeMap<CommitId, String> = items.iter().map(of).collect();
+    let mirror = mirror.clone();
+    let written = tokio::task::spawn_blocking(move || {
+        mirror.write_notes(&notes, &us(), Duration::from_secs(PUSH_SECONDS_MAX))
+    });
+    written.await??;
+    Ok(())
+}
+
+/// mainstay as an author.
+pub(super) fn us() -> Person {
+    Person { name: "mainstay".into(), email: "mainstay@localhost".into(), at: clock::now() }
+}

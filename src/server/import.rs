@@ -1,0 +1,406 @@
+//! From Git to the log: looks at the remote, renders what is new, proposes it whole or records why not.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::Condition};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{Store, clock};
+use crate::{
+    git::{self, BlobId, Limits, Mirror, Reader},
+    kinds::{Commit, CommitSpec, CommitState, GitSource, GitSourceSpec, PruneSpec},
+    model::{CommitId, Key, Object, Problem, Timestamp},
+    plan::admission::{Candidate, admit, deadline_seconds, refuse},
+    raft::ProposeError,
+    render::{self, FileResult, PruneOptions},
+    state::{Command, Desired, Expect, Op, Origin, Outcome, Part, Refusal, View},
+};
+
+/// The name of the one source of this version.
+pub const SOURCE: &str = "main";
+
+/// How long one look at the remote may take, from connecting to the last byte.
+const FETCH_SECONDS_MAX: u64 = 120;
+
+/// Seconds between two looks when nobody tells us and the source does not say.
+const INTERVAL_SECONDS: i64 = 30;
+
+/// The trailer with which a commit sets its own deadline.
+const DEADLINE_TRAILER: &str = "Deploy-Deadline";
+
+/// Why a look did not bring a new head.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The remote or the mirror.
+    #[error("{0}")]
+    Git(#[from] git::Error),
+    /// The log.
+    #[error("log: {0}")]
+    Propose(#[from] ProposeError),
+    /// An object of our own could not be made.
+    #[error("{0}")]
+    Object(#[from] crate::model::ObjectError),
+    /// A worker thread ended.
+    #[error("a thread of the importer ended: {0}")]
+    Thread(#[from] tokio::task::JoinError),
+    /// State refused what it should take.
+    #[error("{0}")]
+    Refused(Refusal),
+}
+
+/// What the importer has done; read by metrics.
+#[derive(Debug, Default)]
+pub struct ImportStats {
+    /// Looks at the remote that it answered.
+    pub answers: AtomicU64,
+    /// Looks that failed.
+    pub failures: AtomicU64,
+}
+
+/// Files that were rendered before, by path and content. Holds those of the last commit only.
+type Cache = BTreeMap<(String, BlobId), Arc<FileResult>>;
+
+/// Follows one source.
+pub struct Importer {
+    store: Store,
+    mirror: Arc<Mirror>,
+    spec: GitSourceSpec,
+    cache: Arc<Mutex<Cache>>,
+    nudge: Arc<Notify>,
+    /// What was done.
+    pub stats: Arc<ImportStats>,
+}
+
+impl Importer {
+    /// Follows `spec` through `mirror`.
+    pub fn new(store: Store, mirror: Arc<Mirror>, spec: GitSourceSpec) -> Self {
+        let (cache, nudge) = (Arc::default(), Arc::default());
+        Self { store, mirror, spec, cache, nudge, stats: Arc::default() }
+    }
+
+    /// What makes the importer look at once: a hook, a person.
+    pub fn nudge(&self) -> Arc<Notify> {
+        self.nudge.clone()
+    }
+
+    /// Looks whenever there may be something new and this server leads, until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        let mut roles = self.store.roles();
+        let mut watch = self.watch();
+        let mut failures = 0;
+        loop {
+            if self.store.is_leader() {
+                failures = self.look_and_tell(failures).await;
+            }
+            let every = self.spec.interval_seconds.unwrap_or(INTERVAL_SECONDS).max(1);
+            let every = Duration::from_secs(every.unsigned_abs());
+            let pause = git::watch::poll_after(every, failures, rand::random());
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.nudge.notified() => {}
+                () = moved(&mut watch) => {}
+                changed = roles.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep_until(tokio::time::Instant::now() + pause) => {}
+            }
+        }
+    }
+
+    fn watch(&self) -> Option<git::watch::Watch> {
+        let path = self.mirror.remote().local_path()?;
+        let reference = self.mirror.remote().reference.full_name();
+        match git::watch::Watch::start(&path, reference.as_deref()) {
+            Ok(watch) => Some(watch),
+            Err(error) => {
+                tracing::warn!(event = "no watch, polling only", %error);
+                None
+            }
+        }
+    }
+
+    /// One look; gives how many failed in a row.
+    async fn look_and_tell(&self, failures: u32) -> u32 {
+        let result = self.look().await;
+        let (failures, told) = match &result {
+            Ok(tip) => {
+                self.stats.answers.fetch_add(1, Ordering::Relaxed);
+                (0, self.tell(Some(tip), Ok(())).await)
+            }
+            Err(error) => {
+                self.stats.failures.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(event = "look failed", %error, attempt = failures + 1);
+                (failures + 1, self.tell(None, Err(error)).await)
+            }
+        };
+        if let Err(error) = told {
+            tracing::warn!(event = "source status not written", %error);
+        }
+        failures
+    }
+
+    /// Fetches, and takes the tip when it is neither the head nor refused.
+    async fn look(&self) -> Result<CommitId, Error> {
+        let mirror = self.mirror.clone();
+        let fetch = move || mirror.fetch(Duration::from_secs(FETCH_SECONDS_MAX));
+        let fetched = tokio::task::spawn_blocking(fetch).await??;
+        let view = self.store.view();
+        if is_news(&view, &fetched.tip) {
+            tracing::info!(event = "commit seen", commit = %fetched.tip, relation = ?fetched.relation);
+            self.consider(&fetched.tip).await?;
+        }
+        Ok(fetched.tip)
+    }
+
+    /// Renders a commit and makes it the head, or records why it was refused.
+    async fn consider(&self, tip: &CommitId) -> Result<(), Error> {
+        let seen_at = clock::now();
+        let view = self.store.view();
+        let candidate = self.candidate(tip, &view, seen_at).await?;
+        let refusal = if candidate.problems.is_empty() {
+            self.adopt(&view, &candidate).await?
+        } else {
+            Some(candidate.problems.clone())
+        };
+        if let Some(problems) = refusal {
+            tracing::info!(event = "commit refused", commit = %tip, problems = problems.len());
+            let commands = refuse(&candidate, problems, clock::now())?;
+            done(self.store.propose(commands).await?)?;
+        }
+        Ok(())
+    }
+
+    /// Proposes a candidate in its parts; gives the problems when State refuses it.
+    async fn adopt(
+        &self,
+        view: &View,
+        candidate: &Candidate,
+    ) -> Result<Option<Vec<Problem>>, Error> {
+        for command in admit(view, candidate, clock::now())? {
+            match self.store.propose(vec![command]).await?.into_iter().next() {
+                Some(Outcome::Refused(Refusal::Invalid { problems })) => return Ok(Some(problems)),
+                Some(Outcome::Refused(Refusal::Exhausted(message))) => {
+                    return Ok(Some(vec![Problem { message, ..Problem::default() }]));
+                }
+                Some(Outcome::Refused(refusal)) => return Err(Error::Refused(refusal)),
+                Some(Outcome::Done(_)) | None => {}
+            }
+        }
+        tracing::info!(event = "commit admitted", commit = %candidate.commit);
+        Ok(None)
+    }
+
+    /// Reads and renders a commit against a View. Files that were rendered before are not read again.
+    pub async fn candidate(
+        &self,
+        commit: &CommitId,
+        view: &View,
+        seen_at: Timestamp,
+    ) -> Result<Candidate, Error> {
+        let (mirror, cache) = (self.mirror.clone(), self.cache.clone());
+        let (commit, view, spec) = (commit.clone(), view.clone(), self.spec.clone());
+        let read = move || {
+            let reader = mirror.reader()?;
+            candidate(&reader, &commit, &view, &spec, &cache, seen_at)
+        };
+        tokio::task::spawn_blocking(read).await?
+    }
+
+    /// Writes what was found at the remote into the GitSource, when it is something else than before.
+    async fn tell(&self, tip: Option<&CommitId>, look: Result<(), &Error>) -> Result<(), Error> {
+        let view = self.store.view();
+        let before = view.get::<GitSource>("", SOURCE);
+        let mut source = before.cloned().unwrap_or_else(|| GitSource::named(SOURCE));
+        source.spec = self.spec.clone();
+        if let Some(tip) = tip {
+            source.status.observed_commit = Some(tip.to_string());
+        }
+        source.status.admitted_commit = view.head().map(|h| h.commit.to_string());
+        let (status, reason, message) = match look {
+            Ok(()) => ("True", "Fetched", String::new()),
+            Err(error) => ("False", reason_of(error), error.to_string()),
+        };
+        let was = source.status.conditions.iter().find(|c| c.type_ == "SourceReady");
+        let since = was.filter(|c| c.status == status).map(|c| c.last_transition_time.clone());
+        source.status.conditions = vec![Condition {
+            type_: "SourceReady".to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message,
+            last_transition_time: since.unwrap_or_else(|| clock::now().to_time()),
+            observed_generation: None,
+        }];
+        let unchanged = before.is_some_and(|b| b.spec == source.spec && b.status == source.status);
+        if unchanged {
+            return Ok(());
+        }
+        let object = Object::of(&source)?;
+        let put = |part| Op::Put { object: object.clone(), expect: Expect::Any, part };
+        let write = Command::Write(vec![put(Part::Main), put(Part::Status)]);
+        done(self.store.propose(vec![write]).await?)
+    }
+}
+
+/// The first refusal as an error.
+fn done(outcomes: Vec<Outcome>) -> Result<(), Error> {
+    outcomes.into_iter().try_for_each(|outcome| match outcome {
+        Outcome::Done(_) => Ok(()),
+        Outcome::Refused(refusal) => Err(Error::Refused(refusal)),
+    })
+}
+
+async fn moved(watch: &mut Option<git::watch::Watch>) {
+    match watch {
+        Some(some) => {
+            if some.moved().await.is_none() {
+                *watch = None;
+            }
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether a tip is neither what runs nor what was refused before.
+fn is_news(view: &View, tip: &CommitId) -> bool {
+    if view.head().is_some_and(|head| head.commit == *tip) {
+        return false;
+    }
+    let known = view.get::<Commit>("", tip.as_str());
+    known.is_none_or(|c| c.status.state != CommitState::Refused)
+}
+
+/// One word for the condition of the source.
+fn reason_of(error: &Error) -> &'static str {
+    match error {
+        Error::Git(git::Error::Url { .. } | git::Error::Reference { .. }) => "InvalidConfiguration",
+        Error::Git(git::Error::Unreachable { .. }) => "Unreachable",
+        Error::Git(git::Error::Timeout { .. }) => "Timeout",
+        Error::Git(git::Error::Denied { .. }) => "AuthenticationFailed",
+        Error::Git(git::Error::Missing { .. }) => "ReferenceMissing",
+        Error::Git(git::Error::Corrupt { .. }) => "Corrupt",
+        Error::Git(git::Error::Oversized { .. }) => "TooLarge",
+        Error::Git(_) => "GitFailed",
+        _ => "NotRecorded",
+    }
+}
+
+fn candidate(
+    reader: &Reader,
+    commit: &CommitId,
+    view: &View,
+    spec: &GitSourceSpec,
+    cache: &Mutex<Cache>,
+    seen_at: Timestamp,
+) -> Result<Candidate, Error> {
+    let facts = reader.commit(commit)?;
+    let (results, mut problems) = file_results(reader, commit, &spec.path, cache)?;
+    let options = render::Options { live_namespaces: foreign_namespaces(view) };
+    let rendered = render::combine(results.iter().map(|r| &**r), &options);
+    problems.extend(rendered.problems);
+    let wanted: BTreeMap<Key, Desired> = rendered
+        .objects
+        .into_iter()
+        .map(|(key, found)| {
+            let origin = Origin {
+                commit: commit.clone(),
+                file: found.file,
+                line: found.line,
+                digest: format!("{:032x}", found.digest),
+            };
+            (key, Desired { object: found.object, origin })
+        })
+        .collect();
+    let mut deletes = Vec::new();
+    if problems.is_empty() {
+        match prune(view, &wanted, &facts.trailers, &spec.prune) {
+            Ok(keys) => deletes = keys,
+            Err(problem) => problems.push(problem),
+        }
+    }
+    let deadline =
+        facts.trailer(DEADLINE_TRAILER).map(|text| (text.to_owned(), deadline_seconds(text)));
+    if let Some((text, None)) = &deadline {
+        problems.push(Problem {
+            message: format!("{DEADLINE_TRAILER}: {text:?} is no duration; write 90s, 3m or 1h"),
+            ..Problem::default()
+        });
+    }
+    problems.sort();
+    Ok(Candidate {
+        commit: commit.clone(),
+        spec: CommitSpec {
+            source: SOURCE.to_owned(),
+            author: facts.author.name,
+            email: facts.author.email,
+            authored_at: facts.author.at.0,
+            committed_at: facts.committer.at.0,
+            subject: facts.subject,
+            parents: facts.parents.iter().map(CommitId::to_string).collect(),
+        },
+        seen_at,
+        deadline_seconds: deadline.and_then(|(_, s)| s).or(spec.deadline_seconds),
+        wanted,
+        deletes,
+        problems,
+        warnings: rendered.warnings,
+    })
+}
+
+/// The rendered files of a commit, from the cache where their content was seen before.
+fn file_results(
+    reader: &Reader,
+    commit: &CommitId,
+    root: &str,
+    cache: &Mutex<Cache>,
+) -> Result<(Vec<Arc<FileResult>>, Vec<Problem>), Error> {
+    let rules = reader.read_path(commit, render::IGNORE_FILE)?;
+    let ignore = render::Ignore::parse(&rules.unwrap_or_default());
+    let files = reader.files(commit, root, &|path| ignore.is_manifest(path), &Limits::default())?;
+    let before = std::mem::take(&mut *cache.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut now = Cache::new();
+    let mut results = Vec::with_capacity(files.files.len());
+    for file in files.files {
+        let key = (file.path, file.blob);
+        let result = match before.get(&key) {
+            Some(result) => result.clone(),
+            None => Arc::new(render::render_file(&key.0, &reader.read(file.blob)?)),
+        };
+        results.push(result.clone());
+        now.insert(key, result);
+    }
+    *cache.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    Ok((results, files.problems))
+}
+
+/// Namespaces that exist and that no commit made: they stay whatever a commit holds.
+fn foreign_namespaces(view: &View) -> BTreeSet<String> {
+    view.list::<Namespace>(None)
+        .filter(|(object, _)| view.origin(object.key()).is_none())
+        .map(|(object, _)| object.key().name.to_string())
+        .collect()
+}
+
+fn prune(
+    view: &View,
+    wanted: &BTreeMap<Key, Desired>,
+    trailers: &[(String, String)],
+    spec: &PruneSpec,
+) -> Result<Vec<Key>, Problem> {
+    let owned: BTreeSet<Key> = view.origins().map(|(key, _)| key.clone()).collect();
+    let wanted: BTreeSet<Key> = wanted.keys().cloned().collect();
+    let usual = PruneOptions::default();
+    let options = PruneOptions {
+        share_percent_max: spec
+            .share_percent_max
+            .map_or(usual.share_percent_max, |share| share as usize),
+        disabled: spec.disabled,
+        ..usual
+    };
+    render::prune_guard(&owned, &wanted, trailers, options)
+}

@@ -1,0 +1,92 @@
+//! Keys and certificates on disk.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use super::ca::{Ca, Error, Issued};
+
+/// The `pki` folder of a server, an agent or a user: `ca.crt`, and by name `<name>.crt` with `<name>.key`.
+#[derive(Clone, Debug)]
+pub struct KeyFiles {
+    dir: PathBuf,
+}
+
+impl KeyFiles {
+    /// The folder; it is made when something is written.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// The CA's certificate.
+    pub fn ca_certificate(&self) -> Result<String, Error> {
+        self.read("ca.crt")
+    }
+
+    /// The CA with its key; servers only.
+    pub fn ca(&self) -> Result<Ca, Error> {
+        Ca::from_pem(&self.read("ca.crt")?, &self.read("ca.key")?)
+    }
+
+    /// Whether `name` has a certificate and a key.
+    pub fn has(&self, name: &str) -> bool {
+        ["crt", "key"].iter().all(|ending| self.path(&format!("{name}.{ending}")).exists())
+    }
+
+    /// A certificate and its key.
+    pub fn issued(&self, name: &str) -> Result<Issued, Error> {
+        Ok(Issued {
+            certificate: self.read(&format!("{name}.crt"))?,
+            key: self.read(&format!("{name}.key"))?,
+        })
+    }
+
+    /// Writes the CA's certificate.
+    pub fn write_ca_certificate(&self, certificate: &str) -> Result<(), Error> {
+        self.write("ca.crt", certificate)
+    }
+
+    /// Writes the CA with its key.
+    pub fn write_ca(&self, ca: &Ca) -> Result<(), Error> {
+        self.write("ca.key", ca.key())?;
+        self.write("ca.crt", ca.certificate())
+    }
+
+    /// Writes a certificate and its key.
+    pub fn write_issued(&self, name: &str, issued: &Issued) -> Result<(), Error> {
+        self.write(&format!("{name}.key"), &issued.key)?;
+        self.write(&format!("{name}.crt"), &issued.certificate)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    fn read(&self, name: &str) -> Result<String, Error> {
+        let path = self.path(name);
+        fs::read_to_string(&path)
+            .map_err(|cause| Error::File { path: path.display().to_string(), cause })
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), Error> {
+        let path = self.path(name);
+        let write = || {
+            fs::create_dir_all(&self.dir)?;
+            write_private(&path, text.as_bytes())
+        };
+        write().map_err(|cause| Error::File { path: path.display().to_string(), cause })
+    }
+}
+
+/// Writes a file that only its owner may read: beside the old one first, synced, then in its place.
+pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)
+}

@@ -1,0 +1,97 @@
+//! A handshake over a pipe: who is let in, who is not, and what a joiner sends before it knows whom it talks to.
+
+use std::sync::Arc;
+
+use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::*;
+use crate::model::Timestamp;
+
+fn now() -> Timestamp {
+    Timestamp(i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap())
+}
+
+fn leaf(name: &str, groups: &[&str], names: &[&str]) -> Leaf {
+    Leaf {
+        common_name: name.into(),
+        organizations: groups.iter().map(|g| (*g).into()).collect(),
+        names: names.iter().map(|n| (*n).into()).collect(),
+        days: 1,
+    }
+}
+
+/// Shakes hands; gives what each side says: the client's error, or the client as the server sees it.
+async fn shake(
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+) -> Result<Option<Identity>, String> {
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let served = tokio::spawn(async move {
+        let mut stream = TlsAcceptor::from(server).accept(far).await.map_err(|e| e.to_string())?;
+        let peer = stream.get_ref().1.peer_certificates().and_then(|c| identity(&c[0]));
+        stream.write_all(b"!").await.map_err(|e| e.to_string())?;
+        Ok::<_, String>(peer)
+    });
+    let name = ServerName::try_from("server.test").unwrap();
+    let dialed = TlsConnector::from(client).connect(name, near).await;
+    let mut stream = dialed.map_err(|e| e.to_string())?;
+    stream.read_exact(&mut [0]).await.map_err(|e| e.to_string())?;
+    served.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_certificate_of_the_ca_names_its_user_and_groups() {
+    let ca = Ca::generate("a", now()).unwrap();
+    let listener = ca.issue(&leaf("server", &[], &["server.test"]), now()).unwrap();
+    let node = ca.issue(&leaf("system:node:n1", &["system:nodes"], &[]), now()).unwrap();
+    let server = server(ca.certificate(), &listener, &[ALPN_AGENT]).unwrap();
+    let client = client(ca.certificate(), &node, ALPN_AGENT).unwrap();
+    let identity = shake(server, client).await.unwrap().unwrap();
+    assert_eq!(identity.user, "system:node:n1");
+    assert_eq!(identity.groups, ["system:nodes"]);
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_ca_is_refused() {
+    let (ca, other) = (Ca::generate("a", now()).unwrap(), Ca::generate("b", now()).unwrap());
+    let listener = ca.issue(&leaf("server", &[], &["server.test"]), now()).unwrap();
+    let stranger = other.issue(&leaf("system:node:n1", &["system:nodes"], &[]), now()).unwrap();
+    let server = server(ca.certificate(), &listener, &[ALPN_AGENT]).unwrap();
+    let client = client(ca.certificate(), &stranger, ALPN_AGENT).unwrap();
+    shake(server, client).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_refused() {
+    let ca = Ca::generate("a", now()).unwrap();
+    let listener = ca.issue(&leaf("server", &[], &["server.test"]), now()).unwrap();
+    let old = now().plus_seconds(-3 * 86_400);
+    let expired = ca.issue(&leaf("system:node:n1", &[], &[]), old).unwrap();
+    let server = server(ca.certificate(), &listener, &[ALPN_AGENT]).unwrap();
+    let client = client(ca.certificate(), &expired, ALPN_AGENT).unwrap();
+    shake(server, client).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_joiner_goes_on_only_with_the_right_hash() {
+    let (ca, other) = (Ca::generate("a", now()).unwrap(), Ca::generate("b", now()).unwrap());
+    let listener = ca.issue(&leaf("server", &[], &["server.test"]), now()).unwrap();
+    let config = server(ca.certificate(), &listener, &ALPN_HTTP).unwrap();
+    let right = client_pinned(&ca.hash().unwrap(), b"http/1.1").unwrap();
+    assert_eq!(shake(config.clone(), right).await.unwrap(), None);
+    let wrong = client_pinned(&other.hash().unwrap(), b"http/1.1").unwrap();
+    let error = shake(config, wrong).await.unwrap_err();
+    assert!(error.contains("nothing was sent"), "{error}");
+}
+
+#[test]
+fn a_request_says_nothing_of_itself() {
+    let ca = Ca::generate("a", now()).unwrap();
+    let request = Request::new().unwrap();
+    let signed = ca.sign(&request.csr, &leaf("system:node:n2", &["system:nodes"], &[]), now());
+    let der = ca::certificate_of(&signed.unwrap(), "signed").unwrap();
+    assert_eq!(identity(&der).unwrap().user, "system:node:n2");
+    ca.sign("garbage", &leaf("x", &[], &[]), now()).unwrap_err();
+}
