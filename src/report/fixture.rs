@@ -257,7 +257,7 @@ pub(crate) fn desired(commit: &CommitId, replicas: u32, image: &str) -> Vec<Desi
             commit: commit.clone(),
             file: "apps/web.yaml".to_owned(),
             line,
-            digest: crate::model::fnv1a(value.to_string().as_bytes()),
+            digest: crate::model::fnv1a(value.to_string().as_bytes()).to_string(),
         },
     };
     vec![place(&deployment, 1), place(&service, 20), place(&secret, 32)]
