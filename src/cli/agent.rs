@@ -115,9 +115,9 @@ async fn serve(dir: &Path) -> Result<(), Error> {
     let _pid = PidFile::take(dir, PID)?;
     let terminated = machine::terminated().map_err(|e| Error::ours(e.to_string()))?;
     let stop = CancellationToken::new();
-    let listener = TcpListener::bind(config.metrics).await.map_err(|e| {
-        Error::yours(format!("metrics: cannot listen on {}: {e}", config.metrics))
-    })?;
+    let listener = TcpListener::bind(config.metrics)
+        .await
+        .map_err(|e| Error::yours(format!("metrics: cannot listen on {}: {e}", config.metrics)))?;
     let started = Agent::start(options(dir, &config)?, terminated.clone()).await;
     let agent = match started {
         Ok(agent) => agent,
@@ -216,17 +216,16 @@ fn stop(dir: &Path, clean: bool) -> Result<(), Error> {
     let problems = runtime()?.block_on(agent::clean(&options(dir, &config)?));
     match problems.is_empty() {
         true => Ok(()),
-        false => {
-            Err(Error::ours(format!("could not be removed:\n{}", problems.join("\n"))))
-        }
+        false => Err(Error::ours(format!("could not be removed:\n{}", problems.join("\n")))),
     }
 }
 
 /// Reads an agent's configuration; what it does not know is an error with its line.
 fn read_config(path: &Path) -> Result<AgentConfig, Error> {
     let wrong = |e: String| Error::yours(format!("{}: {e}", path.display()));
-    let text = fs::read_to_string(path)
-        .map_err(|e| wrong(e.to_string()).hint("`mainstay agent join` makes this machine a node"))?;
+    let text = fs::read_to_string(path).map_err(|e| {
+        wrong(e.to_string()).hint("`mainstay agent join` makes this machine a node")
+    })?;
     serde_yaml::from_str(&text).map_err(|e| wrong(e.to_string()))
 }
 

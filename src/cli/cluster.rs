@@ -75,10 +75,7 @@ pub(super) fn init(verb: &Init) -> Result<(), Error> {
     let expires = machine::now().plus_seconds(TOKEN_SECONDS);
     let token = token::create(&token, TOKEN_JOINS, expires);
     let setup = Setup {
-        commands: vec![
-            Command::Configure(cluster),
-            token.map_err(|e| Error::ours(e.to_string()))?,
-        ],
+        commands: vec![Command::Configure(cluster), token.map_err(|e| Error::ours(e.to_string()))?],
     };
     server::write_setup(&dir, &setup)?;
     write_join_parts(&dir, &parts)?;

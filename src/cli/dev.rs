@@ -66,7 +66,7 @@ enum DevVerb {
 /// `endpoints.json`: where scripts find the cluster.
 #[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Endpoints {
+pub(super) struct Endpoints {
     /// The API (`https://127.0.0.1:6443`).
     pub api: String,
     /// The server's metrics (`http://127.0.0.1:9345/metrics`).
@@ -81,9 +81,9 @@ pub(super) fn run(verb: &Verb) -> Result<(), Error> {
         Some(DevVerb::Stop { clean }) => stop(verb, &dir, clean),
         None if verb.detach => {
             let mut args: Vec<OsString> = vec!["dev".into(), "--dir".into(), dir.clone().into()];
-            verb.extend(["--docker".into(), verb.docker.clone().into()]);
+            args.extend(["--docker".into(), verb.docker.clone().into()]);
             if let Some(source) = &verb.source {
-                verb.extend(["--source".into(), source.into()]);
+                args.extend(["--source".into(), source.into()]);
             }
             background::detach(&dir, "dev.log", &args)
         }

@@ -7,10 +7,10 @@ use super::{
 };
 use crate::api::talk::RollbackReport;
 
-/// Push a revert of the running commit, or of the one named
+/// Go back: revert the running commit, or restore the files of the one named
 #[derive(clap::Args, Debug)]
 pub(super) struct Verb {
-    /// The commit to revert; the running one when absent
+    /// The commit to go back to; when absent the running one is reverted
     revision: Option<String>,
     #[command(flatten)]
     common: Common,

@@ -258,7 +258,8 @@ pub(super) fn certificate_names(config: &ServerConfig) -> Result<Vec<String>, Er
 pub(super) fn read_config(path: &Path) -> Result<ServerConfig, Error> {
     let wrong = |e: String| Error::yours(format!("{}: {e}", path.display()));
     let text = fs::read_to_string(path).map_err(|e| {
-        wrong(e.to_string()).hint("`mainstay init` begins a cluster, `mainstay server join` joins one")
+        wrong(e.to_string())
+            .hint("`mainstay init` begins a cluster, `mainstay server join` joins one")
     })?;
     serde_yaml::from_str(&text).map_err(|e| wrong(e.to_string()))
 }

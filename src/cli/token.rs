@@ -52,7 +52,6 @@ pub(super) async fn run(verb: &Verb) -> Result<(), Error> {
     let request = TokenRequest { ttl_seconds: *ttl_seconds, joins: *joins };
     let client = Client::find(common)?;
     let answer: TokenAnswer = client.send("/mainstay/v1/tokens", &request).await?;
-    let parts =
-        JoinParts { server: answer.server, token: answer.token, ca_hash: answer.ca_hash };
+    let parts = JoinParts { server: answer.server, token: answer.token, ca_hash: answer.ca_hash };
     output::print(common.output, &parts, JoinParts::lines)
 }

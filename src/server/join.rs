@@ -15,8 +15,8 @@ use serde_json::json;
 use super::{SERVERS_GROUP, Store, clock};
 use crate::{
     api::Peer,
-    model::NodeName,
     config::SourceConfig,
+    model::NodeName,
     plan::token::{Token, create, redeem},
     raft::{self, NodeId, ProposeError},
     state::Outcome,
