@@ -9,6 +9,7 @@
 mod code;
 mod habits;
 mod rooms;
+mod words;
 
 use std::path::{Path, PathBuf};
 
