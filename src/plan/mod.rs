@@ -34,12 +34,14 @@ mod node;
 mod owners;
 pub(crate) mod pods;
 mod replica_set;
+mod rollback;
 pub mod rollout;
 mod scheduler;
 #[cfg(test)]
 mod tests;
 
 pub use agenda::{Agenda, Planned};
+pub use rollback::{Rollback, rollback};
 
 /// What a controller is given beside the View.
 #[derive(Clone, Debug)]
