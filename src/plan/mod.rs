@@ -1,6 +1,6 @@
 //! Controllers: from a View and the time to commands.
 //!
-//! In: a [`View`](crate::state::View), the changes since the last look, and [`Inputs`]. Out: a [`Plan`] for each
+//! In: a [`View`], the changes since the last look, and [`Inputs`]. Out: a [`Plan`] for each
 //! object that a change touched. `server::driver` holds an [`Agenda`]: it asks for a round, proposes its commands, and
 //! asks again when they are applied or when `wake_at` has come.
 //!
