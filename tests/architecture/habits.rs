@@ -18,7 +18,7 @@ const FILE_BYTES_MAX: usize = 1 << 20;
 const LISTED: &[(&str, &str)] = &[
     ("tests/oracle", "src/kinds/tests.rs"),
     ("tests/harness", "tests/pods/node.rs"),
-    ("tests/scripts", "src/sim/"),
+    ("tests/scripts", "tests/scripts.rs"),
     ("tests/fixtures", "tests/"),
 ];
 
