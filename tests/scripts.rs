@@ -22,8 +22,7 @@ fn scripts() -> Vec<PathBuf> {
     paths
 }
 
-/// What a script gave stands below its commands; `UPDATE_EXPECT=1` writes it anew, and the diff is
-/// reviewed.
+/// What a script gave stands below its commands; `UPDATE_EXPECT=1` writes it anew, and the diff is reviewed.
 #[test]
 fn every_script_gives_what_it_says() {
     let update = std::env::var_os("UPDATE_EXPECT").is_some();

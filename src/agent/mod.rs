@@ -158,8 +158,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts the agent of a node whose keys (`node.crt`, `node.key`, `ca.crt`) are in `dir`/pki.
-    /// Waits for Docker.
+    /// Starts the agent of a node whose keys (`node.crt`, `node.key`, `ca.crt`) are in `dir`/pki. Waits for Docker.
     pub async fn start(options: Options, stop: CancellationToken) -> Result<Self, StartError> {
         for folder in [&options.dir, &options.memory] {
             std::fs::create_dir_all(folder).map_err(|cause| StartError::Folder {
@@ -495,9 +494,8 @@ impl Main {
         }
     }
 
-    /// Sends a report when a session is open; otherwise everything is told when one opens. Never
-    /// waits: the session may be waiting for us. What does not fit is made up for by telling
-    /// everything once there is room.
+    /// Sends a report when a session is open; otherwise everything is told when one opens. Never waits: the session
+    /// may be waiting for us. What does not fit is made up for by telling everything once there is room.
     fn report(&mut self, report: ToServer, reports: &mpsc::Sender<ToServer>) {
         if self.open && reports.try_send(report).is_err() {
             self.behind = true;
@@ -586,8 +584,7 @@ async fn changed(
     }
 }
 
-/// Removes everything this agent made on the node: containers, network, rules, routes, files. Gives
-/// what could not be.
+/// Removes everything this agent made on the node: containers, network, rules, routes, files. Gives what could not be.
 pub async fn clean(options: &Options) -> Vec<String> {
     let mut problems = Vec::new();
     let socket = options.docker.display().to_string();

@@ -1,5 +1,4 @@
-//! Processes that go on by themselves: started so that they tell when they are ready, and stopped
-//! by their number.
+//! Processes that go on by themselves: started so that they tell when they are ready, and stopped by their number.
 
 use std::{
     ffi::OsString,
@@ -26,8 +25,8 @@ const STOP_SECONDS_MAX: u64 = 30;
 /// How many of its last words are shown of a process that ended before it was ready.
 const LAST_LINES: usize = 8;
 
-/// Starts this program again with `args` in a process group of its own, its talk appended to
-/// `dir`/`log`, and waits for the line with which it says that it is ready; prints that line.
+/// Starts this program again with `args` in a process group of its own, its talk appended to `dir`/`log`, and waits
+/// for the line with which it says that it is ready; prints that line.
 pub(super) fn detach(dir: &Path, log: &str, args: &[OsString]) -> Result<(), Error> {
     let ours = |what: &str| {
         let what = what.to_owned();
@@ -99,8 +98,7 @@ fn running(path: &Path) -> Option<i32> {
     machine::is_mainstay(pid).then_some(pid)
 }
 
-/// Asks the process whose number stands in `dir`/`name` to end and waits for it; tells whether
-/// there was one.
+/// Asks the process whose number stands in `dir`/`name` to end and waits for it; tells whether there was one.
 pub(super) fn stop(dir: &Path, name: &str) -> Result<bool, Error> {
     let Some(pid) = running(&dir.join(name)) else { return Ok(false) };
     match kill(Pid::from_raw(pid), Signal::SIGTERM) {

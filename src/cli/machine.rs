@@ -54,8 +54,7 @@ pub(super) fn is_mainstay(pid: i32) -> bool {
     name.ends_with("mainstay") && !zombie
 }
 
-/// The address from which this machine would reach others; nothing is sent. Loopback when it
-/// reaches nobody.
+/// The address from which this machine would reach others; nothing is sent. Loopback when it reaches nobody.
 pub(super) fn own_address() -> IpAddr {
     let ask = || {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;

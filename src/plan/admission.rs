@@ -48,8 +48,7 @@ pub struct Candidate {
     pub deadline_seconds: Option<i64>,
     /// Every object it asks for.
     pub wanted: BTreeMap<Key, Desired>,
-    /// The objects it may delete: those Git owned and it no longer holds, let through by the prune
-    /// guard.
+    /// The objects it may delete: those Git owned and it no longer holds, let through by the prune guard.
     pub deletes: Vec<Key>,
     /// Everything that is wrong with it. One is enough to refuse it whole.
     pub problems: Vec<Problem>,
@@ -149,8 +148,7 @@ fn prune(
     render::prune_guard(&owned, &wanted, trailers, options)
 }
 
-/// The command that writes what was found at the remote into the GitSource; `None` when it says so
-/// already.
+/// The command that writes what was found at the remote into the GitSource; `None` when it says so already.
 ///
 /// `look` is how the last look ended: one word and one sentence when it failed.
 pub fn tell_source(
@@ -189,8 +187,7 @@ pub fn tell_source(
     Ok(Some(Command::Write(vec![put(Part::Main), put(Part::Status)])))
 }
 
-/// Everything to propose so that the commit becomes the head, in order, one entry each; the last
-/// makes it visible.
+/// Everything to propose so that the commit becomes the head, in order, one entry each; the last makes it visible.
 pub fn admit(
     view: &View,
     candidate: &Candidate,

@@ -1,8 +1,6 @@
-//! What one agent is told: its own pods and what they use, and of everybody's objects what its
-//! network needs.
+//! What one agent is told: its own pods and what they use, and of everybody's objects what its network needs.
 //!
-//! This is also who may read what: an agent never gets a Secret or ConfigMap that no pod on it
-//! uses.
+//! This is also who may read what: an agent never gets a Secret or ConfigMap that no pod on it uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,8 +14,7 @@ use crate::{
     state::View,
 };
 
-/// Most bytes of objects in one frame; a larger set goes in parts. A quarter of what a frame may
-/// hold.
+/// Most bytes of objects in one frame; a larger set goes in parts. A quarter of what a frame may hold.
 const PART_BYTES_MAX: usize = 4 << 20;
 
 /// What was sent over one session.

@@ -1,5 +1,4 @@
-//! Why a pod does not run: the one sentence a person needs, from what its node and the scheduler
-//! said.
+//! Why a pod does not run: the one sentence a person needs, from what its node and the scheduler said.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
@@ -36,8 +35,7 @@ pub(super) fn of(pod: &Pod) -> Option<(String, String)> {
     None
 }
 
-/// What keeps one container from running: a reason to wait that does not pass by itself, or how it
-/// ended.
+/// What keeps one container from running: a reason to wait that does not pass by itself, or how it ended.
 fn of_container(container: &ContainerStatus) -> Option<(String, String)> {
     let state = container.state.clone().unwrap_or_default();
     let last = container.last_state.clone().unwrap_or_default();

@@ -1,5 +1,4 @@
-//! Evicts the pods that do not tolerate a node's `NoExecute` taints, and removes those whose node
-//! is gone.
+//! Evicts the pods that do not tolerate a node's `NoExecute` taints, and removes those whose node is gone.
 
 use std::collections::BTreeSet;
 

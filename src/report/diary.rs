@@ -18,17 +18,16 @@ use crate::{
     state::{Change, View},
 };
 
-/// Most lines the body of a status commit has. Thousands of objects may change between two of them;
-/// the tree says all.
+/// Most lines the body of a status commit has. Thousands of objects may change between two of them; the tree says all.
 const LINES_MAX: usize = 50;
 /// Most problems and warnings a note lists; `commits/<sha>.yaml` on the status branch has all.
 const PROBLEMS_MAX: usize = 20;
 
 /// The message of the status commit that shows what changed after `since`.
 ///
-/// One line for each change of state (`shop/web 3/3 on 1a2b3c4, was 9f8e7d6`); several get a
-/// subject that says how many. The trailers are for machines: `Commit:` is what the cluster runs,
-/// `Index:` the revision shown, `Term:` the writer's.
+/// One line for each change of state (`shop/web 3/3 on 1a2b3c4, was 9f8e7d6`); several get a subject that says how
+/// many. The trailers are for machines: `Commit:` is what the cluster runs, `Index:` the revision shown, `Term:` the
+/// writer's.
 pub fn status_commit_message(view: &View, since: Revision, term: u64) -> String {
     let changes = (since > Revision(0)).then(|| view.changes_since(since)).flatten();
     let lines = match changes {

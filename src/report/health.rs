@@ -60,8 +60,7 @@ pub fn health(object: &Object) -> Health {
     }
 }
 
-/// A status that is older than the spec counts for nothing: replicas are ready when they run what
-/// is asked for now.
+/// A status that is older than the spec counts for nothing: replicas are ready when they run what is asked for now.
 fn of_deployment(object: &Object, deployment: &Deployment) -> Health {
     let spec = &deployment.spec;
     let desired = count(spec.replicas.or(Some(1)));
@@ -155,8 +154,7 @@ fn container_state(container: &ContainerStatus, init: bool) -> Option<(String, S
     Some((reason, ended.message.clone().unwrap_or_default()))
 }
 
-/// The pods of a workload, by name: those it controls, directly or through what it controls. A pod
-/// is its own.
+/// The pods of a workload, by name: those it controls, directly or through what it controls. A pod is its own.
 pub fn pods_of<'a>(view: &'a View, object: &'a Object) -> Vec<&'a Object> {
     if object.key().is::<Pod>() {
         return vec![object];

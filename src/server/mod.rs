@@ -4,10 +4,9 @@
 )]
 //! One control-plane replica: the loops that carry values between the rooms.
 //!
-//! In: a folder with keys and a log, a configuration. Out: a running [`Server`]. `import` carries
-//! commits from Git into the log, `driver` what controllers decide, `dispatch` what agents must
-//! know and have seen, `export` what must leave the cluster, `join` new machines. Only the leader's
-//! loops act; every server applies the log and serves Views.
+//! In: a folder with keys and a log, a configuration. Out: a running [`Server`]. `import` carries commits from Git into
+//! the log, `driver` what controllers decide, `dispatch` what agents must know and have seen, `export` what must leave
+//! the cluster, `join` new machines. Only the leader's loops act; every server applies the log and serves Views.
 //!
 //! Never here: deciding. Each loop asks a pure room and does what it says.
 
@@ -117,8 +116,7 @@ pub struct Setup {
 }
 
 impl Server {
-    /// Starts the server whose keys and log are in `dir`. With `setup`, a log that belongs to no
-    /// cluster begins one.
+    /// Starts the server whose keys and log are in `dir`. With `setup`, a log that belongs to no cluster begins one.
     pub async fn start(
         dir: &Path,
         config: &ServerConfig,
@@ -189,8 +187,7 @@ impl Server {
         &self.store
     }
 
-    /// Waits until the log stops by itself, as after a disk error, and says why; the process should
-    /// end then.
+    /// Waits until the log stops by itself, as after a disk error, and says why; the process should end then.
     pub async fn failed(&self) -> String {
         self.store.node().stopped().await
     }

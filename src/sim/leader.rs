@@ -41,8 +41,7 @@ const RETRY_SECONDS_MAX: u64 = 60;
 /// Between two looks at the remote when nobody tells us (as `server::import`).
 pub(super) const POLL: Duration = Duration::from_secs(30);
 
-/// Most rounds that may follow each other without a pause: a controller that never comes to rest is
-/// a bug.
+/// Most rounds that may follow each other without a pause: a controller that never comes to rest is a bug.
 const ROUNDS_MAX: u32 = 300;
 
 /// One session as the leader has it.

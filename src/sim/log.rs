@@ -1,8 +1,8 @@
 //! A log that replicas agree on, as values: what raft gives, without its messages.
 //!
-//! An entry counts once a majority of the servers has it on disk; any majority that elects a leader
-//! has a server that holds every entry that counts. Followers apply later than the leader, and one
-//! that was away for long is given a snapshot.
+//! An entry counts once a majority of the servers has it on disk; any majority that elects a leader has a server
+//! that holds every entry that counts. Followers apply later than the leader, and one that was away for long is
+//! given a snapshot.
 
 use std::sync::Arc;
 
@@ -86,8 +86,8 @@ impl Log {
         Some(leader)
     }
 
-    /// Appends an entry and applies it at the leader. `late` says which followers store it only
-    /// later, as long as a majority has it at once.
+    /// Appends an entry and applies it at the leader. `late` says which followers store it only later, as long as
+    /// a majority has it at once.
     pub(super) fn propose(
         &mut self,
         id: RequestId,

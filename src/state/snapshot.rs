@@ -9,8 +9,7 @@ use super::{
 };
 use crate::model::{Key, Object, RequestId, Revision, Timestamp};
 
-/// Everything that indexes cannot be made from. The history is left out: a watch that was on this
-/// replica lists again.
+/// Everything that indexes cannot be made from. The history is left out: a watch that was on this replica lists again.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Snapshot {

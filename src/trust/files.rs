@@ -9,8 +9,7 @@ use std::{
 
 use super::ca::{Ca, Error, Issued};
 
-/// The `pki` folder of a server, an agent or a user: `ca.crt`, and by name `<name>.crt` with
-/// `<name>.key`.
+/// The `pki` folder of a server, an agent or a user: `ca.crt`, and by name `<name>.crt` with `<name>.key`.
 #[derive(Clone, Debug)]
 pub struct KeyFiles {
     dir: PathBuf,

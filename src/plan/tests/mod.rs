@@ -1,5 +1,4 @@
-//! Controllers against a State: commands are applied, nothing is faked but time, ids and the nodes'
-//! reports.
+//! Controllers against a State: commands are applied, nothing is faked but time, ids and the nodes' reports.
 
 mod agenda;
 mod commit;
