@@ -1,8 +1,8 @@
 //! Volumes and the small files of pods, on disk.
 //!
-//! `<root>/pods/<uid>/` holds what may be on a disk, `<memory>/pods/<uid>/` what must not (Secrets, `medium: Memory`):
-//! `volumes/<name>` with the content, `written/<name>` with the name of the content. Calls block; the caller
-//! moves them off the event loop.
+//! `<root>/pods/<uid>/` holds what may be on a disk, `<memory>/pods/<uid>/` what must not (Secrets,
+//! `medium: Memory`): `volumes/<name>` with the content, `written/<name>` with the name of the
+//! content. Calls block; the caller moves them off the event loop.
 
 use std::{
     collections::BTreeMap,
@@ -34,7 +34,8 @@ impl Disk {
         Self { root: root.into(), memory: memory.into() }
     }
 
-    /// The volumes of every pod that has a directory, by uid and name, with the name of what was written last.
+    /// The volumes of every pod that has a directory, by uid and name, with the name of what was
+    /// written last.
     pub fn list(&self) -> io::Result<BTreeMap<String, BTreeMap<String, String>>> {
         let mut pods = BTreeMap::new();
         for base in [&self.root, &self.memory] {
@@ -64,8 +65,8 @@ impl Disk {
         names(&dir)?.into_iter().map(read).collect()
     }
 
-    /// Brings every volume that can be made to its wanted content; the name is written after the content, so what
-    /// was interrupted is done again.
+    /// Brings every volume that can be made to its wanted content; the name is written after the
+    /// content, so what was interrupted is done again.
     pub fn write(&self, want: &Assignment) -> io::Result<()> {
         let uid = component(&want.uid)?;
         let have = self.pod(uid)?.unwrap_or_default();
@@ -126,13 +127,14 @@ impl Disk {
         if mount.sub_path.is_empty() { Ok(base) } else { sub_path(&base, &mount.sub_path) }
     }
 
-    /// Writes a file of the pod that is mounted into its containers (`hosts`, `resolv.conf`) and returns its path.
+    /// Writes a file of the pod that is mounted into its containers (`hosts`, `resolv.conf`) and
+    /// returns its path.
     pub fn pod_file(&self, uid: &str, name: &str, text: &str) -> io::Result<PathBuf> {
         let dir = self.root.join("pods").join(component(uid)?).join("etc");
         directory(&dir, 0o700)?;
         let path = dir.join(component(name)?);
-        // A bind mount holds the file, not its name: containers that are already there see a change only when the
-        // file itself is written.
+        // A bind mount holds the file, not its name: containers that are already there see a change
+        // only when the file itself is written.
         if fs::read(&path).ok().as_deref() != Some(text.as_bytes()) {
             fs::write(&path, text)?;
         }
@@ -229,8 +231,9 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     file.set_permissions(fs::Permissions::from_mode(mode))
 }
 
-/// Replaces all files at once, as the kubelet does: the content lies in a directory of its own, `..data` points to
-/// it, and every name points through `..data`. A reader sees the old files or the new ones, never a mixture.
+/// Replaces all files at once, as the kubelet does: the content lies in a directory of its own,
+/// `..data` points to it, and every name points through `..data`. A reader sees the old files or
+/// the new ones, never a mixture.
 fn swap(dir: &Path, files: &Files, hash: &str) -> io::Result<()> {
     let fresh = format!("..{hash}");
     let _absent = fs::remove_dir_all(dir.join(&fresh));
@@ -291,7 +294,8 @@ fn host(path: &Path, kind: HostKind) -> io::Result<()> {
     }
 }
 
-/// The part of a volume at `sub`, made as a directory when absent. A symlink that leads out of the volume is refused.
+/// The part of a volume at `sub`, made as a directory when absent. A symlink that leads out of the
+/// volume is refused.
 fn sub_path(base: &Path, sub: &str) -> io::Result<PathBuf> {
     let base = fs::canonicalize(base)?;
     let mut path = base.clone();

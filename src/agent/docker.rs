@@ -1,7 +1,7 @@
 //! Docker as the machine that runs pods.
 //!
-//! Every call has a deadline; a daemon that is away or hangs gives [`Error::Unreachable`], from which nothing is
-//! concluded. Any engine since API 1.41 (Docker 20.10) will do.
+//! Every call has a deadline; a daemon that is away or hangs gives [`Error::Unreachable`], from
+//! which nothing is concluded. Any engine since API 1.41 (Docker 20.10) will do.
 
 mod bodies;
 
@@ -44,13 +44,16 @@ use crate::{
     },
 };
 
-/// Longest wait for an ordinary call. Starts take 0.3 s on an idle machine and some seconds on a busy one.
+/// Longest wait for an ordinary call. Starts take 0.3 s on an idle machine and some seconds on a
+/// busy one.
 const CALL: Duration = Duration::from_secs(60);
-/// Longest wait for a look at one container: one that is stuck must not hold up the others for long.
+/// Longest wait for a look at one container: one that is stuck must not hold up the others for
+/// long.
 const LOOK: Duration = Duration::from_secs(15);
 /// Longest wait for the daemon to say which API it speaks.
 const NEGOTIATE: Duration = Duration::from_secs(5);
-/// Longest pull. A registry that is away costs 20 s before it is refused; large images take minutes.
+/// Longest pull. A registry that is away costs 20 s before it is refused; large images take
+/// minutes.
 const PULL: Duration = Duration::from_secs(30 * 60);
 /// Most containers looked at together.
 const LOOKS_TOGETHER: usize = 8;
@@ -75,8 +78,8 @@ impl std::fmt::Debug for Machine {
 }
 
 impl Machine {
-    /// Connects to the engine at `socket` (a path) and asks which API it speaks. Pods join the Docker network
-    /// `network`, which someone else makes.
+    /// Connects to the engine at `socket` (a path) and asks which API it speaks. Pods join the
+    /// Docker network `network`, which someone else makes.
     pub async fn connect(socket: &str, network: &str, disk: Disk) -> Result<Self, Error> {
         let docker =
             Docker::connect_with_unix(socket, CALL.as_secs(), bollard::API_DEFAULT_VERSION)
@@ -149,8 +152,8 @@ impl Machine {
         done.map_err(|e| Error::Refused(e.to_string()))
     }
 
-    /// Makes a container; one of that name that is there already is ours from an attempt that was cut short, and
-    /// the next look finds it.
+    /// Makes a container; one of that name that is there already is ours from an attempt that was
+    /// cut short, and the next look finds it.
     async fn create(&self, name: &str, body: ContainerCreateBody) -> Result<(), Error> {
         let options = CreateContainerOptionsBuilder::new().name(name).build();
         match deadline(CALL, self.docker.create_container(Some(options), body)).await {
@@ -260,15 +263,16 @@ impl Runtime for Machine {
         let looks: Vec<_> = looks.buffer_unordered(LOOKS_TOGETHER).collect().await;
         let mut pods = self.directories(uid).await?;
         let mut silent = 0;
-        for (uid, look) in looks {
+        for (pod, look) in looks {
             match look {
                 Ok(Some(container)) => self.file(container, &mut pods),
                 Ok(None) => {}
-                // One stuck container leaves its own pod unknown; when none answers, it is the daemon.
-                Err(e) if silent + 1 == count => return Err(e),
+                // One stuck container leaves its own pod unknown; when none on the machine answers,
+                // it is the daemon.
+                Err(e) if uid.is_none() && silent + 1 == count => return Err(e),
                 Err(_) => {
                     silent += 1;
-                    pods.entry(uid).or_default().unknown = true;
+                    pods.entry(pod).or_default().unknown = true;
                 }
             }
         }
@@ -354,8 +358,9 @@ impl Runtime for Machine {
                 if score >= 0 || already {
                     return Err(Error::Refused(message));
                 }
-                // Without CAP_SYS_RESOURCE the kernel refuses negative scores, and runc says so in words that
-                // do not tell. Made again without one, it will start, or fail for its true reason.
+                // Without CAP_SYS_RESOURCE the kernel refuses negative scores, and runc says so in
+                // words that do not tell. Made again without one, it will start, or fail for its
+                // true reason.
                 self.oom_refused.store(true, Ordering::Relaxed);
                 self.remove(id).await?;
                 Ok(Some(format!(
@@ -461,8 +466,8 @@ impl Runtime for Machine {
             .follow(options.follow)
             .stdout(true)
             .stderr(true)
-            // Docker counts `since` in whole seconds; the exact moment is found by the lines' own times.
             .timestamps(options.timestamps);
+        // Docker counts whole seconds: lines of the same second come too.
         if let Some(since) = options.since {
             query = query.since(i32::try_from(since.0.div_euclid(1000)).unwrap_or(i32::MAX));
         }

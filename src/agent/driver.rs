@@ -27,9 +27,11 @@ use crate::{
 const REQUESTS: usize = 16;
 /// Observations that may wait for their reader. Beyond, pods are kept as their newest status only.
 const OBSERVATIONS: usize = 64;
-/// Events kept for a reader that does not read; the oldest go first, as events may be lost in Kubernetes too.
+/// Events kept for a reader that does not read; the oldest go first, as events may be lost in
+/// Kubernetes too.
 const EVENTS_KEPT: usize = 1024;
-/// The longest a post-start hook may take; Kubernetes sets no limit, and one without would hold the pod for ever.
+/// The longest a post-start hook may take; Kubernetes sets no limit, and one without would hold the
+/// pod for ever.
 const POST_START: Duration = Duration::from_secs(300);
 
 /// Something seen of this node's pods.
@@ -48,7 +50,8 @@ enum Request {
 
 type Answer = oneshot::Sender<Result<String, String>>;
 
-/// Speaks to the loop. Cheap to clone; when the last one is dropped, the loop ends and the pods run on.
+/// Speaks to the loop. Cheap to clone; when the last one is dropped, the loop ends and the pods run
+/// on.
 #[derive(Clone, Debug)]
 pub struct PodsHandle<R> {
     requests: mpsc::Sender<Request>,
@@ -61,8 +64,8 @@ pub struct PodsHandle<R> {
 pub struct Ended;
 
 impl<R: Runtime> PodsHandle<R> {
-    /// Gives a whole desired set: this node's pods, and the ConfigMaps and Secrets they use. Pods that are not in
-    /// it are stopped and removed.
+    /// Gives a whole desired set: this node's pods, and the ConfigMaps and Secrets they use. Pods
+    /// that are not in it are stopped and removed.
     pub async fn desired(&self, objects: BTreeMap<Key, Object>) -> Result<(), Ended> {
         self.send(Request::Event(Box::new(Event::Desired(objects)))).await
     }
@@ -72,7 +75,8 @@ impl<R: Runtime> PodsHandle<R> {
         self.send(Request::Event(Box::new(Event::Settings(Box::new(settings))))).await
     }
 
-    /// The log of a container (the pod's first when none is named), or why there is none in Kubernetes' words.
+    /// The log of a container (the pod's first when none is named), or why there is none in
+    /// Kubernetes' words.
     pub async fn logs(
         &self,
         namespace: &str,
@@ -95,7 +99,8 @@ impl<R: Runtime> PodsHandle<R> {
     }
 }
 
-/// Starts the loop. What it sees comes out of the receiver; nobody needs to read it for pods to run.
+/// Starts the loop. What it sees comes out of the receiver; nobody needs to read it for pods to
+/// run.
 pub fn start<R: Runtime>(
     runtime: R,
     settings: Settings,
@@ -161,7 +166,6 @@ impl<R: Runtime> Driver<R> {
                 Woken::Sent => continue,
                 Woken::End => return,
             };
-            tracing::trace!(?event, "pods");
             let now = self.runtime.now();
             let effects = self.pods.apply(event, now);
             self.begin(effects);
@@ -197,7 +201,8 @@ impl<R: Runtime> Driver<R> {
                     }
                     Woken::Event(done.event)
                 }
-                // A task that panicked would leave its pod busy for ever: the process is at fault, not the pod.
+                // A task that panicked would leave its pod busy for ever: the process is at fault,
+                // not the pod.
                 Err(e) => std::panic::resume_unwind(e.into_panic()),
             },
             changed = next(&mut self.watch) => match changed {
@@ -302,7 +307,7 @@ async fn perform<R: Runtime>(runtime: R, effect: Effect) -> Done {
                 None => None,
             };
             let result = runtime.terminate(&id, signal.as_deref()).await;
-            plain(Event::Stopped { uid, hook: said, result })
+            plain(Event::Stopped { uid, id, hook: said, result })
         }
         Effect::Probe { uid, id, kind, action, timeout, pod_ip } => {
             let outcome = runtime.act(&action, &id, pod_ip, timeout).await;

@@ -17,7 +17,8 @@ pub struct File<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Returns the sandbox image for this machine as a docker-archive; its id is the same on every node.
+/// Returns the sandbox image for this machine as a docker-archive; its id is the same on every
+/// node.
 pub fn sandbox() -> std::io::Result<Vec<u8>> {
     let elf = if cfg!(target_arch = "aarch64") {
         elf(183, &pause_aarch64())
@@ -28,8 +29,8 @@ pub fn sandbox() -> std::io::Result<Vec<u8>> {
     archive(SANDBOX, &[file], &["/pause"])
 }
 
-/// Writes a one-layer image in Docker's archive form (`docker load`). All times are 1970, so the same content gives
-/// the same image id everywhere.
+/// Writes a one-layer image in Docker's archive form (`docker load`). All times are 1970, so the
+/// same content gives the same image id everywhere.
 pub fn archive(name: &str, files: &[File<'_>], entrypoint: &[&str]) -> std::io::Result<Vec<u8>> {
     let layer = tar(files)?;
     let diff = format!("sha256:{}", hex(&Sha256::digest(&layer)));
@@ -80,8 +81,8 @@ fn ignore() -> [u8; 32] {
     action
 }
 
-/// `rt_sigaction(SIGCHLD, SIG_IGN)`, so that the kernel reaps the children that a shared process namespace gives
-/// to process 1; then `pause()` for ever.
+/// `rt_sigaction(SIGCHLD, SIG_IGN)`, so that the kernel reaps the children that a shared process
+/// namespace gives to process 1; then `pause()` for ever.
 fn pause_x86_64() -> Vec<u8> {
     let mut code = vec![
         0xb8, 13, 0, 0, 0, // mov eax, rt_sigaction

@@ -1,7 +1,8 @@
 //! The half of the agent that touches the machine.
 //!
-//! In: what this node shall run and know. Out: what was seen. It carries values between the pure `node` room and
-//! Docker, the disk and the network; it decides nothing that `node` can decide. It never speaks raft or git.
+//! In: what this node shall run and know. Out: what was seen. It carries values between the pure
+//! `node` room and Docker, the disk and the network; it decides nothing that `node` can decide. It
+//! never speaks raft or git.
 #![expect(
     clippy::disallowed_methods,
     reason = "shell: runs containers and tools, reads the clock and the host, writes volumes"

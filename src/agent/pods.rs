@@ -1,16 +1,16 @@
 //! The driver of pods, its deciding half: events in, effects out.
 //!
-//! [`Pods::apply`] changes what is known and says what to do; it never waits, so a test or a simulation can drive it
-//! with a machine of its own. [`super::driver`] is the loop around it. One step at a time for each pod, many pods at
-//! once. Nothing is done to a pod before the machine was listed and, for pods nobody describes, before a whole
-//! desired set is known.
+//! [`Pods::apply`] changes what is known and says what to do; it never waits, so a test or a
+//! simulation can drive it with a machine of its own. [`super::driver`] is the loop around it. One
+//! step at a time for each pod, many pods at once. Nothing is done to a pod before the machine was
+//! listed and, for pods nobody describes, before a whole desired set is known.
 
 mod advance;
 mod record;
 mod words;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::Ipv4Addr,
     time::Duration,
 };
@@ -29,8 +29,8 @@ use crate::{
     },
 };
 
-/// Most sandboxes and containers that are made or started together. Measured on two cores: the same throughput as
-/// 50 at once, and the slowest pod starts four times sooner.
+/// Most sandboxes and containers that are made or started together. Measured on two cores: the same
+/// throughput as 50 at once, and the slowest pod starts four times sooner.
 pub const STARTS_MAX: usize = 6;
 /// How often the whole machine is listed although no event asked for it: events may be lost.
 pub const RELIST: Duration = Duration::from_secs(60);
@@ -40,7 +40,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// How long after its connection was lost the daemon is called again.
 const RECONNECT: Duration = Duration::from_secs(1);
-/// What a container gets for its signal after its hook has used all of the grace period (as the kubelet gives).
+/// What a container gets for its signal after its hook has used all of the grace period (as the
+/// kubelet gives).
 const GRACE_AFTER_HOOK: Duration = Duration::from_secs(2);
 /// Most bytes of a probe's answer that an event repeats.
 const EVENT_BYTES_MAX: usize = 1024;
@@ -99,7 +100,8 @@ impl Pods {
         self.connected
     }
 
-    /// Docker's id of a container of a pod, for its logs; the one before its last restart when `previous`.
+    /// Docker's id of a container of a pod, for its logs; the one before its last restart when
+    /// `previous`.
     pub fn container_id(
         &self,
         namespace: &str,
@@ -142,11 +144,15 @@ impl Pods {
             Event::Image { image, pulled, took, result } => {
                 self.on_image(&image, pulled, took, result, now, &mut out);
             }
-            Event::Stopped { uid, hook, result } => {
+            Event::Stopped { uid, id, hook, result } => {
                 if let Some(said) = hook {
                     self.tell(&uid, true, "FailedPreStopHook", said, now, &mut out);
                 }
                 if let Err(Error::Unreachable(_)) = result {
+                    // It may not have heard us: it is asked again, with its whole grace period.
+                    if let Some(pod) = self.pods.get_mut(&uid) {
+                        pod.memory.stopping.remove(&id);
+                    }
                     self.lose(&mut out);
                 }
                 return out;
@@ -191,7 +197,8 @@ impl Pods {
             let pod = self.pods.entry(uid).or_insert_with(|| Pod::new(key.clone(), now));
             pod.object = Some(object.clone());
             if pod.status.is_none() {
-                // What the server last heard from us (or from the agent before us) is where we go on.
+                // What the server last heard from us (or from the agent before us) is where we go
+                // on.
                 pod.status = object.view::<CorePod>().and_then(|p| p.status.clone());
             }
         }
@@ -239,8 +246,16 @@ impl Pods {
             }
             pod.see(uid, found, &self.objects, &self.settings);
         }
-        // Images may have been removed meanwhile; a failed pull keeps its back-off.
-        self.images.retain(|_, i| matches!(i, Image::Busy { .. } | Image::Failed { .. }));
+        // Images may have been removed meanwhile; a failed pull that a pod waits for keeps its
+        // back-off.
+        let wants = self.pods.values().filter_map(|p| p.want.as_ref());
+        let used: BTreeSet<_> =
+            wants.flat_map(|w| w.containers()).map(|c| c.image.as_str()).collect();
+        self.images.retain(|name, image| match image {
+            Image::Busy { .. } => true,
+            Image::Failed { .. } => used.contains(name.as_str()),
+            _ => false,
+        });
         self.listed = true;
         self.connected = true;
         self.relist_at = Some(now + RELIST);

@@ -89,8 +89,8 @@ async fn http(
     }
 }
 
-/// Sends the request, reads the answer to its end, and returns its status. A redirect counts as success, as in
-/// Kubernetes for redirects that leave the host; it is never followed.
+/// Sends the request, reads the answer to its end, and returns its status. A redirect counts as
+/// success, as in Kubernetes for redirects that leave the host; it is never followed.
 async fn send<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<u16, String>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
@@ -105,7 +105,8 @@ where
         let _body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
         Ok(status)
     };
-    // The connection must be driven for the exchange to go on; its end (or failure) reaches the exchange by itself.
+    // The connection must be driven for the exchange to go on; its end (or failure) reaches the
+    // exchange by itself.
     let drive = async {
         let _end = connection.await;
         std::future::pending::<Result<u16, String>>().await

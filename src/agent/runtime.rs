@@ -1,4 +1,5 @@
-//! What the driver of pods needs from a machine. Docker and the disk implement it; so can a simulation.
+//! What the driver of pods needs from a machine. Docker and the disk implement it; so can a
+//! simulation.
 
 use std::{
     collections::BTreeMap,
@@ -110,7 +111,8 @@ pub trait Runtime: Clone + Send + Sync + 'static {
         make: &Make,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Starts a container or sandbox. Returns a warning when the machine could not give it all it asked for.
+    /// Starts a container or sandbox. Returns a warning when the machine could not give it all it
+    /// asked for.
     fn start(&self, id: &str) -> impl Future<Output = Result<Option<String>, Error>> + Send;
 
     /// Sends the signal that asks it to stop.

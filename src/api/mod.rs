@@ -1,4 +1,4 @@
-#![expect(clippy::disallowed_methods, reason = "shell: waits for requests with a deadline")]
+#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests start promtool"))]
 //! HTTP for people and machines.
 //!
 //! In: requests with a [`Peer`] that the TLS listener found out, and a [`Backend`] that answers for the server. Out:
@@ -93,7 +93,8 @@ pub trait Backend: Send + Sync + 'static {
     /// What a revision of the source's repository would change.
     fn plan(&self, revision: String) -> BoxFuture<'_, Result<PlanReport, Failure>>;
 
-    /// Pushes a revert of `revision` (of the head when absent), authored by `who`. Answers with the new commit's id.
+    /// Pushes a commit that restores the files of `revision` (when absent: that reverts the head), authored by `who`.
+    /// Answers with its id.
     fn rollback(
         &self,
         revision: Option<String>,

@@ -293,24 +293,21 @@ async fn a_wait_returns_with_health_with_failure_or_with_time() {
 #[tokio::test]
 async fn more_requests_than_there_is_room_for_are_told_to_come_back() {
     let backend = Fake::new(&Cluster::web());
-    let app = router(backend);
+    let app = router(backend.clone());
     let path = format!("/mainstay/v1/commits/{SECOND}/wait?timeoutSeconds=600");
     let mut waits = tokio::task::JoinSet::new();
     for _ in 0..super::STREAMS_MAX {
         let (app, path) = (app.clone(), path.clone());
         waits.spawn(async move { app.oneshot(request("GET", &path, Some(admin()))).await });
     }
-    // Each spawned wait takes its place at its first poll.
-    while app
-        .clone()
-        .oneshot(request("GET", &path.replace("600", "0"), Some(admin())))
-        .await
-        .unwrap()
-        .status()
-        != StatusCode::TOO_MANY_REQUESTS
-    {
+    // Each wait has its place once it has asked the backend whether the head holds its commit.
+    while backend.asked.lock().unwrap().len() < super::STREAMS_MAX {
         tokio::task::yield_now().await;
     }
+    let probe = app.clone().oneshot(request("GET", &path, Some(admin())));
+    let probe = tokio::time::timeout(Duration::from_secs(20), probe).await;
+    let status = probe.expect("refused at once").unwrap().status();
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
     let status = app.clone().oneshot(request("GET", "/mainstay/v1/status", Some(admin()))).await;
     assert_eq!(status.unwrap().status(), StatusCode::OK, "short requests have room of their own");
     waits.abort_all();

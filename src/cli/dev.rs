@@ -1,28 +1,29 @@
 //! `mainstay dev`: a whole cluster in one process, with a repository of its own.
 
 use std::{
+    ffi::OsString,
     fs,
-    io::{BufRead, BufReader, Read},
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
-    os::unix::process::CommandExt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, Subcommand};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::{agent_metrics, machine};
+use super::{
+    Error, agent_metrics,
+    background::{self, PidFile},
+    machine, output,
+};
 use crate::{
     agent::{self, Agent},
-    config::{AGENT_METRICS_PORT, API_PORT, NetworkConfig, SERVER_METRICS_PORT, ServerConfig},
+    config::{
+        AGENT_METRICS_PORT, API_PORT, NetworkConfig, SERVER_METRICS_PORT, ServerConfig,
+        SourceConfig,
+    },
     git,
     model::NodeName,
     server::{PKI, Server, Setup, node_leaf_of, server_leaf},
@@ -33,12 +34,11 @@ use crate::{
 /// How long a start may take until everything answers.
 const READY_SECONDS_MAX: u64 = 60;
 
-/// How long a stop may take.
-const STOP_SECONDS_MAX: u64 = 30;
+const PID: &str = "dev.pid";
 
 /// Run a whole cluster on this machine, from a repository of its own
 #[derive(Args, Debug)]
-pub struct DevArgs {
+pub(super) struct Verb {
     /// Folder of the cluster: repository, keys, log, data
     #[arg(long, env = "MAINSTAY_DIR", global = true)]
     dir: Option<PathBuf>,
@@ -69,7 +69,7 @@ enum DevVerb {
 /// `endpoints.json`: where scripts find the cluster.
 #[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Endpoints {
+pub(super) struct Endpoints {
     /// The API (`https://127.0.0.1:6443`).
     pub api: String,
     /// The server's metrics (`http://127.0.0.1:9345/metrics`).
@@ -78,67 +78,45 @@ pub struct Endpoints {
     pub agent_metrics: String,
 }
 
-/// Runs the verb.
-pub fn run(args: &DevArgs) -> anyhow::Result<()> {
-    let dir = super::cluster_dir(args.dir.as_deref())?;
-    match args.verb {
-        Some(DevVerb::Stop { clean }) => stop(args, &dir, clean),
-        None if args.detach => detach(args, &dir),
-        None => tokio::runtime::Runtime::new()?.block_on(foreground(args, &dir)),
+pub(super) fn run(verb: &Verb) -> Result<(), Error> {
+    let dir = super::cluster_dir(verb.dir.as_deref())?;
+    match verb.verb {
+        Some(DevVerb::Stop { clean }) => stop(verb, &dir, clean),
+        None if verb.detach => {
+            let mut args: Vec<OsString> = vec!["dev".into(), "--dir".into(), dir.clone().into()];
+            args.extend(["--docker".into(), verb.docker.clone().into()]);
+            if let Some(source) = &verb.source {
+                args.extend(["--source".into(), source.into()]);
+            }
+            background::detach(&dir, "dev.log", &args)
+        }
+        None => {
+            let ran = runtime()?.block_on(foreground(verb, &dir));
+            ran.map_err(|e| Error::ours(format!("{e:#}")))
+        }
     }
 }
 
-/// Starts this program again without `--detach`, in a session of its own, and waits for its word that it is ready.
-fn detach(args: &DevArgs, dir: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-    let log_path = dir.join("dev.log");
-    let log = fs::OpenOptions::new().create(true).append(true).open(&log_path)?;
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("dev").arg("--dir").arg(dir).arg("--docker").arg(&args.docker);
-    if let Some(source) = &args.source {
-        command.arg("--source").arg(source);
-    }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).process_group(0);
-    let mut child = command.spawn()?;
-    let mut said = String::new();
-    if let Some(stdout) = child.stdout.take() {
-        BufReader::new(stdout).read_line(&mut said)?;
-    }
-    if said.trim().is_empty() {
-        let status = child.wait()?;
-        let mut text = String::new();
-        fs::File::open(&log_path)?.read_to_string(&mut text)?;
-        let tail: Vec<&str> = text.lines().rev().take(5).collect();
-        let tail: Vec<&str> = tail.into_iter().rev().collect();
-        bail!(
-            "it ended with {status} before it was ready; {}:\n{}",
-            log_path.display(),
-            tail.join("\n")
-        );
-    }
-    super::print_line(said.trim());
-    Ok(())
-}
-
-async fn foreground(args: &DevArgs, dir: &Path) -> anyhow::Result<()> {
+async fn foreground(verb: &Verb, dir: &Path) -> anyhow::Result<()> {
     super::start_logging();
     fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     let repository = dir.join("repo.git");
     git::embedded::init(&repository)?;
     let node = machine::node_name()?;
-    let address = own_address();
+    let address = machine::own_address();
     let keys = KeyFiles::new(dir.join(PKI));
     make_keys(&keys, &node, address)?;
 
-    let source = args.source.clone();
+    let source = verb.source.clone();
     let source = source.unwrap_or_else(|| format!("file://{}", repository.display()));
     let config = server_config(source);
     let cluster = NetworkConfig::default().cluster(&machine::random_id());
     let setup =
         Setup { commands: vec![StateCommand::Configure(cluster.map_err(anyhow::Error::msg)?)] };
+    let _pid = PidFile::take(dir, PID)?;
     let server = Server::start(dir, &config, Some(setup)).await?;
     let stop = CancellationToken::new();
-    let mut options = agent_options(dir, &args.docker, node, address);
+    let mut options = agent_options(dir, &verb.docker, node, address);
     options.servers = vec![server.api.to_string()];
     let terminated = machine::terminated()?;
     let starting = Agent::start(options, stop.clone());
@@ -164,10 +142,9 @@ async fn foreground(args: &DevArgs, dir: &Path) -> anyhow::Result<()> {
         }
         () = terminated.clone().cancelled_owned() => {}
     }
-    write_private(&dir.join("dev.pid"), std::process::id().to_string().as_bytes())?;
     let text = serde_json::to_string(&endpoints)?;
     write_private(&dir.join("endpoints.json"), text.as_bytes())?;
-    super::print_line(&text);
+    output::write(format!("{text}\n").as_bytes())?;
     tracing::info!(event = "ready", dir = %dir.display(), api = endpoints.api);
 
     terminated.cancelled_owned().await;
@@ -176,9 +153,7 @@ async fn foreground(args: &DevArgs, dir: &Path) -> anyhow::Result<()> {
     stop.cancel();
     serving.await?;
     server.stop().await;
-    for file in ["endpoints.json", "dev.pid"] {
-        fs::remove_file(dir.join(file))?;
-    }
+    fs::remove_file(dir.join("endpoints.json"))?;
     Ok(())
 }
 
@@ -215,11 +190,12 @@ pub(super) fn admin_leaf() -> Leaf {
 }
 
 fn server_config(source: String) -> ServerConfig {
-    let mut config = ServerConfig::default();
-    config.listen = free_or_any(API_PORT);
-    config.metrics = free_or_any(SERVER_METRICS_PORT);
-    config.source.url = source;
-    config
+    ServerConfig {
+        listen: free_or_any(API_PORT),
+        metrics: free_or_any(SERVER_METRICS_PORT),
+        source: SourceConfig { url: source, ..SourceConfig::default() },
+        ..ServerConfig::default()
+    }
 }
 
 fn agent_options(dir: &Path, docker: &Path, node: NodeName, address: IpAddr) -> agent::Options {
@@ -250,52 +226,22 @@ async fn bind_or_any(port: u16) -> std::io::Result<tokio::net::TcpListener> {
     tokio::net::TcpListener::bind(free_or_any(port)).await
 }
 
-/// The address from which this machine would reach others; nothing is sent. Loopback when it reaches nobody.
-fn own_address() -> IpAddr {
-    let ask = || {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
-        socket.local_addr()
-    };
-    ask().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
-}
-
 /// Ends the process that runs the cluster in `dir`; with `clean`, takes away everything it made.
-fn stop(args: &DevArgs, dir: &Path, clean: bool) -> anyhow::Result<()> {
-    match fs::read_to_string(dir.join("dev.pid")) {
-        Ok(text) => {
-            let pid: i32 = text.trim().parse().context("dev.pid")?;
-            if machine::is_mainstay(pid) {
-                kill(Pid::from_raw(pid), Signal::SIGTERM).context("SIGTERM")?;
-                wait_for_end(pid)?;
-            }
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && clean => {}
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            bail!("no cluster runs in {}", dir.display())
-        }
-        Err(e) => return Err(e).context("dev.pid"),
-    }
+fn stop(verb: &Verb, dir: &Path, clean: bool) -> Result<(), Error> {
+    let ran = background::stop(dir, PID)?;
     if !clean {
-        return Ok(());
+        let none = || Error::no(format!("no cluster runs in {}", dir.display()));
+        return if ran { Ok(()) } else { Err(none()) };
     }
-    let node = machine::node_name()?;
-    let options = agent_options(dir, &args.docker, node, own_address());
-    let runtime = tokio::runtime::Runtime::new()?;
-    let problems = runtime.block_on(agent::clean(&options));
-    if !problems.is_empty() {
-        bail!("some things could not be removed:\n{}", problems.join("\n"));
+    let node = machine::node_name().map_err(|e| Error::ours(e.to_string()))?;
+    let options = agent_options(dir, &verb.docker, node, machine::own_address());
+    let problems = runtime()?.block_on(agent::clean(&options));
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(Error::ours(format!("could not be removed:\n{}", problems.join("\n")))),
     }
-    Ok(())
 }
 
-fn wait_for_end(pid: i32) -> anyhow::Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(STOP_SECONDS_MAX);
-    while machine::is_mainstay(pid) {
-        if Instant::now() > deadline {
-            bail!("process {pid} did not end within {STOP_SECONDS_MAX} s");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Runtime::new().map_err(|e| Error::ours(format!("no runtime: {e}")))
 }

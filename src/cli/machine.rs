@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::{IpAddr, Ipv4Addr, UdpSocket},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -51,4 +52,14 @@ pub(super) fn is_mainstay(pid: i32) -> bool {
     let zombie = status.lines().any(|l| l.starts_with("State:") && l.contains('Z'));
     let name = status.lines().next().unwrap_or_default();
     name.ends_with("mainstay") && !zombie
+}
+
+/// The address from which this machine would reach others; nothing is sent. Loopback when it reaches nobody.
+pub(super) fn own_address() -> IpAddr {
+    let ask = || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    };
+    ask().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
 }

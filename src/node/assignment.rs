@@ -17,7 +17,8 @@ use crate::model::{Key, NodeName, Object};
 
 /// How long a pod may take to stop when it does not say (`terminationGracePeriodSeconds`).
 pub const GRACE: Duration = Duration::from_secs(30);
-/// The longest grace period honoured. Longer ones cannot be told from a mistake, and a drain waits for them.
+/// The longest grace period honoured. Longer ones cannot be told from a mistake, and a drain waits
+/// for them.
 const GRACE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The node as its pods may see it.
@@ -40,7 +41,8 @@ pub struct Assignment {
     pub key: Key,
     /// Its uid.
     pub uid: String,
-    /// The pod's object; `None` when nobody describes it any more and its containers are all that is known.
+    /// The pod's object; `None` when nobody describes it any more and its containers are all that
+    /// is known.
     pub object: Option<Object>,
     /// Whether it shall run.
     pub wanted: Wanted,
@@ -67,7 +69,8 @@ pub struct Assignment {
 pub enum Wanted {
     /// It shall.
     Running,
-    /// It has ended (`Succeeded`, `Failed`) and never runs again; its containers are kept for their logs.
+    /// It has ended (`Succeeded`, `Failed`) and never runs again; its containers are kept for their
+    /// logs.
     Ended,
     /// Nothing of it shall be left.
     Gone,
@@ -129,7 +132,8 @@ pub struct ContainerSpec {
     pub pull: PullPolicy,
     /// Names this description: a running container of another hash is stopped and made anew.
     pub hash: String,
-    /// What to run with which environment, or why that is not known yet (`CreateContainerConfigError`).
+    /// What to run with which environment, or why that is not known yet
+    /// (`CreateContainerConfigError`).
     pub run: Result<Run, String>,
     /// Where its volumes appear.
     pub mounts: Vec<Mount>,
@@ -218,8 +222,9 @@ pub struct Security {
 }
 
 impl Assignment {
-    /// Reads a pod that this node is to run. `objects` holds the ConfigMaps and Secrets it may use; `pod_ip` is the
-    /// address of its sandbox, once it has one. `None` when the object is not a pod.
+    /// Reads a pod that this node is to run. `objects` holds the ConfigMaps and Secrets it may use;
+    /// `pod_ip` is the address of its sandbox, once it has one. `None` when the object is not a
+    /// pod.
     pub fn of(
         object: &Object,
         objects: &BTreeMap<Key, Object>,
@@ -262,7 +267,8 @@ impl Assignment {
         })
     }
 
-    /// A pod that nobody describes any more: what its containers' labels tell is enough to remove it.
+    /// A pod that nobody describes any more: what its containers' labels tell is enough to remove
+    /// it.
     pub fn orphan(key: Key, uid: &str, grace: Duration) -> Self {
         Self {
             key,

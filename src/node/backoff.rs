@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// The delay after the first failure that delays (the very first restart is immediate, as the kubelet does it).
+/// The delay after the first failure that delays (the very first restart is immediate, as the
+/// kubelet does it).
 pub const FIRST: Duration = Duration::from_secs(10);
 /// The longest delay.
 pub const LONGEST: Duration = Duration::from_secs(300);
@@ -10,17 +11,20 @@ pub const LONGEST: Duration = Duration::from_secs(300);
 pub const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
 
 /// The delay that follows `delay`: nothing, 10 s, 20 s, … 5 min
-/// (kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle, "How Pods handle problems with containers").
+/// (kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle, "How Pods handle problems with
+/// containers").
 pub fn after(delay: Duration) -> Duration {
     if delay.is_zero() { FIRST } else { (delay * 2).min(LONGEST) }
 }
 
-/// The delay before the restart of a container that was started with `delay` behind it and ran for `ran`.
+/// The delay before the restart of a container that was started with `delay` behind it and ran for
+/// `ran`.
 pub fn before_restart(delay: Duration, ran: Duration) -> Duration {
     if ran >= FORGIVEN_AFTER { Duration::ZERO } else { delay.min(LONGEST) }
 }
 
-/// The delay after `failures` failures in a row of something without a record of its own (a pull, a create).
+/// The delay after `failures` failures in a row of something without a record of its own (a pull, a
+/// create).
 pub fn of_failures(failures: u32) -> Duration {
     (FIRST * 2u32.saturating_pow(failures.saturating_sub(1).min(6))).min(LONGEST)
 }

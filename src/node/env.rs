@@ -76,7 +76,8 @@ impl<'a> Scope<'a> {
         Ok(map.as_ref().and_then(|m| m.get(name)).cloned().unwrap_or_default())
     }
 
-    /// The value of a `resourceFieldRef`: whole divisors, rounded up; an absent limit is the node's own amount.
+    /// The value of a `resourceFieldRef`: whole divisors, rounded up; an absent limit is the node's
+    /// own amount.
     pub fn resource(
         &self,
         selector: &ResourceFieldSelector,
@@ -156,8 +157,9 @@ fn lines(map: Option<&BTreeMap<String, String>>) -> String {
     map.into_iter().flatten().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The environment of one container: `envFrom` first, then `env` in order, the later winning; `$(NAME)` refers to
-/// what stands before it. Errors are the words Kubernetes uses under reason `CreateContainerConfigError`.
+/// The environment of one container: `envFrom` first, then `env` in order, the later winning;
+/// `$(NAME)` refers to what stands before it. Errors are the words Kubernetes uses under reason
+/// `CreateContainerConfigError`.
 pub fn resolve(
     container: &Container,
     scope: Scope<'_>,

@@ -15,8 +15,8 @@ pub struct PodDns {
     pub host: String,
 }
 
-/// Most search domains and most name servers that resolvers read (glibc's `MAXDNSRCH` of old and `MAXNS`;
-/// Kubernetes' validation allows 32 domains, glibc ≥ 2.26 reads all of them).
+/// Most search domains and most name servers that resolvers read (glibc's `MAXDNSRCH` of old and
+/// `MAXNS`; Kubernetes' validation allows 32 domains, glibc ≥ 2.26 reads all of them).
 const SEARCH_MAX: usize = 32;
 const NAMESERVERS_MAX: usize = 3;
 

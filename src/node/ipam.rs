@@ -1,7 +1,7 @@
 //! Which address a new pod gets.
 //!
-//! The addresses in use are those of the sandboxes that exist, not those of a file of promises; so nothing leaks
-//! when an agent dies half-way.
+//! The addresses in use are those of the sandboxes that exist, not those of a file of promises; so
+//! nothing leaks when an agent dies half-way.
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
@@ -46,8 +46,8 @@ impl std::fmt::Display for PodRange {
 
 /// The next free address after `last`, going round, or `None` when the range is full.
 ///
-/// Round-robin, because an address that is used again at once would get the traffic that stale endpoints and
-/// connection-tracking entries still send to its former pod.
+/// Round-robin, because an address that is used again at once would get the traffic that stale
+/// endpoints and connection-tracking entries still send to its former pod.
 pub fn next_free(
     range: PodRange,
     used: &BTreeSet<Ipv4Addr>,

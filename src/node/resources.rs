@@ -92,7 +92,8 @@ pub fn qos(spec: &PodSpec) -> Qos {
     }
 }
 
-/// What the kernel is told for one container of a pod of class `qos` on a node with this much memory.
+/// What the kernel is told for one container of a pod of class `qos` on a node with this much
+/// memory.
 pub fn limits(of: Option<&ResourceRequirements>, qos: Qos, node_memory_bytes: i64) -> Limits {
     let cpu = |q: Option<Quantity>| q.map(Quantity::as_milli);
     let shares = cpu(request(of, "cpu")).map_or(CPU_SHARES_MIN, |milli| {
@@ -112,8 +113,9 @@ pub fn limits(of: Option<&ResourceRequirements>, qos: Qos, node_memory_bytes: i6
     }
 }
 
-/// Burstable: 1000 - 1000 × request / capacity, held between 3 and 999 so that it stays between the other two
-/// classes (kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction, "oom_score_adj").
+/// Burstable: 1000 - 1000 × request / capacity, held between 3 and 999 so that it stays between the
+/// other two classes (kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction,
+/// "oom_score_adj").
 fn oom_score_adj(qos: Qos, request_bytes: i64, node_memory_bytes: i64) -> i64 {
     match qos {
         Qos::Guaranteed => -997,

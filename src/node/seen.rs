@@ -1,6 +1,7 @@
 //! What is seen of one pod on this node, and what is remembered of it.
 //!
-//! Everything that must outlive the agent stands in labels of the containers ([`labels`]); [`Memory`] may be lost.
+//! Everything that must outlive the agent stands in labels of the containers ([`labels`]);
+//! [`Memory`] may be lost.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -159,7 +160,8 @@ pub enum Image {
     },
 }
 
-/// What an agent remembers of a pod while it lives. A new agent starts without it, and comes to the same end.
+/// What an agent remembers of a pod while it lives. A new agent starts without it, and comes to the
+/// same end.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
     /// Probes, by container id and kind.
@@ -168,11 +170,13 @@ pub struct Memory {
     pub stopping: BTreeMap<String, Stopping>,
     /// Pulls that `imagePullPolicy: Always` asks for and that were done: container and attempt.
     pub pulled: BTreeSet<(String, u32)>,
-    /// What failed last, by container name; the sandbox's and the volumes' failures under [`SANDBOX`].
+    /// What failed last, by container name; the sandbox's and the volumes' failures under
+    /// [`SANDBOX`].
     pub failures: BTreeMap<String, Failure>,
 }
 
-/// The name under which [`Memory::failures`] keeps what belongs to no container: no container can be called so.
+/// The name under which [`Memory::failures`] keeps what belongs to no container: no container can
+/// be called so.
 pub const SANDBOX: &str = "";
 
 /// A container that is being stopped.

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::model::Timestamp;
 
-/// The status of one pod. The phase never moves back, and a condition keeps the time of its last change
-/// (kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle).
+/// The status of one pod. The phase never moves back, and a condition keeps the time of its last
+/// change (kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle).
 pub fn status(want: &Assignment, seen: &Observed, now: Timestamp) -> PodStatus {
     let init = statuses(want, &want.init, seen, now);
     let app = statuses(want, &want.app, seen, now);
@@ -212,7 +212,8 @@ fn image_id(spec: &ContainerSpec, container: &Container, seen: &Observed) -> Str
     }
 }
 
-/// App containers and sidecars: running and started and their readiness probe says so. Init containers: done.
+/// App containers and sidecars: running and started and their readiness probe says so. Init
+/// containers: done.
 fn is_ready(want: &Assignment, spec: &ContainerSpec, c: &Container, seen: &Observed) -> bool {
     if spec.role == Role::Init {
         return c.state.exit().is_some_and(|e| e.code == 0);
@@ -220,8 +221,8 @@ fn is_ready(want: &Assignment, spec: &ContainerSpec, c: &Container, seen: &Obser
     let probed = !spec.probes.contains_key(&probe::Kind::Readiness)
         || seen.verdict(&c.id, probe::Kind::Readiness) == Some(true);
     let connected = seen.current(&spec.name).is_some() && sandbox_runs(seen);
-    // A terminating pod's containers stay ready while they answer, as in Kubernetes: its endpoints say
-    // "serving" and "terminating". One that was told to stop is not.
+    // A terminating pod's containers stay ready while they answer, as in Kubernetes: its endpoints
+    // say "serving" and "terminating". One that was told to stop is not.
     let stopping = want.wanted != Wanted::Gone && seen.memory.stopping.contains_key(&c.id);
     is_started(spec, c, seen) && probed && connected && !stopping
 }

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::model::Timestamp;
 
-/// How long a container that was killed may take to be gone before it is killed again. Docker needs some 100 ms;
-/// ten seconds leave a busy daemon alone.
+/// How long a container that was killed may take to be gone before it is killed again. Docker needs
+/// some 100 ms; ten seconds leave a busy daemon alone.
 const KILL_AGAIN: Duration = Duration::from_secs(10);
 /// How long a failed pull shows its own reason before it shows as waiting for the next.
 const PULL_ERROR_SHOWN: Duration = Duration::from_secs(2);
@@ -97,9 +97,10 @@ pub enum Step {
 
 /// Returns the next step that brings one pod closer to its assignment.
 ///
-/// One call, one step: the agent does it, looks again, and calls again, so a crash between steps loses nothing.
-/// `now` only matters for back-off and grace periods. Order of a start: volumes, sandbox, init containers in turn,
-/// then the rest (kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle).
+/// One call, one step: the agent does it, looks again, and calls again, so a crash between steps
+/// loses nothing. `now` only matters for back-off and grace periods. Order of a start: volumes,
+/// sandbox, init containers in turn, then the rest
+/// (kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle).
 pub fn next_step(want: &Assignment, seen: &Observed, now: Timestamp) -> Step {
     match want.wanted {
         Wanted::Gone => remove(want, seen, now),
@@ -109,7 +110,8 @@ pub fn next_step(want: &Assignment, seen: &Observed, now: Timestamp) -> Step {
     }
 }
 
-/// Whether the pod has come to its end by itself: every container has ended and none may be restarted.
+/// Whether the pod has come to its end by itself: every container has ended and none may be
+/// restarted.
 pub fn is_over(want: &Assignment, seen: &Observed) -> bool {
     let ended = |c: &ContainerSpec| {
         let exit = seen.newest(&c.name).and_then(|c| c.state.exit());
@@ -178,8 +180,8 @@ fn start(want: &Assignment, seen: &Observed, now: Timestamp) -> Step {
     }
 }
 
-/// Whether a volume that can be made is not on disk as it should be. One that cannot be made yet holds a new pod
-/// back ([`begin`]) but does not disturb one that runs.
+/// Whether a volume that can be made is not on disk as it should be. One that cannot be made yet
+/// holds a new pod back ([`begin`]) but does not disturb one that runs.
 fn volumes_differ(want: &Assignment, seen: &Observed) -> bool {
     let differs = |v: &super::volumes::VolumeSpec| {
         v.source.is_ok() && seen.volumes.get(&v.name) != Some(&v.hash())
@@ -418,7 +420,8 @@ fn image_next(spec: &ContainerSpec, seen: &Observed, now: Timestamp, attempt: u3
 
 // --- stopping ---
 
-/// The pod has ended: sidecars stop, the sandbox gives its address back, the containers stay for their logs.
+/// The pod has ended: sidecars stop, the sandbox gives its address back, the containers stay for
+/// their logs.
 fn end(want: &Assignment, seen: &Observed, now: Timestamp) -> Step {
     if let Some(step) = stop_all(want, seen, now) {
         return step;
@@ -471,7 +474,8 @@ fn stop_all(want: &Assignment, seen: &Observed, now: Timestamp) -> Option<Step> 
     None
 }
 
-/// Stops the running containers for which `why` has a reason, all at the same time; `None` when none runs.
+/// Stops the running containers for which `why` has a reason, all at the same time; `None` when
+/// none runs.
 fn stop(
     want: &Assignment,
     seen: &Observed,
@@ -499,7 +503,8 @@ fn stop(
     wake.map(|at| Step::Wait(Some(at)))
 }
 
-/// A probe that kills may have a grace period of its own; a pod that is being deleted has its deletion's.
+/// A probe that kills may have a grace period of its own; a pod that is being deleted has its
+/// deletion's.
 fn grace(want: &Assignment, seen: &Observed, name: &str, container: &Container) -> Duration {
     let own = |kind| {
         let failed = seen.verdict(&container.id, kind) == Some(false);

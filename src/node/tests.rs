@@ -72,7 +72,7 @@ impl World {
             }
             let new = status(&want, &self.seen, self.now);
             let text = brief(&new);
-            self.lines += &format!("   {text}\n");
+            self.lines += &text;
             self.seen.previous = Some(new);
             return self;
         }
@@ -209,9 +209,9 @@ impl World {
     }
 }
 
-/// `Running ready 10.244.1.2 c=running(1)`
+/// `Running ready 10.244.1.2`, and a line for each container: `c=running(1)`.
 fn brief(status: &k8s_openapi::api::core::v1::PodStatus) -> String {
-    let mut text = status.phase.clone().unwrap();
+    let mut text = format!("   {}", status.phase.clone().unwrap());
     let holds = |name: &str| {
         let list = status.conditions.as_ref().unwrap();
         list.iter().any(|c| c.type_ == name && c.status == "True")
@@ -221,7 +221,7 @@ fn brief(status: &k8s_openapi::api::core::v1::PodStatus) -> String {
             text += &format!(" {word}");
         }
     }
-    text += &format!(" {}", status.pod_ip.as_deref().unwrap_or("-"));
+    text += &format!(" {}\n", status.pod_ip.as_deref().unwrap_or("-"));
     let lists = [&status.init_container_statuses, &status.container_statuses];
     for c in lists.into_iter().flatten().flatten() {
         let state = c.state.clone().unwrap_or_default();
@@ -233,7 +233,7 @@ fn brief(status: &k8s_openapi::api::core::v1::PodStatus) -> String {
         };
         let last = c.last_state.clone().and_then(|s| s.terminated);
         let last = last.map(|t| format!(" after {}", t.exit_code)).unwrap_or_default();
-        text += &format!(" {}={word}({}){last}", c.name, c.restart_count);
+        text += &format!("      {}={word}({}){last}\n", c.name, c.restart_count);
     }
     text
 }
@@ -262,23 +262,43 @@ fn a_pod_starts_in_order_and_leaves_nothing() {
         0s CreateContainer i1 attempt 0, then back-off 0s
         0s Start i1-0
         0s wait …
-           Pending 10.244.1.2 i1=running(0) i2=ContainerCreating(0) c=PodInitializing(0) d=PodInitializing(0)
+           Pending 10.244.1.2
+              i1=running(0)
+              i2=ContainerCreating(0)
+              c=PodInitializing(0)
+              d=PodInitializing(0)
         1s CreateContainer i2 attempt 0, then back-off 0s
         1s Start i2-0
         1s wait …
-           Pending 10.244.1.2 i1=Completed/0(0) i2=running(0) c=PodInitializing(0) d=PodInitializing(0)
+           Pending 10.244.1.2
+              i1=Completed/0(0)
+              i2=running(0)
+              c=PodInitializing(0)
+              d=PodInitializing(0)
         2s CreateContainer c attempt 0, then back-off 0s
         2s Start c-0
         2s CreateContainer d attempt 0, then back-off 0s
         2s Start d-0
         2s settled
-           Running initialized ready 10.244.1.2 i1=Completed/0(0) i2=Completed/0(0) c=running(0) d=running(0)
+           Running initialized ready 10.244.1.2
+              i1=Completed/0(0)
+              i2=Completed/0(0)
+              c=running(0)
+              d=running(0)
         3s Stop c-0 within 7s: Stopping container c
         3s Stop d-0 within 7s: Stopping container d
         3s wait 10s
-           Running initialized ready 10.244.1.2 i1=Completed/0(0) i2=Completed/0(0) c=running(0) d=running(0)
+           Running initialized ready 10.244.1.2
+              i1=Completed/0(0)
+              i2=Completed/0(0)
+              c=running(0)
+              d=running(0)
         4s wait 10s
-           Running initialized 10.244.1.2 i1=Completed/0(0) i2=Completed/0(0) c=Completed/0(0) d=running(0)
+           Running initialized 10.244.1.2
+              i1=Completed/0(0)
+              i2=Completed/0(0)
+              c=Completed/0(0)
+              d=running(0)
         10s Kill d-0
         10s Remove c-0
         10s Remove d-0
@@ -287,7 +307,11 @@ fn a_pod_starts_in_order_and_leaves_nothing() {
         10s Remove s1
         10s RemoveDirectory
         10s gone
-           Failed 10.244.1.2 i1=Completed/0(0) i2=Completed/0(0) c=Completed/0(0) d=ContainerStatusUnknown/137(0)
+           Failed 10.244.1.2
+              i1=Completed/0(0)
+              i2=Completed/0(0)
+              c=Completed/0(0)
+              d=ContainerStatusUnknown/137(0)
     "#]]);
 }
 
@@ -306,30 +330,37 @@ fn crashes_back_off_longer_each_time_and_are_forgiven() {
         0s CreateContainer c attempt 0, then back-off 0s
         0s Start c-0
         0s settled
-           Running initialized ready 10.244.1.2 c=running(0)
+           Running initialized ready 10.244.1.2
+              c=running(0)
         1s CreateContainer c attempt 1, then back-off 10s
         1s Start c-1
         1s settled
-           Running initialized ready 10.244.1.2 c=running(1) after 1
+           Running initialized ready 10.244.1.2
+              c=running(1) after 1
         2s wait 12s
-           Running initialized 10.244.1.2 c=CrashLoopBackOff(1) after 1
+           Running initialized 10.244.1.2
+              c=CrashLoopBackOff(1) after 1
         12s CreateContainer c attempt 2, then back-off 20s
         12s Remove c-0
         12s Start c-2
         12s settled
-           Running initialized ready 10.244.1.2 c=running(2) after 1
+           Running initialized ready 10.244.1.2
+              c=running(2) after 1
         13s wait 33s
-           Running initialized 10.244.1.2 c=CrashLoopBackOff(2) after 1
+           Running initialized 10.244.1.2
+              c=CrashLoopBackOff(2) after 1
         33s CreateContainer c attempt 3, then back-off 40s
         33s Remove c-1
         33s Start c-3
         33s settled
-           Running initialized ready 10.244.1.2 c=running(3) after 1
+           Running initialized ready 10.244.1.2
+              c=running(3) after 1
         633s CreateContainer c attempt 4, then back-off 10s
         633s Remove c-2
         633s Start c-4
         633s settled
-           Running initialized ready 10.244.1.2 c=running(4) after 1
+           Running initialized ready 10.244.1.2
+              c=running(4) after 1
     "#]]);
 }
 
@@ -346,23 +377,27 @@ fn restart_policies() {
             ("Never", 0) => expect![[r#"
                 1s Kill s1
                 1s settled
-                   Succeeded initialized 10.244.1.2 c=Completed/0(0)
+                   Succeeded initialized 10.244.1.2
+                      c=Completed/0(0)
             "#]],
             ("Never", _) => expect![[r#"
                 1s Kill s1
                 1s settled
-                   Failed initialized 10.244.1.2 c=Error/3(0)
+                   Failed initialized 10.244.1.2
+                      c=Error/3(0)
             "#]],
             (_, 0) => expect![[r#"
                 1s Kill s1
                 1s settled
-                   Succeeded initialized 10.244.1.2 c=Completed/0(0)
+                   Succeeded initialized 10.244.1.2
+                      c=Completed/0(0)
             "#]],
             _ => expect![[r#"
                 1s CreateContainer c attempt 1, then back-off 10s
                 1s Start c-1
                 1s settled
-                   Running initialized ready 10.244.1.2 c=running(1) after 3
+                   Running initialized ready 10.244.1.2
+                      c=running(1) after 3
             "#]],
         };
         world.check(expect);
@@ -382,18 +417,24 @@ fn a_dead_sandbox_takes_its_containers_along() {
     world.check(expect![[r#"
         100s Stop c-0 within 5s: Pod sandbox changed, it will be killed and re-created.
         100s wait 105s
-           Running initialized - i=Completed/0(0) c=running(0)
+           Running initialized -
+              i=Completed/0(0)
+              c=running(0)
         101s Remove s1
         101s CreateSandbox
         101s StartSandbox { id: "s4" }
         101s CreateContainer i attempt 1, then back-off 0s
         101s Start i-1
         101s wait …
-           Running 10.244.1.2 i=running(1) after 0 c=Completed/0(0)
+           Running 10.244.1.2
+              i=running(1) after 0
+              c=Completed/0(0)
         101s CreateContainer c attempt 1, then back-off 10s
         101s Start c-1
         101s settled
-           Running initialized ready 10.244.1.2 i=Completed/0(1) after 0 c=running(1) after 0
+           Running initialized ready 10.244.1.2
+              i=Completed/0(1) after 0
+              c=running(1) after 0
     "#]]);
 }
 
@@ -409,17 +450,21 @@ fn probes_gate_kill_and_turn_readiness() {
     world.probed("c-0", Liveness, false).settle().wait(5).settle();
     world.check(expect![[r#"
         0s settled
-           Running initialized 10.244.1.2 c=running(0)
+           Running initialized 10.244.1.2
+              c=running(0)
         0s settled
-           Running initialized ready 10.244.1.2 c=running(0)
+           Running initialized ready 10.244.1.2
+              c=running(0)
         0s Stop c-0 within 5s: Container c failed liveness probe, will be restarted
         0s wait 5s
-           Running initialized 10.244.1.2 c=running(0)
+           Running initialized 10.244.1.2
+              c=running(0)
         5s Kill c-0
         5s CreateContainer c attempt 1, then back-off 10s
         5s Start c-1
         5s settled
-           Running initialized 10.244.1.2 c=running(1) after 137
+           Running initialized 10.244.1.2
+              c=running(1) after 137
     "#]]);
 }
 
@@ -442,17 +487,25 @@ fn a_sidecar_starts_first_is_restarted_and_stops_last() {
         0s CreateContainer c attempt 0, then back-off 0s
         0s Start c-0
         0s settled
-           Running initialized ready 10.244.1.2 side=running(0) c=running(0)
+           Running initialized ready 10.244.1.2
+              side=running(0)
+              c=running(0)
         1s CreateContainer side attempt 1, then back-off 10s
         1s Start side-1
         1s settled
-           Running initialized ready 10.244.1.2 side=running(1) after 1 c=running(0)
+           Running initialized ready 10.244.1.2
+              side=running(1) after 1
+              c=running(0)
         2s Stop side-1 within 5s: Stopping container side
         2s wait 7s
-           Succeeded initialized 10.244.1.2 side=running(1) after 1 c=Completed/0(0)
+           Succeeded initialized 10.244.1.2
+              side=running(1) after 1
+              c=Completed/0(0)
         3s Kill s1
         3s settled
-           Succeeded initialized 10.244.1.2 side=Completed/0(1) after 1 c=Completed/0(0)
+           Succeeded initialized 10.244.1.2
+              side=Completed/0(1) after 1
+              c=Completed/0(0)
     "#]]);
 }
 
@@ -471,18 +524,21 @@ fn what_is_missing_is_waited_for() {
     world.settle();
     world.check(expect![[r#"
         0s wait …
-           Pending initialized - c=ContainerCreating(0)
+           Pending initialized -
+              c=ContainerCreating(0)
         0s WriteVolumes
         0s CreateSandbox
         0s StartSandbox { id: "s1" }
         0s FindImage { image: "a" }
         0s PullImage a
         0s settled
-           Pending initialized 10.244.1.2 c=CreateContainerConfigError(0)
+           Pending initialized 10.244.1.2
+              c=CreateContainerConfigError(0)
         0s CreateContainer c attempt 0, then back-off 0s
         0s Start c-0
         0s settled
-           Running initialized ready 10.244.1.2 c=running(0)
+           Running initialized ready 10.244.1.2
+              c=running(0)
     "#]]);
 }
 
@@ -501,16 +557,20 @@ fn a_failed_pull_waits_longer_each_time() {
     world.wait(10).settle().wait(10).settle();
     world.check(expect![[r#"
         0s wait 2s
-           Running initialized 10.244.1.2 c=ErrImagePull(0)
+           Running initialized 10.244.1.2
+              c=ErrImagePull(0)
         3s wait 10s
-           Running initialized 10.244.1.2 c=ImagePullBackOff(0)
+           Running initialized 10.244.1.2
+              c=ImagePullBackOff(0)
         13s wait 23s
-           Running initialized 10.244.1.2 c=ImagePullBackOff(0)
+           Running initialized 10.244.1.2
+              c=ImagePullBackOff(0)
         23s PullImage web:1
         23s CreateContainer c attempt 0, then back-off 0s
         23s Start c-0
         23s settled
-           Running initialized ready 10.244.1.2 c=running(0)
+           Running initialized ready 10.244.1.2
+              c=running(0)
     "#]]);
 }
 
@@ -524,13 +584,15 @@ fn a_changed_container_is_made_anew_and_a_removed_volume_disturbs_nobody() {
     world.check(expect![[r#"
         0s Stop c-0 within 5s: Container c definition changed, will be restarted
         0s wait 5s
-           Running initialized 10.244.1.2 c=running(0)
+           Running initialized 10.244.1.2
+              c=running(0)
         1s FindImage { image: "web:2" }
         1s PullImage web:2
         1s CreateContainer c attempt 1, then back-off 10s
         1s Start c-1
         1s settled
-           Running initialized ready 10.244.1.2 c=running(1) after 0
+           Running initialized ready 10.244.1.2
+              c=running(1) after 0
     "#]]);
 }
 
@@ -543,7 +605,8 @@ fn without_a_network_only_host_network_pods_start() {
     world.settle();
     world.check(expect![[r#"
         0s wait …
-           Pending initialized - c=ContainerCreating(0)
+           Pending initialized -
+              c=ContainerCreating(0)
         0s CreateSandbox
         0s StartSandbox { id: "s1" }
         0s FindImage { image: "web:1" }
@@ -551,7 +614,8 @@ fn without_a_network_only_host_network_pods_start() {
         0s CreateContainer c attempt 0, then back-off 0s
         0s Start c-0
         0s settled
-           Running initialized ready 192.0.2.1 c=running(0)
+           Running initialized ready 192.0.2.1
+              c=running(0)
     "#]]);
 }
 
@@ -564,7 +628,8 @@ fn a_pod_that_has_ended_never_starts_again() {
     world.settle();
     world.check(expect![[r#"
         0s settled
-           Failed initialized - c=ContainerCreating(0)
+           Failed initialized -
+              c=ContainerCreating(0)
     "#]]);
 }
 

@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256};
 
 use super::env::Scope;
 
-/// Most bytes all files of one volume may hold: an object holds 1.5 MiB at most, a projected volume several.
+/// Most bytes all files of one volume may hold: an object holds 1.5 MiB at most, a projected volume
+/// several.
 pub const VOLUME_BYTES_MAX: usize = 16 << 20;
 
 /// One volume of a pod.
@@ -71,8 +72,8 @@ pub enum HostKind {
 }
 
 impl VolumeSpec {
-    /// Names the wanted content: what is on disk is right when it was written under the same name. Empty when
-    /// the volume cannot be made yet.
+    /// Names the wanted content: what is on disk is right when it was written under the same name.
+    /// Empty when the volume cannot be made yet.
     pub fn hash(&self) -> String {
         let mut sha = Sha256::new();
         match &self.source {
@@ -252,8 +253,8 @@ fn bits(mode: i32) -> u32 {
     u32::try_from(mode & 0o777).unwrap_or(0o644)
 }
 
-/// The path when it stays inside the directory that it is relative to; names that begin with `..` are ours
-/// (`..data`).
+/// The path when it stays inside the directory that it is relative to; names that begin with `..`
+/// are ours (`..data`).
 pub fn inside(path: &str) -> Result<String, String> {
     let bad = |part: &str| part.is_empty() || part == "." || part.starts_with("..");
     if path.split('/').any(bad) || path.contains('\0') {

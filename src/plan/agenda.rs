@@ -10,7 +10,7 @@ use crate::{
 
 /// How long after a refused command its object is planned again when nothing changes meanwhile: long enough not to
 /// fill the log with refusals, short enough for a person who frees an exhausted range.
-pub const RETRY_SECONDS: i64 = 5;
+const RETRY_SECONDS: i64 = 5;
 
 /// What one controller wants done for one object.
 #[derive(Clone, Debug, PartialEq)]

@@ -52,7 +52,19 @@ impl Batch {
     where
         T: Resource + Metadata<Ty = ObjectMeta> + Serialize,
     {
-        self.push(object(typed), Expect::At(live.revision()), Part::Status);
+        // The log carries what is read: who it is and the status, not the spec.
+        let mut value = serde_json::to_value(typed).unwrap_or_default();
+        if let Some(fields) = value.as_object_mut() {
+            fields.retain(|field, _| {
+                matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "status")
+            });
+        }
+        if let Some(metadata) = value["metadata"].as_object_mut() {
+            metadata.retain(|field, _| matches!(field.as_str(), "name" | "namespace"));
+        }
+        let object = Object::from_value(&value)
+            .unwrap_or_else(|e| panic!("what a controller writes is no object: {e}"));
+        self.push(object, Expect::At(live.revision()), Part::Status);
     }
 
     fn push(&mut self, object: Object, expect: Expect, part: Part) {
@@ -92,11 +104,6 @@ impl Batch {
             message,
             source: source.to_owned(),
         }));
-    }
-
-    /// Whether nothing is to be done.
-    pub(super) fn is_empty(&self) -> bool {
-        self.ops.is_empty()
     }
 
     /// One command, or none.

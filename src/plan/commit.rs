@@ -26,8 +26,12 @@ const AWAY_SECONDS: i64 = 30;
 /// Most problems that a commit's status names; the rest is counted in its message.
 const PROBLEMS_MAX: usize = 20;
 
+/// Most commits that State keeps: what `history` and `kubectl get commits` can show. Git keeps them all.
+const COMMITS_MAX: usize = 500;
+
 /// Judges commits.
-pub const CONTROLLER: Controller = Controller { name: "commit-controller", affected, all, plan };
+pub(super) const CONTROLLER: Controller =
+    Controller { name: "commit-controller", affected, all, plan };
 
 fn all(view: &View) -> BTreeSet<Key> {
     view.of_kind(&GroupKind::of::<Commit>(), None).map(|o| o.key().clone()).collect()
@@ -63,17 +67,34 @@ fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
         status.reason = "Superseded".to_owned();
         status.message = format!("{} took its place", head.commit.short());
     }
+    let mut batch = Batch::default();
+    if head.commit == id {
+        forget(view, &mut batch);
+    }
     if status == commit.status {
-        return Plan { wake_at, ..Plan::default() };
+        return batch.into_plan(wake_at);
     }
     let told = status.state != commit.status.state;
-    let mut batch = Batch::default();
     batch.status(object, &Commit { status, ..commit.clone() });
     let mut plan = batch.into_plan(wake_at);
     if told {
         plan.commands.push(Command::Enqueue(OutboxItem::Note(id)));
     }
     plan
+}
+
+/// Deletes the oldest commits beyond the bound; their notes in Git stay.
+fn forget(view: &View, batch: &mut Batch) {
+    let commits = || view.list::<Commit>(None);
+    let surplus = commits().count().saturating_sub(COMMITS_MAX);
+    if surplus == 0 {
+        return;
+    }
+    let head = view.head().map(|h| h.commit.as_str());
+    let mut old: Vec<&Object> =
+        commits().map(|(o, _)| o).filter(|o| Some(o.key().name.as_str()) != head).collect();
+    old.sort_by_key(|o| (o.meta().creation_timestamp.clone(), o.revision()));
+    old.into_iter().take(surplus).for_each(|o| batch.delete(o));
 }
 
 /// Brings the head's status up to date; gives the time at which it has to be looked at again.
@@ -86,7 +107,7 @@ fn judge(
     let seconds = status.deadline_seconds.unwrap_or(inputs.timing.commit_deadline_seconds);
     let since = status.timings.admitted_at.map_or(admitted, Timestamp);
     let deadline = since.plus_seconds(seconds);
-    let verdicts = verdicts(view, inputs.now);
+    let verdicts = verdicts(view);
     let late = deadline <= inputs.now;
     let ran = status.timings.healthy_at.is_some();
     let failed = verdicts.waiting.iter().any(|w| w.failed);
@@ -168,13 +189,13 @@ struct Waiting {
 }
 
 /// Judges every workload Git owns. What has no state of its own is as Git says once it is stored.
-fn verdicts(view: &View, now: Timestamp) -> Verdicts {
+fn verdicts(view: &View) -> Verdicts {
     let mut verdicts = Verdicts { count: 0, waiting: Vec::new() };
     for kind in [Deployment::KIND, ReplicaSet::KIND, Pod::KIND] {
         let group = if kind == Pod::KIND { Pod::GROUP } else { Deployment::GROUP };
         for (key, origin) in view.origins_of(&GroupKind::new(group, kind)) {
             verdicts.count += 1;
-            if let Some(verdict) = verdict(view, key, now) {
+            if let Some(verdict) = verdict(view, key) {
                 let message = format!("{key}: {}", verdict.text);
                 let (file, line) = (origin.file.clone(), origin.line);
                 verdicts.waiting.push(Waiting {
@@ -203,10 +224,10 @@ impl Verdict {
     }
 }
 
-fn verdict(view: &View, key: &Key, now: Timestamp) -> Option<Verdict> {
+fn verdict(view: &View, key: &Key) -> Option<Verdict> {
     let Some(object) = view.object(key) else {
         let text = "is not there: it was deleted and the commit still has it".to_owned();
-        return Some(Verdict { away_since: Some(now), ..Verdict::waits(text) });
+        return Some(Verdict { away_since: Some(Timestamp(0)), ..Verdict::waits(text) });
     };
     if object.is_terminating() {
         return Some(Verdict::waits("is being deleted".to_owned()));

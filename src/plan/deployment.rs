@@ -48,7 +48,7 @@ const NOT_COPIED: [&str; 6] = [
 const HASH: &str = "pod-template-hash";
 
 /// Rolls every Deployment out.
-pub const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
+pub(super) const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
 
 fn all(view: &View) -> BTreeSet<Key> {
     view.of_kind(&GroupKind::of::<Deployment>(), None).map(|o| o.key().clone()).collect()

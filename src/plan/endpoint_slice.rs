@@ -22,7 +22,9 @@ use crate::{
 
 const NAME: &str = "endpointslice-controller";
 /// Most endpoints of one slice, as Kubernetes' default.
-pub(super) const ENDPOINTS_MAX: usize = 100;
+const ENDPOINTS_MAX: usize = 100;
+/// Most slices one step writes; the next step goes on. 12 full slices are about 500 kB, half of a log entry.
+const WRITES_MAX: usize = 12;
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 const MANAGER_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
@@ -30,7 +32,7 @@ const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
 /// Keeps the EndpointSlices of every Service that has a selector.
-pub const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
+pub(super) const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
 
 fn all(view: &View) -> BTreeSet<Key> {
     view.of_kind(&GroupKind::of::<Service>(), None).map(|o| o.key().clone()).collect()
@@ -219,6 +221,7 @@ struct Slices<'a> {
     /// Stored slices that no set of ports has used yet, by name.
     stored: Vec<(&'a Object, &'a EndpointSlice)>,
     created: usize,
+    written: usize,
     batch: Batch,
 }
 
@@ -230,7 +233,7 @@ impl<'a> Slices<'a> {
         };
         let owned = view.owned_by(service.uid()).filter(|o| !o.is_terminating()).filter(ours);
         let stored = owned.filter_map(|o| Some((o, o.view::<EndpointSlice>()?))).collect();
-        Self { view, service, labels, stored, created: 0, batch: Batch::default() }
+        Self { view, service, labels, stored, created: 0, written: 0, batch: Batch::default() }
     }
 
     /// Brings the slices of one set of ports to the wanted endpoints. An endpoint stays in its slice, so that a
@@ -261,20 +264,25 @@ impl<'a> Slices<'a> {
                 self.update(slice);
             }
         }
-        let mut rest: Vec<Endpoint> = new.collect();
-        while !rest.is_empty() || kept.is_empty() && self.created == 0 {
-            let more = rest.split_off(rest.len().min(ENDPOINTS_MAX));
-            self.create(ports, std::mem::replace(&mut rest, more));
-            if rest.is_empty() {
-                break;
-            }
+        let rest: Vec<Endpoint> = new.collect();
+        if kept.is_empty() && rest.is_empty() {
+            self.create(ports, Vec::new());
         }
+        for endpoints in rest.chunks(ENDPOINTS_MAX) {
+            self.create(ports, endpoints.to_vec());
+        }
+    }
+
+    /// Counts a write; says whether there is no room for it.
+    fn is_full(&mut self) -> bool {
+        self.written += 1;
+        self.written > WRITES_MAX
     }
 
     fn update(&mut self, kept: &Kept<'_>) {
         let labels = kept.slice.metadata.labels.as_ref();
         let same = kept.slice.endpoints.as_deref().unwrap_or_default() == kept.endpoints;
-        if same && labels == Some(&self.labels) {
+        if same && labels == Some(&self.labels) || self.is_full() {
             return;
         }
         let mut slice = kept.slice.clone();
@@ -284,6 +292,9 @@ impl<'a> Slices<'a> {
     }
 
     fn create(&mut self, ports: &[Port], endpoints: Vec<Endpoint>) {
+        if self.is_full() {
+            return;
+        }
         let service = self.service.key();
         let prefix = format!("{}-", service.name);
         let kind = Key::of::<EndpointSlice>(&service.namespace, "");

@@ -11,7 +11,8 @@ use crate::{
 };
 
 /// Deletes every event when its time is over.
-pub const CONTROLLER: Controller = Controller { name: "event-ttl-controller", affected, all, plan };
+pub(super) const CONTROLLER: Controller =
+    Controller { name: "event-ttl-controller", affected, all, plan };
 
 fn all(view: &View) -> BTreeSet<Key> {
     view.of_kind(&GroupKind::of::<Event>(), None).map(|o| o.key().clone()).collect()

@@ -19,7 +19,7 @@ use crate::{
 const NAME: &str = "taint-eviction-controller";
 
 /// Has one object for each node, present or not.
-pub const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
+pub(super) const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
 
 fn all(view: &View) -> BTreeSet<Key> {
     let nodes = view.of_kind(&GroupKind::of::<Node>(), None).map(|o| o.key().clone());

@@ -20,7 +20,7 @@ const ORPHAN: &str = "orphan";
 const BATCH_MAX: usize = 500;
 
 /// Looks at objects that have an owner and at owners that wait for what they own.
-pub const CONTROLLER: Controller =
+pub(super) const CONTROLLER: Controller =
     Controller { name: "garbage-collector-controller", affected, all, plan };
 
 fn all(view: &View) -> BTreeSet<Key> {

@@ -20,7 +20,8 @@ const BUILT_IN: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-
 const BATCH_MAX: usize = 500;
 
 /// Keeps namespaces, and empties those that are to go.
-pub const CONTROLLER: Controller = Controller { name: "namespace-controller", affected, all, plan };
+pub(super) const CONTROLLER: Controller =
+    Controller { name: "namespace-controller", affected, all, plan };
 
 fn key(name: &str) -> Key {
     Key::of::<Namespace>("", name)

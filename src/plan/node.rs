@@ -40,7 +40,7 @@ const DISRUPTED_PERCENT: usize = 55;
 const MONITOR_SECONDS: i64 = 5;
 
 /// Judges every node.
-pub const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
+pub(super) const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
 
 fn all(view: &View) -> BTreeSet<Key> {
     view.of_kind(&GroupKind::of::<Node>(), None).map(|o| o.key().clone()).collect()
@@ -73,7 +73,7 @@ fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
     let silence = silence(&key.name, inputs);
     let mut wake_at = silence.next(inputs.now);
     match silence {
-        Silence::Until(_) if is_unknown(&node) => {
+        Silence::Until(_) if object.annotation(BEFORE_SILENCE).is_some() => {
             speak_again(view, object, &mut node, &mut batch, inputs)
         }
         Silence::Over if !is_unknown(&node) => {
@@ -162,7 +162,7 @@ fn fall_silent(
     }
 }
 
-/// Undoes [`fall_silent`]. The agent's next report says what changed meanwhile.
+/// Undoes [`fall_silent`], as far as the agent has not said already how things are now.
 fn speak_again(
     view: &View,
     object: &Object,
@@ -172,11 +172,14 @@ fn speak_again(
 ) {
     let annotations = node.metadata.annotations.get_or_insert_default();
     let before = annotations.remove(BEFORE_SILENCE).unwrap_or_default();
-    let conditions: Vec<NodeCondition> = serde_json::from_str(&before).unwrap_or_default();
     let now = inputs.now.to_time();
-    let dated = |c: NodeCondition| NodeCondition { last_transition_time: Some(now.clone()), ..c };
-    let status = node.status.get_or_insert_default();
-    status.conditions = Some(conditions.into_iter().map(dated).collect());
+    if is_unknown(node) {
+        let conditions: Vec<NodeCondition> = serde_json::from_str(&before).unwrap_or_default();
+        let dated =
+            |c: NodeCondition| NodeCondition { last_transition_time: Some(now.clone()), ..c };
+        let status = node.status.get_or_insert_default();
+        status.conditions = Some(conditions.into_iter().map(dated).collect());
+    }
     for (pod_object, pod) in pods_of(view, object) {
         let ready = pods::condition(pod, "Ready");
         let ours = ready.is_some_and(|c| c.reason.as_deref() == Some(POD_SILENT));

@@ -22,17 +22,17 @@ use super::{
 use crate::{
     kinds,
     model::{GroupKind, Key, Object, Selector, Timestamp},
-    state::{Change, View},
+    state::{Change, ENTRY_BYTES_MAX, View},
 };
 
 const NAME: &str = "replicaset-controller";
 /// Most pods one step makes or deletes, as Kubernetes' burst; the next step goes on.
 const BURST_MAX: usize = 500;
-/// Most bytes of new pods in one step: a quarter of the 4 MiB that one log entry may hold.
-const BURST_BYTES_MAX: usize = 1 << 20;
+/// Most bytes of new pods in one step, with room for their events and for what defaults add.
+const BURST_BYTES_MAX: usize = ENTRY_BYTES_MAX / 4;
 
 /// Keeps every ReplicaSet at its number of pods.
-pub const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
+pub(super) const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
 
 fn all(view: &View) -> BTreeSet<Key> {
     view.of_kind(&GroupKind::of::<ReplicaSet>(), None).map(|o| o.key().clone()).collect()

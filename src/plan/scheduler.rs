@@ -14,7 +14,7 @@ use crate::{
 const NAME: &str = "default-scheduler";
 
 /// Binds pods. It has one object: the queue of waiting pods.
-pub const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
+pub(super) const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
 
 fn queue() -> BTreeSet<Key> {
     [Key::new(GroupKind::new(crate::kinds::GROUP, "Queue"), "", "pods")].into()
@@ -73,11 +73,12 @@ fn plan(view: &View, _queue: &Key, inputs: &Inputs<'_>) -> Plan {
     waiting.sort_by_key(|(object, pod)| order(object, pod));
     let mut cluster = Cluster::of(view);
     let mut plan = Plan::default();
-    let mut failed: BTreeMap<&str, Why> = BTreeMap::new();
+    let mut failed: BTreeMap<&str, (&Pod, Why)> = BTreeMap::new();
     for (object, pod) in waiting {
-        // Pods of one owner have one template: while the cluster only fills up, what failed fails again.
+        // While the cluster only fills up, what failed fails again: pods of one template are judged once.
         let owner = object.controller_uid();
-        let known = owner.and_then(|uid| failed.get(uid)).cloned();
+        let known = owner.and_then(|uid| failed.get(uid)).filter(|(p, _)| p.spec == pod.spec);
+        let known = known.map(|(_, why)| why.clone());
         match known.map_or_else(|| cluster.place(object), Err) {
             Ok(node) => {
                 cluster.assume(object, &node);
@@ -86,7 +87,7 @@ fn plan(view: &View, _queue: &Key, inputs: &Inputs<'_>) -> Plan {
             Err(why) => {
                 let message = why.to_string();
                 if let Some(uid) = owner {
-                    failed.insert(uid, why);
+                    failed.insert(uid, (pod, why));
                 }
                 explain(object, pod, message, inputs.now, &mut plan);
             }

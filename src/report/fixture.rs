@@ -159,7 +159,12 @@ impl Cluster {
             "status": { "replicas": pods, "readyReplicas": pods },
         }));
         for n in 0..pods {
-            self.pod(&set, &format!("{set}-{n}"), Some("n1"), ready_status());
+            self.pod(
+                &set,
+                &format!("{set}-{n}"),
+                Some("n1"),
+                ready_status_at(&format!("10.244.0.{}", 10 * revision + n)),
+            );
         }
     }
 
@@ -252,7 +257,7 @@ pub(crate) fn desired(commit: &CommitId, replicas: u32, image: &str) -> Vec<Desi
             commit: commit.clone(),
             file: "apps/web.yaml".to_owned(),
             line,
-            digest: crate::model::fnv1a(value.to_string().as_bytes()),
+            digest: crate::model::fnv1a(value.to_string().as_bytes()).to_string(),
         },
     };
     vec![place(&deployment, 1), place(&service, 20), place(&secret, 32)]
@@ -265,9 +270,9 @@ fn owner(object: &Object) -> Value {
     })
 }
 
-pub(crate) fn ready_status() -> Value {
+fn ready_status_at(address: &str) -> Value {
     json!({
-        "phase": "Running", "podIP": "10.244.0.2",
+        "phase": "Running", "podIP": address, "podIPs": [{ "ip": address }],
         "conditions": [{
             "type": "Ready", "status": "True", "lastProbeTime": null,
             "lastTransitionTime": "2026-11-21T00:00:08Z",

@@ -29,11 +29,11 @@ const SILENCE_SECONDS_MAX: u64 = 40;
 const BACKLOG_MAX: usize = 64;
 
 /// What the proxies of each node are programmed to.
-pub type Programmed = Arc<watch::Sender<BTreeMap<NodeName, Revision>>>;
+pub(super) type Programmed = Arc<watch::Sender<BTreeMap<NodeName, Revision>>>;
 
 /// Serves the sessions of all agents.
 #[derive(Clone)]
-pub struct Dispatch {
+pub(super) struct Dispatch {
     store: Store,
     heard: Heard,
     programmed: Programmed,
@@ -44,7 +44,7 @@ pub struct Dispatch {
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(super) enum Error {
     /// The stream failed.
     #[error("stream")]
     Io(#[from] std::io::Error),
@@ -61,19 +61,19 @@ pub enum Error {
 
 impl Dispatch {
     /// A dispatcher that writes when it heard whom into `heard`.
-    pub fn new(store: Store, heard: Heard, stop: CancellationToken) -> Self {
+    pub(super) fn new(store: Store, heard: Heard, stop: CancellationToken) -> Self {
         let programmed = Arc::new(watch::Sender::new(BTreeMap::new()));
         let current = Arc::new(watch::Sender::new(BTreeMap::new()));
         Self { store, heard, programmed, current, stop }
     }
 
     /// How many agents have a session here.
-    pub fn sessions(&self) -> usize {
+    pub(super) fn sessions(&self) -> usize {
         self.current.borrow().len()
     }
 
     /// Serves one session until it ends. `peer` is who TLS says it is.
-    pub async fn serve<S>(&self, stream: S, peer: Option<Identity>) -> Result<(), Error>
+    pub(super) async fn serve<S>(&self, stream: S, peer: Option<Identity>) -> Result<(), Error>
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {

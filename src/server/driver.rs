@@ -25,7 +25,7 @@ pub type Heard = Arc<watch::Sender<BTreeMap<NodeName, Timestamp>>>;
 
 /// What the driver has done; read by metrics.
 #[derive(Debug, Default)]
-pub struct DriverStats {
+pub(super) struct DriverStats {
     /// Rounds that proposed something.
     pub rounds: AtomicU64,
     /// Commands that State refused.
@@ -33,7 +33,7 @@ pub struct DriverStats {
 }
 
 /// Drives the controllers whenever this server leads, until `stop`.
-pub async fn run(
+pub(super) async fn run(
     store: Store,
     heard: Heard,
     timing: Timing,

@@ -28,7 +28,7 @@ const RETRY_SECONDS_MAX: u64 = 60;
 
 /// What the exporter has done; read by metrics.
 #[derive(Debug, Default)]
-pub struct ExportStats {
+pub(super) struct ExportStats {
     /// Status commits pushed.
     pub commits: std::sync::atomic::AtomicU64,
     /// Tries that failed.
@@ -47,7 +47,7 @@ enum Error {
 }
 
 /// Writes what State has to tell whenever this server leads, until `stop`.
-pub async fn run(
+pub(super) async fn run(
     store: Store,
     mirror: Arc<Mirror>,
     stats: Arc<ExportStats>,

@@ -33,7 +33,7 @@ const INTERVAL_SECONDS: i64 = 30;
 
 /// Why a look did not bring a new head.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(super) enum Error {
     /// The remote or the mirror.
     #[error("{0}")]
     Git(#[from] git::Error),
@@ -53,7 +53,7 @@ pub enum Error {
 
 /// What the importer has done; read by metrics.
 #[derive(Debug, Default)]
-pub struct ImportStats {
+pub(super) struct ImportStats {
     /// Looks at the remote that it answered.
     pub answers: AtomicU64,
     /// Looks that failed.
@@ -64,7 +64,7 @@ pub struct ImportStats {
 type Cache = BTreeMap<(String, BlobId), Arc<FileResult>>;
 
 /// Follows one source.
-pub struct Importer {
+pub(super) struct Importer {
     store: Store,
     mirror: Arc<Mirror>,
     spec: GitSourceSpec,
@@ -76,18 +76,18 @@ pub struct Importer {
 
 impl Importer {
     /// Follows `spec` through `mirror`.
-    pub fn new(store: Store, mirror: Arc<Mirror>, spec: GitSourceSpec) -> Self {
+    pub(super) fn new(store: Store, mirror: Arc<Mirror>, spec: GitSourceSpec) -> Self {
         let (cache, nudge) = (Arc::default(), Arc::default());
         Self { store, mirror, spec, cache, nudge, stats: Arc::default() }
     }
 
     /// What makes the importer look at once: a hook, a person.
-    pub fn nudge(&self) -> Arc<Notify> {
+    pub(super) fn nudge(&self) -> Arc<Notify> {
         self.nudge.clone()
     }
 
     /// Looks whenever there may be something new and this server leads, until `stop`.
-    pub async fn run(&self, stop: CancellationToken) {
+    pub(super) async fn run(&self, stop: CancellationToken) {
         let mut roles = self.store.roles();
         let mut watch = self.watch();
         let mut failures = 0;
@@ -192,7 +192,7 @@ impl Importer {
     }
 
     /// Reads and renders a commit against a View. Files that were rendered before are not read again.
-    pub async fn candidate(
+    pub(super) async fn candidate(
         &self,
         commit: &CommitId,
         view: &View,

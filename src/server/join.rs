@@ -15,8 +15,9 @@ use serde_json::json;
 use super::{SERVERS_GROUP, Store, clock};
 use crate::{
     api::Peer,
+    config::SourceConfig,
     model::NodeName,
-    plan::token::{Token, redeem},
+    plan::token::{Token, create, redeem},
     raft::{self, NodeId, ProposeError},
     state::Outcome,
     trust::{self, Ca, Leaf},
@@ -24,6 +25,9 @@ use crate::{
 
 /// How long a node's or server's certificate is valid, in days. Renewed when a third of it is left.
 pub const CERTIFICATE_DAYS: i64 = 90;
+
+/// The longest a token may be good for: 30 days.
+const TOKEN_SECONDS_MAX: i64 = 30 * 86_400;
 
 /// Most bytes of a request. A signing request has about one KB.
 const BODY_BYTES_MAX: usize = 16 << 10;
@@ -63,6 +67,31 @@ pub struct JoinAnswer {
     pub ca_key: Option<String>,
     /// Addresses of all servers.
     pub servers: Vec<String>,
+    /// What the cluster follows; only for servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceConfig>,
+}
+
+/// An administrator asks for a token.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TokenRequest {
+    /// Seconds it is good for, at most 30 days.
+    pub ttl_seconds: i64,
+    /// How many machines may join with it.
+    pub joins: u32,
+}
+
+/// A token, and what else a joiner must know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenAnswer {
+    /// The token. Whoever has it can join.
+    pub token: String,
+    /// The hash of the CA's key.
+    pub ca_hash: String,
+    /// The address of the server that made it.
+    pub server: String,
 }
 
 /// A server that has its certificate asks to become a member of the log.
@@ -90,6 +119,7 @@ pub struct RenewRequest {
 pub(super) struct Joins {
     pub(super) store: Store,
     pub(super) ca: Ca,
+    pub(super) source: SourceConfig,
 }
 
 /// The routes of joining; to be merged into the API's.
@@ -98,6 +128,7 @@ pub(super) fn router(joins: Arc<Joins>) -> Router {
         .route("/mainstay/v1/join", post(join))
         .route("/mainstay/v1/members", post(add_member))
         .route("/mainstay/v1/renew", post(renew))
+        .route("/mainstay/v1/tokens", post(make_token))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(joins)
 }
@@ -181,7 +212,34 @@ async fn join(
         ca_certificate: joins.ca.certificate().to_owned(),
         ca_key: is_server.then(|| joins.ca.key().to_owned()),
         servers: joins.store.members().into_iter().map(|m| m.address).collect(),
+        source: is_server.then(|| joins.source.clone()),
     }))
+}
+
+async fn make_token(
+    State(joins): State<Arc<Joins>>,
+    peer: Option<Extension<Peer>>,
+    Json(request): Json<TokenRequest>,
+) -> Result<Json<TokenAnswer>, Refused> {
+    let admin = |p: &Extension<Peer>| p.groups.iter().any(|g| g == "system:masters");
+    if !peer.as_ref().is_some_and(admin) {
+        return Err(Refused::forbidden("only an administrator makes tokens"));
+    }
+    if !(1..=TOKEN_SECONDS_MAX).contains(&request.ttl_seconds) || request.joins == 0 {
+        let message = format!("a token is good for 1 to {TOKEN_SECONDS_MAX} s and at least 1 join");
+        return Err(Refused::new(StatusCode::BAD_REQUEST, "BadRequest", message));
+    }
+    let token = Token::from_random(rand::random());
+    let expires = clock::now().plus_seconds(request.ttl_seconds);
+    let command = create(&token, request.joins, expires).map_err(unavailable)?;
+    match joins.store.propose(vec![command]).await?.first() {
+        Some(Outcome::Refused(refusal)) => Err(unavailable(refusal)),
+        _ => Ok(Json(TokenAnswer {
+            token: token.reveal(),
+            ca_hash: joins.ca.hash().map_err(unavailable)?,
+            server: joins.store.own_address(),
+        })),
+    }
 }
 
 async fn add_member(
@@ -216,6 +274,7 @@ async fn renew(
         ca_certificate: joins.ca.certificate().to_owned(),
         ca_key: None,
         servers: joins.store.members().into_iter().map(|m| m.address).collect(),
+        source: None,
     }))
 }
 

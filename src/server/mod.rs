@@ -41,7 +41,7 @@ pub use driver::Heard;
 pub use import::SOURCE;
 pub use join::{
     CERTIFICATE_DAYS, JoinAnswer, JoinRequest, JoinRole, LEADER_HEADER, MemberRequest,
-    RenewRequest, node_leaf_of, server_leaf,
+    RenewRequest, TokenAnswer, TokenRequest, node_leaf_of, server_leaf,
 };
 pub use store::Store;
 
@@ -109,7 +109,7 @@ pub struct Server {
 }
 
 /// What a brand-new cluster starts with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Setup {
     /// Proposed once the log leads: ranges, tokens.
     pub commands: Vec<Command>,
@@ -156,7 +156,8 @@ impl Server {
             hook_secret: hook_secret(&config.source)?,
             agent_tls: trust::client(ca.certificate(), &issued, ALPN_HTTP[1])?,
         });
-        let joins = Arc::new(join::Joins { store: store.clone(), ca });
+        let source = config.source.clone();
+        let joins = Arc::new(join::Joins { store: store.clone(), ca, source });
         let doors = listen::Doors {
             http: api::router(backend.clone()).merge(join::router(joins)),
             agents,
@@ -184,6 +185,11 @@ impl Server {
     /// The log and the Views.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Waits until the log stops by itself, as after a disk error, and says why; the process should end then.
+    pub async fn failed(&self) -> String {
+        self.store.node().stopped().await
     }
 
     /// Stops every loop and closes the log. Nothing that was acknowledged is lost.

@@ -44,6 +44,17 @@ impl Store {
         self.node.is_leader()
     }
 
+    /// This server's id in the log.
+    pub fn id(&self) -> NodeId {
+        self.node.id()
+    }
+
+    /// Where other servers reach this one; empty before it is a member.
+    pub fn own_address(&self) -> String {
+        let own = self.members().into_iter().find(|m| m.id == self.id());
+        own.map(|m| m.address).unwrap_or_default()
+    }
+
     /// The servers.
     pub fn members(&self) -> Vec<Member> {
         self.node.members()

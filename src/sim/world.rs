@@ -698,7 +698,7 @@ fn perform(
         }
         Effect::Stop { uid, id, .. } => {
             let (result, ending) = machine.terminate(&id, behaviour);
-            (Event::Stopped { uid, hook: None, result }, ending)
+            (Event::Stopped { uid, id, hook: None, result }, ending)
         }
         Effect::Probe { uid, id, kind, .. } => {
             let outcome = machine.probe(&id, kind, now, behaviour);

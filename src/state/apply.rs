@@ -602,20 +602,23 @@ fn pod_grace(view: &View, pod: &Pod) -> Option<i64> {
     Some(pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30))
 }
 
-/// The agent does not know when its pod was scheduled; that condition stays as `bind` wrote it.
+/// The agent does not know when its pod was scheduled nor why it is evicted; those conditions stay as they are.
 fn keep_scheduled(status: &mut Value, live: &Value, context: &Context) {
-    let scheduled = |c: &&Value| c["type"] == "PodScheduled";
-    let conditions = live["status"]["conditions"].as_array();
-    let kept = conditions.and_then(|l| l.iter().find(scheduled)).cloned().unwrap_or_else(|| {
-        let at = context.at.to_time();
-        json!({ "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": at })
-    });
+    let ours = |c: &Value| c["type"] == "PodScheduled" || c["type"] == "DisruptionTarget";
+    let conditions = live["status"]["conditions"].as_array().into_iter().flatten();
+    let mut kept: Vec<Value> = conditions.filter(|c| ours(c)).cloned().collect();
+    if !kept.iter().any(|c| c["type"] == "PodScheduled") {
+        kept.push(json!({
+            "type": "PodScheduled", "status": "True", "lastProbeTime": null,
+            "lastTransitionTime": context.at.to_time(),
+        }));
+    }
     match status["conditions"].as_array_mut() {
         Some(list) => {
-            list.retain(|c| c["type"] != "PodScheduled");
-            list.push(kept);
+            list.retain(|c| !ours(c));
+            list.extend(kept);
         }
-        None => status["conditions"] = json!([kept]),
+        None => status["conditions"] = kept.into(),
     }
 }
 

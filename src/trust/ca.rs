@@ -19,12 +19,21 @@ const CA_DAYS: i64 = 3650;
 /// How far back a certificate is valid, so that a peer whose clock is late accepts it.
 const BACKDATE: Duration = Duration::from_secs(300);
 
+/// Most groups a certificate of ours carries.
+const GROUPS_MAX: usize = 2;
+
+/// `organizationName` (RFC 4519 §2.19).
+const ORGANIZATION_OID: [u64; 4] = [2, 5, 4, 10];
+
 /// Why a certificate cannot be made or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A key or certificate cannot be made, or a request is malformed.
     #[error("certificate: {0}")]
     Certificate(#[from] rcgen::Error),
+    /// More groups than a certificate of ours carries.
+    #[error("{0}: a certificate carries at most {GROUPS_MAX} groups; leave some out")]
+    Groups(String),
     /// TLS cannot be set up from the given keys.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
@@ -162,6 +171,9 @@ fn hash(public_key_info: &[u8]) -> String {
 }
 
 fn params(leaf: &Leaf, now: Timestamp) -> Result<CertificateParams, Error> {
+    if leaf.organizations.len() > GROUPS_MAX {
+        return Err(Error::Groups(leaf.common_name.clone()));
+    }
     let mut params = CertificateParams::new(leaf.names.clone())?;
     params.distinguished_name = name(&leaf.common_name, &leaf.organizations);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -183,8 +195,10 @@ fn validity(params: &mut CertificateParams, now: Timestamp, days: i64) {
 
 fn name(common_name: &str, organizations: &[String]) -> DistinguishedName {
     let mut name = DistinguishedName::new();
-    for organization in organizations {
-        name.push(DnType::OrganizationName, organization.as_str());
+    // rcgen keeps one value a type; the same OID under its other name makes room for a second group.
+    let places = [DnType::OrganizationName, DnType::CustomDnType(ORGANIZATION_OID.to_vec())];
+    for (place, organization) in places.into_iter().zip(organizations) {
+        name.push(place, organization.as_str());
     }
     name.push(DnType::CommonName, common_name);
     name

@@ -45,12 +45,13 @@ async fn shake(
 async fn a_certificate_of_the_ca_names_its_user_and_groups() {
     let ca = Ca::generate("a", now()).unwrap();
     let listener = ca.issue(&leaf("server", &[], &["server.test"]), now()).unwrap();
-    let node = ca.issue(&leaf("system:node:n1", &["system:nodes"], &[]), now()).unwrap();
+    let node = ca.issue(&leaf("system:node:n1", &["system:nodes", "more"], &[]), now()).unwrap();
     let server = server(ca.certificate(), &listener, &[ALPN_AGENT]).unwrap();
     let client = client(ca.certificate(), &node, ALPN_AGENT).unwrap();
     let identity = shake(server, client).await.unwrap().unwrap();
     assert_eq!(identity.user, "system:node:n1");
-    assert_eq!(identity.groups, ["system:nodes"]);
+    assert_eq!(identity.groups, ["system:nodes", "more"]);
+    ca.issue(&leaf("x", &["a", "b", "c"], &[]), now()).err().unwrap();
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Pods on a real Docker, in a node of their own (`tests/harness/cluster.sh`). Needs root, dockerd and rustc; says
-//! so and passes where they are missing.
+//! Pods on a real Docker, in a node of their own (`tests/harness/cluster.sh`). Needs root, dockerd
+//! and rustc; says so and passes where they are missing.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test of a shell")]
 
 mod node;
@@ -86,8 +86,12 @@ impl Agent {
                 }
             }
         };
+        let begun = std::time::Instant::now();
         match tokio::time::timeout(DEADLINE, wait).await {
-            Ok(pod) => pod,
+            Ok(pod) => {
+                eprintln!("{what} after {} ms", begun.elapsed().as_millis());
+                pod
+            }
             Err(_) => panic!(
                 "{what} did not come; last: {}\nevents: {:#?}",
                 serde_json::to_string_pretty(&self.pods.get(name)).unwrap(),
@@ -290,7 +294,8 @@ fn a_pod_lives_crashes_is_adopted_and_leaves_nothing() {
             })
             .await;
 
-        // A failed liveness probe kills and restarts... after its back-off, which the kill shows first.
+        // A failed liveness probe kills and restarts... after its back-off, which the kill shows
+        // first.
         node::until_answers(&ip, 8080).await;
         node::get(&ip, 8080, "/toggle-live").await;
         agent
@@ -317,7 +322,10 @@ fn pods_end_wait_and_say_why() {
         let dir = tempfile::tempdir().unwrap();
         node::prepare(NETWORK, RANGE).await;
         let mut agent = Agent::start(dir.path()).await;
-        let run = |args: &[&str]| json!({"name": "c", "image": node::IMAGE, "imagePullPolicy": "Never", "args": args});
+        let run = |args: &[&str]| {
+            json!({"name": "c", "image": node::IMAGE,
+            "imagePullPolicy": "Never", "args": args})
+        };
         let job = |name, code| {
             pod(name, json!({"restartPolicy": "Never", "containers": [run(&["exit", code])]}))
         };
@@ -379,5 +387,155 @@ fn pods_end_wait_and_say_why() {
         }
         assert_eq!(node::leftovers().await, Vec::<String>::new());
         agent.die().await;
+    });
+}
+
+/// Every place where the agent can be made to die while it starts a pod.
+const STARTING: [&str; 7] = [
+    "after-pod-directory",
+    "after-volume",
+    "after-volume-written",
+    "after-create-sandbox",
+    "after-start",
+    "after-container-files",
+    "after-create-container",
+];
+/// The same for stopping one.
+const STOPPING: [&str; 4] =
+    ["after-terminate", "after-remove", "after-directory-part", "after-remove-directory"];
+
+/// A process of its own that runs an agent over `dir` until it dies at `failpoint`.
+async fn die_at(failpoint: &str, test: &str, dir: &std::path::Path, desired: &[Value]) {
+    std::fs::write(dir.join("desired.json"), serde_json::to_vec(desired).unwrap()).unwrap();
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env("MAINSTAY_TEST_AGENT", dir)
+        .env("MAINSTAY_FAILPOINT", failpoint)
+        .stdout(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let ended = tokio::time::timeout(DEADLINE, child.wait()).await;
+    let status = ended.unwrap_or_else(|_| panic!("{failpoint} was never reached")).unwrap();
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+    assert_eq!(signal, Some(6), "{failpoint}: {status}");
+}
+
+/// What the process of [`die_at`] does.
+async fn be_an_agent(dir: &std::path::Path) {
+    let desired = std::fs::read(dir.join("desired.json")).unwrap();
+    let desired: Vec<Value> = serde_json::from_slice(&desired).unwrap();
+    let mut agent = Agent::start(dir).await;
+    agent.desired(&desired).await;
+    while agent.seen.recv().await.is_some() {}
+}
+
+#[test]
+fn an_agent_killed_after_any_side_effect_leaves_nothing_behind() {
+    const TEST: &str = "an_agent_killed_after_any_side_effect_leaves_nothing_behind";
+    node::inside(TEST, async {
+        if let Ok(dir) = std::env::var("MAINSTAY_TEST_AGENT") {
+            return be_an_agent(dir.as_ref()).await;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        node::prepare(NETWORK, RANGE).await;
+        let both = |p: &ObservedPod| is_running(p, "web") && is_running(p, "side");
+        for failpoint in STARTING.into_iter().chain(STOPPING) {
+            let desired = [web(), config("hi"), secret()];
+            if STARTING.contains(&failpoint) {
+                die_at(failpoint, TEST, dir.path(), &desired).await;
+            }
+            let mut agent = Agent::start(dir.path()).await;
+            agent.desired(&desired).await;
+            let seen = agent.until(failpoint, "web", both).await;
+            let restarts = ["web", "side"].map(|name| container(&seen, name).restart_count);
+            assert_eq!(restarts, [0, 0], "{failpoint}");
+            assert_eq!(
+                node::leftovers().await.len(),
+                3,
+                "{failpoint}: one sandbox, two containers"
+            );
+            if STOPPING.contains(&failpoint) {
+                agent.die().await;
+                die_at(failpoint, TEST, dir.path(), &[]).await;
+                agent = Agent::start(dir.path()).await;
+            }
+            agent.desired(&[]).await;
+            node::until_empty(dir.path()).await;
+            agent.die().await;
+        }
+    });
+}
+
+#[test]
+fn a_daemon_that_hangs_is_unknown_and_nothing_starts_twice() {
+    node::inside("a_daemon_that_hangs_is_unknown_and_nothing_starts_twice", async {
+        let dir = tempfile::tempdir().unwrap();
+        node::prepare(NETWORK, RANGE).await;
+        let mut agent = Agent::start(dir.path()).await;
+        let both = |p: &ObservedPod| is_running(p, "web") && is_running(p, "side");
+        let files = [config("hi"), secret()];
+        agent.desired(&[vec![web()], files.to_vec()].concat()).await;
+        let before = agent.until("web", "web", both).await;
+        let ip = before.status.pod_ip.clone().unwrap();
+        node::until_answers(&ip, 8080).await;
+        let side = container(&before, "side").container_id.clone().unwrap();
+        let pid = node::pid(side.trim_start_matches("docker://")).await;
+
+        let daemon = node::daemon();
+        node::signal(daemon, nix::sys::signal::Signal::SIGSTOP);
+        let other = pod(
+            "other",
+            json!({"containers": [{"name": "c", "image": node::IMAGE,
+                "imagePullPolicy": "Never", "args": ["serve", "1"]}]}),
+        );
+        agent.desired(&[vec![web(), other], files.to_vec()].concat()).await;
+        node::signal(pid, nix::sys::signal::Signal::SIGKILL);
+        // Probes go on while nothing is heard of Docker.
+        node::get(&ip, 8080, "/toggle-ready").await;
+        agent.until("ready", "web", |p| container(p, "web").ready).await;
+        node::signal(daemon, nix::sys::signal::Signal::SIGCONT);
+
+        agent.until("other", "other", |p| is_running(p, "c")).await;
+        let after = agent
+            .until("side again", "web", |p| both(p) && container(p, "side").restart_count == 1)
+            .await;
+        let last = container(&after, "side").last_state.clone().unwrap().terminated.unwrap();
+        assert_eq!(last.exit_code, 137);
+        assert_eq!(container(&after, "web").container_id, container(&before, "web").container_id);
+        // Two sandboxes, three containers, and the one that died.
+        assert_eq!(node::leftovers().await.len(), 6);
+        agent.die().await;
+    });
+}
+
+#[test]
+fn a_daemon_that_was_killed_finds_its_pods_again_and_what_died_is_counted() {
+    const TEST: &str = "a_daemon_that_was_killed_finds_its_pods_again_and_what_died_is_counted";
+    node::inside(TEST, async {
+        let dir = tempfile::tempdir().unwrap();
+        node::prepare(NETWORK, RANGE).await;
+        let mut agent = Agent::start(dir.path()).await;
+        let both = |p: &ObservedPod| is_running(p, "web") && is_running(p, "side");
+        agent.desired(&[web(), config("hi"), secret()]).await;
+        let before = agent.until("web", "web", both).await;
+        let side = container(&before, "side").container_id.clone().unwrap();
+        let pid = node::pid(side.trim_start_matches("docker://")).await;
+
+        let daemon = node::kill_daemon();
+        node::signal(pid, nix::sys::signal::Signal::SIGKILL);
+        let daemon = node::start_daemon(&daemon);
+        // Docker tells nobody what died while it was down.
+        let after = agent
+            .until("side again", "web", |p| both(p) && container(p, "side").restart_count == 1)
+            .await;
+        assert_eq!(container(&after, "web").container_id, container(&before, "web").container_id);
+        assert_eq!(after.status.pod_ip, before.status.pod_ip);
+        assert_eq!(node::leftovers().await.len(), 4, "the sandbox, two containers, the dead one");
+        agent.desired(&[]).await;
+        agent.until("gone", "web", |p| p.gone).await;
+        assert_eq!(node::leftovers().await, Vec::<String>::new());
+        agent.die().await;
+        drop(daemon);
     });
 }

@@ -1,6 +1,7 @@
-//! A node of its own for a test: namespaces with a dockerd, made and removed by `tests/harness/cluster.sh`.
+//! A node of its own for a test: namespaces with a dockerd, made and removed by
+//! `tests/harness/cluster.sh`.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{process::Command, time::Duration};
 
 use bollard::{
     Docker,
@@ -16,7 +17,8 @@ pub(crate) const IMAGE: &str = "mainstay.test/testpod:1";
 const INSIDE: &str = "MAINSTAY_TEST_INSIDE";
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Runs a test inside a node of its own: the outer copy makes the node and runs this test again in it.
+/// Runs a test inside a node of its own: the outer copy makes the node and runs this test again in
+/// it.
 pub(crate) fn inside(test: &str, body: impl Future<Output = ()>) {
     if std::env::var(INSIDE).is_ok() {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -100,7 +102,7 @@ pub(crate) async fn prepare(network: &str, range: &str) {
         ..NetworkCreateRequest::default()
     };
     docker.create_network(request).await.unwrap();
-    let program = std::fs::read(testpod()).unwrap();
+    let program = testpod();
     let file = image::File { path: "testpod", mode: 0o755, bytes: &program };
     let dirs = ["proc", "sys", "dev", "etc", "tmp"].map(|d| format!("{d}/.keep"));
     let mut files = vec![file];
@@ -108,26 +110,21 @@ pub(crate) async fn prepare(network: &str, range: &str) {
     docker::load(&docker, image::archive(IMAGE, &files, &["/testpod"]).unwrap()).await.unwrap();
 }
 
-/// Compiles the test program once for each version of its source.
-fn testpod() -> PathBuf {
+/// Compiles the test program.
+fn testpod() -> Vec<u8> {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pods/testpod.rs");
-    let out = std::env::temp_dir().join(format!("mainstay-testpod-{}", std::process::id()));
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("testpod");
+    let options = ["-O", "-C", "target-feature=+crt-static", "-C", "strip=symbols"];
     let status = Command::new("rustc")
-        .args([
-            "--edition",
-            "2024",
-            "-O",
-            "-C",
-            "target-feature=+crt-static",
-            "-C",
-            "strip=symbols",
-        ])
+        .args(["--edition", "2024"])
+        .args(options)
         .arg("-o")
         .args([out.as_os_str(), source.as_ref()])
         .status()
         .unwrap();
     assert!(status.success(), "testpod.rs does not compile");
-    out
+    std::fs::read(out).unwrap()
 }
 
 /// Names of containers of ours that are still there.
@@ -169,4 +166,54 @@ pub(crate) async fn until_file(ip: &str, port: u16, path: &str, text: &str) {
         }
     };
     tokio::time::timeout(DEADLINE, wait).await.expect("the file did not change");
+}
+
+/// Waits until no container and no directory of a pod is left.
+pub(crate) async fn until_empty(dir: &std::path::Path) {
+    let directories = || {
+        let list = ["disk", "memory"].map(|base| std::fs::read_dir(dir.join(base).join("pods")));
+        list.into_iter().flatten().flatten().count()
+    };
+    let wait = async {
+        while !leftovers().await.is_empty() || directories() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let ended = tokio::time::timeout(DEADLINE, wait).await;
+    if ended.is_err() {
+        panic!("left: {:?} and {} directories", leftovers().await, directories());
+    }
+}
+
+/// The process of a container.
+pub(crate) async fn pid(id: &str) -> i32 {
+    let docker = engine().negotiate_version().await.unwrap();
+    let seen = docker.inspect_container(id, None).await.unwrap();
+    i32::try_from(seen.state.unwrap().pid.unwrap()).unwrap()
+}
+
+/// The node's dockerd.
+pub(crate) fn daemon() -> i32 {
+    std::fs::read_to_string("/run/docker.pid").unwrap().trim().parse().unwrap()
+}
+
+/// Sends a signal to a process of this node.
+pub(crate) fn signal(pid: i32, signal: nix::sys::signal::Signal) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+}
+
+/// Kills the node's dockerd and returns its command line.
+pub(crate) fn kill_daemon() -> Vec<String> {
+    let pid = daemon();
+    let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    signal(pid, nix::sys::signal::Signal::SIGKILL);
+    line.split_terminator('\0').map(str::to_owned).collect()
+}
+
+/// Starts dockerd again; it dies with the node at the latest.
+pub(crate) fn start_daemon(line: &[String]) -> std::process::Child {
+    let _absent = std::fs::remove_file("/run/docker.pid");
+    let quiet = std::process::Stdio::null;
+    let mut command = Command::new(&line[0]);
+    command.args(&line[1..]).stdout(quiet()).stderr(quiet()).spawn().unwrap()
 }

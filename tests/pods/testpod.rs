@@ -1,5 +1,6 @@
-//! What runs in the containers of tests: `testpod serve PORT`, `testpod exit CODE`, `testpod say WORDS…`,
-//! `testpod cat FILE`. Compiled by the test itself, statically, so that its image holds nothing else.
+//! What runs in the containers of tests: `testpod serve PORT`, `testpod exit CODE`, `testpod say
+//! WORDS…`, `testpod cat FILE`. Compiled by the test itself, statically, so that its image holds
+//! nothing else.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -39,8 +40,8 @@ fn main() {
     }
 }
 
-/// `/ready` and `/live` answer 200 or 503; `/toggle-ready` and `/toggle-live` change that; `/exit/N` ends the process;
-/// `/env` lists the environment; `/file/PATH` gives a file.
+/// `/ready` and `/live` answer 200 or 503; `/toggle-ready` and `/toggle-live` change that;
+/// `/exit/N` ends the process; `/env` lists the environment; `/file/PATH` gives a file.
 fn serve(port: &str) {
     let listener = TcpListener::bind(format!("0.0.0.0:{port}")).unwrap();
     println!("serving on {port}");

@@ -47,6 +47,11 @@ impl Pods {
             return;
         }
         pod.wake = None;
+        if pod.found.unknown {
+            // Its probes go on; everything else waits until the machine has answered.
+            self.probe(uid, &want, now, out);
+            return;
+        }
         self.tell_status(uid, &want, now, out);
         if self.connected && !elder {
             self.take_steps(uid, &want, now, out);
@@ -143,11 +148,11 @@ impl Pods {
         now: Timestamp,
         out: &mut Vec<Effect>,
     ) {
-        // Steps that only begin something are followed by the next one; there are never more of them than
-        // containers and images.
+        // Steps that only begin something are followed by the next one; there are never more of
+        // them than containers and images.
         loop {
             let Some(pod) = self.pods.get(uid) else { return };
-            if pod.busy || pod.found.unknown {
+            if pod.busy {
                 return;
             }
             if let Some((_, at)) = pod.retry.filter(|(_, at)| now < *at) {

@@ -74,7 +74,8 @@ impl Pod {
         sandbox.or_else(|| Some(&want.host_ip).filter(|_| want.sandbox.host_network)?.parse().ok())
     }
 
-    /// Reads the assignment anew. A pod that is not desired any more is to be removed, as it was last described.
+    /// Reads the assignment anew. A pod that is not desired any more is to be removed, as it was
+    /// last described.
     pub(super) fn refresh(
         &mut self,
         uid: &str,
@@ -106,6 +107,11 @@ impl Pod {
         objects: &BTreeMap<Key, Object>,
         settings: &Settings,
     ) {
+        if found.unknown {
+            // Half a picture is none: what was seen before stays.
+            self.found.unknown = true;
+            return;
+        }
         self.found = found;
         if self.found.sandbox.is_some() {
             self.claim = None;
@@ -115,6 +121,8 @@ impl Pod {
         ids.extend(self.found.sandbox.iter().map(|s| s.id.as_str()));
         self.memory.probes.retain(|(id, _), _| ids.contains(&id.as_str()));
         self.memory.stopping.retain(|id, _| ids.contains(&id.as_str()));
+        let newest = |name: &String| self.found.containers.get(name)?.last().map(|c| c.attempt);
+        self.memory.pulled.retain(|(name, attempt)| newest(name) <= Some(*attempt));
         for container in containers.filter(|c| c.state.is_running()) {
             seed(&mut self.memory, self.status.as_ref(), &container.id);
         }
@@ -125,8 +133,8 @@ impl Pod {
     }
 }
 
-/// A container that an agent before us (or a look before this one) knew as ready stays so until a probe says
-/// otherwise: a restart of the agent takes no endpoint away.
+/// A container that an agent before us (or a look before this one) knew as ready stays so until a
+/// probe says otherwise: a restart of the agent takes no endpoint away.
 fn seed(memory: &mut Memory, status: Option<&PodStatus>, id: &str) {
     let known = format!("docker://{id}");
     let lists = status

@@ -205,7 +205,8 @@ impl Node {
         self.starts_seen_max = self.starts_seen_max.max(self.effects.iter().filter(starts).count());
     }
 
-    /// The agent dies and another one starts on the same machine, with the desired set from its disk.
+    /// The agent dies and another one starts on the same machine, with the desired set from its
+    /// disk.
     fn reborn(&mut self) {
         let (pods, effects) = Pods::new(settings());
         self.pods = pods;
@@ -273,7 +274,7 @@ impl Node {
                     return Some(Event::Changed(uid));
                 }
                 let result = if hangs { Err(away()) } else { Ok(()) };
-                Event::Stopped { uid, hook: None, result }
+                Event::Stopped { uid, id, hook: None, result }
             }
             Effect::Probe { uid, id, kind, .. } => {
                 Event::Probed { uid, id, kind, outcome: Outcome::Success }
@@ -387,6 +388,25 @@ fn a_daemon_that_hangs_is_unknown_not_dead() {
     let counts = node.reports["web"].status.container_statuses.clone().unwrap();
     let counts: Vec<_> = counts.iter().map(|c| c.restart_count).collect();
     assert_eq!(counts, [0, 1], "what died meanwhile was counted");
+}
+
+#[test]
+fn a_pod_with_a_stuck_container_keeps_its_status_and_holds_up_nobody() {
+    let mut node = Node::new();
+    node.desire(&[pod("stuck", "u1")]).rest();
+    let before = node.reports["stuck"].clone();
+    let whole = node.machine.pods["u1"].clone();
+    let half = Found { unknown: true, key: whole.key.clone(), ..Found::default() };
+    node.machine.pods.insert("u1".into(), half);
+    node.wait(RELIST.as_secs().cast_signed());
+    node.desire(&[pod("stuck", "u1"), pod("new", "u2")]).rest();
+    assert_eq!(node.reports["stuck"], before);
+    assert_eq!(node.machine.running(), ["new-c-0", "new-d-0"]);
+    node.machine.pods.insert("u1".into(), whole);
+    let deeds = node.machine.deeds.len();
+    node.wait(RELIST.as_secs().cast_signed());
+    assert_eq!(node.machine.deeds.len(), deeds, "it goes on as it was");
+    assert_eq!(node.reports["stuck"], before);
 }
 
 #[test]

@@ -76,6 +76,8 @@ pub enum Event {
     Stopped {
         /// The pod.
         uid: String,
+        /// The container's id.
+        id: String,
         /// What its hook said, when that failed.
         hook: Option<String>,
         /// What came of the signal.

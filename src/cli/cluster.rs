@@ -1,0 +1,115 @@
+//! `mainstay init`: the first server of a cluster.
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
+
+use super::{
+    Error, background,
+    dev::admin_leaf,
+    machine, output,
+    server::{self, CONFIG},
+    token::JoinParts,
+};
+use crate::{
+    config::ServerConfig,
+    plan::token::{self, Token},
+    server::{PKI, Setup, server_leaf},
+    state::Command,
+    trust::{Ca, KeyFiles, write_private},
+};
+
+/// How long the first token is good for, in seconds: a day, as kubeadm's.
+const TOKEN_SECONDS: i64 = 86_400;
+
+/// How many machines may join with the first token: two servers and a handful of nodes.
+const TOKEN_JOINS: u32 = 16;
+
+/// Begin a cluster: make its keys, start its first server, print how others join
+#[derive(clap::Args, Debug)]
+pub(super) struct Init {
+    /// Folder of the server: keys, log, mirror
+    #[arg(long, env = "MAINSTAY_DIR")]
+    dir: Option<PathBuf>,
+    /// Repository to follow: file://, http(s):// or ssh://
+    #[arg(long)]
+    source: Option<String>,
+    /// Branch to follow
+    #[arg(long)]
+    branch: Option<String>,
+    /// Address and port others dial to reach this server
+    #[arg(long)]
+    advertise: Option<SocketAddr>,
+    /// Configuration file; flags override it
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Return when the server is ready and leave it running
+    #[arg(long)]
+    detach: bool,
+}
+
+pub(super) fn init(verb: &Init) -> Result<(), Error> {
+    let dir = super::cluster_dir(verb.dir.as_deref())?;
+    let keys = KeyFiles::new(dir.join(PKI));
+    if keys.has("server") {
+        let text = format!("{} belongs to a cluster already", dir.display());
+        return Err(Error::yours(text).hint("start its server with `mainstay server`"));
+    }
+    let mut config = match &verb.config {
+        Some(path) => server::read_config(path)?,
+        None => ServerConfig::default(),
+    };
+    if let Some(source) = &verb.source {
+        config.source.url.clone_from(source);
+    }
+    if verb.branch.is_some() {
+        config.source.reference.branch.clone_from(&verb.branch);
+    }
+    config.advertise = verb.advertise.or(config.advertise);
+    if config.source.url.is_empty() {
+        let text = "which repository shall the cluster follow?";
+        return Err(Error::yours(text).hint("--source https://git.example.com/team/cluster.git"));
+    }
+    let cluster = config.network.cluster(&machine::random_id()).map_err(Error::yours)?;
+    let parts = write_keys(&keys, &config)?;
+    server::write_config(&dir, &config)?;
+    let token = Token::parse(&parts.token).map_err(|e| Error::ours(e.to_string()))?;
+    let expires = machine::now().plus_seconds(TOKEN_SECONDS);
+    let token = token::create(&token, TOKEN_JOINS, expires);
+    let setup = Setup {
+        commands: vec![Command::Configure(cluster), token.map_err(|e| Error::ours(e.to_string()))?],
+    };
+    server::write_setup(&dir, &setup)?;
+    write_join_parts(&dir, &parts)?;
+    output::say(&format!("keys and {CONFIG} are in {}", dir.display()));
+    output::say(parts.lines().trim_end());
+    if verb.detach {
+        let args: Vec<OsString> = vec!["server".into(), "--dir".into(), dir.clone().into()];
+        return background::detach(&dir, "server.log", &args);
+    }
+    server::foreground(&dir)
+}
+
+/// Makes the CA, the first server's and the administrator's keys, and the first token (kept in `join.json` so that a
+/// script finds it).
+fn write_keys(keys: &KeyFiles, config: &ServerConfig) -> Result<JoinParts, Error> {
+    let ours = |e: crate::trust::Error| Error::ours(e.to_string());
+    let now = machine::now();
+    let ca = Ca::generate(&machine::random_id(), now).map_err(ours)?;
+    let names = server::certificate_names(config)?;
+    let issued = ca.issue(&server_leaf(&names), now).map_err(ours)?;
+    let admin = ca.issue(&admin_leaf(), now).map_err(ours)?;
+    keys.write_ca(&ca).map_err(ours)?;
+    keys.write_issued("admin", &admin).map_err(ours)?;
+    keys.write_issued("server", &issued).map_err(ours)?;
+    Ok(JoinParts {
+        server: server::advertised(config).to_string(),
+        token: Token::from_random(rand::random()).reveal(),
+        ca_hash: ca.hash().map_err(ours)?,
+    })
+}
+
+/// Kept for scripts that start several machines: the parts of a join as JSON.
+fn write_join_parts(dir: &std::path::Path, parts: &JoinParts) -> Result<(), Error> {
+    let text = serde_json::to_vec_pretty(parts).map_err(|e| Error::ours(e.to_string()))?;
+    let path = dir.join("join.json");
+    write_private(&path, &text).map_err(|e| Error::ours(format!("{}: {e}", path.display())))
+}

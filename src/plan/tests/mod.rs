@@ -1,0 +1,12 @@
+//! Controllers against a State: commands are applied, nothing is faked but time, ids and the nodes' reports.
+
+mod agenda;
+mod commit;
+mod deployment;
+mod endpoint_slice;
+mod namespace;
+mod node;
+mod properties;
+mod replica_set;
+mod scheduler;
+mod world;
