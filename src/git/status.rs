@@ -24,6 +24,8 @@ const TRAILER_COMMITS_MAX: usize = 256;
 pub struct StatusCommit {
     /// New content by path; `None` removes the path. Folders follow by themselves.
     pub changes: BTreeMap<String, Option<Vec<u8>>>,
+    /// `changes` is everything there shall be: what the tip has beside it goes.
+    pub whole: bool,
     /// Its words.
     pub message: Message,
     /// The trailer that names this commit (`Index`): when a commit of the branch has it with the
@@ -54,7 +56,8 @@ impl Mirror {
                 return Ok(Step::Already(there));
             }
             let changes = blobs(repo, &status.changes)?;
-            let tree = updated(repo, tip, &changes)?;
+            let base = tip.filter(|_| !status.whole);
+            let tree = updated(repo, base, &changes)?;
             commit(repo, tip, tree, &status.message, &signature, &signature).map(Step::Commit)
         })
     }

@@ -134,6 +134,7 @@ async fn status(mirror: &Arc<Mirror>, view: &View, term: u64) -> Result<bool, Er
     }
     let commit = StatusCommit {
         changes: files.files,
+        whole: files.whole,
         message: git::Message::from_text(&report::status_commit_message(view, since, term))?,
         identity: Some("Index".to_owned()),
     };
