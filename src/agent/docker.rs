@@ -23,7 +23,7 @@ use bollard::{
     query_parameters::{
         CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder,
         ImportImageOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
-        LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+        LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions,
     },
 };
 use futures_util::{StreamExt, stream::BoxStream};
@@ -100,7 +100,7 @@ impl Machine {
         self.docker.clone()
     }
 
-    /// Removes every container of every pod, running or not. Gives what could not be removed.
+    /// Removes every container of every pod, running or not, and the sandbox image. Gives what could not be removed.
     pub async fn remove_everything(&self) -> Vec<String> {
         let ids = match self.ids(None).await {
             Ok(ids) => ids,
@@ -114,6 +114,12 @@ impl Machine {
                 Ok(()) | Err(Error::NotFound(_)) => {}
                 Err(error) => problems.push(format!("container {id}: {error}")),
             }
+        }
+        let removed = self.docker.remove_image(image::SANDBOX, None::<RemoveImageOptions>, None);
+        match deadline(CALL, removed).await.map(drop) {
+            // Refused: another agent's sandboxes use it.
+            Ok(()) | Err(Error::NotFound(_) | Error::Refused(_)) => {}
+            Err(error) => problems.push(format!("image {}: {error}", image::SANDBOX)),
         }
         problems
     }

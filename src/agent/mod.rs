@@ -198,6 +198,7 @@ impl Agent {
             images: Vec::new(),
             started: facts::started(),
             open: false,
+            programmed: None,
             unsaved: false,
             behind: false,
             tell,
@@ -262,6 +263,8 @@ struct Main {
     images: Vec<k8s_openapi::api::core::v1::ContainerImage>,
     started: k8s_openapi::jiff::Timestamp,
     open: bool,
+    /// What the proxy has programmed; told again whenever a session opens, so that servers wait for no more than that.
+    programmed: Option<Revision>,
     unsaved: bool,
     /// Some reports did not fit into the session's queue.
     behind: bool,
@@ -286,7 +289,6 @@ impl Main {
         let dialing = tokio::spawn(session::run(tls, servers, said, news_tell, to_send));
         let mut images_at = Instant::now() + IMAGES_EVERY;
         let mut save_at = None;
-        let mut programmed = None;
         loop {
             let mut proxy_report = self.proxy.as_ref().map(Proxy::report);
             tokio::select! {
@@ -299,7 +301,7 @@ impl Main {
                     Some(seen) => self.observe(seen, &reports),
                     None => break,
                 },
-                () = changed(&mut proxy_report, programmed) => {
+                () = changed(&mut proxy_report, self.programmed) => {
                     let report = proxy_report.map(|r| r.borrow().clone()).unwrap_or_default();
                     for change in &report.changes {
                         tracing::info!(event = "network", change);
@@ -307,8 +309,8 @@ impl Main {
                     for problem in &report.problems {
                         tracing::warn!(event = "network", problem);
                     }
-                    programmed = report.programmed;
-                    self.report_programmed(programmed, &reports);
+                    self.programmed = report.programmed;
+                    self.report_programmed(&reports);
                 }
                 () = sleep_until(images_at) => {
                     images_at = Instant::now() + IMAGES_EVERY;
@@ -327,7 +329,7 @@ impl Main {
             }
             self.catch_up(&reports);
             hello_tell.send_replace(self.hello());
-            self.tell_health(programmed);
+            self.tell_health();
         }
         if self.unsaved {
             self.save();
@@ -484,12 +486,8 @@ impl Main {
         self.report(report, reports);
     }
 
-    fn report_programmed(
-        &mut self,
-        programmed: Option<Revision>,
-        reports: &mpsc::Sender<ToServer>,
-    ) {
-        if let Some(generation) = programmed {
+    fn report_programmed(&mut self, reports: &mpsc::Sender<ToServer>) {
+        if let Some(generation) = self.programmed {
             self.report(ToServer::Programmed(generation), reports);
         }
     }
@@ -502,7 +500,7 @@ impl Main {
         }
     }
 
-    /// Tells every pod's status again after some reports did not fit.
+    /// Tells everything again after some reports did not fit.
     fn catch_up(&mut self, reports: &mpsc::Sender<ToServer>) {
         if self.behind && reports.capacity() == reports.max_capacity() {
             self.behind = false;
@@ -515,6 +513,7 @@ impl Main {
         if !pods.is_empty() {
             self.report(ToServer::Pods(pods), reports);
         }
+        self.report_programmed(reports);
     }
 
     /// Looks which images the engine has; tells whether they changed.
@@ -544,7 +543,7 @@ impl Main {
         }
     }
 
-    fn tell_health(&self, programmed: Option<Revision>) {
+    fn tell_health(&self) {
         let mut pods = BTreeMap::new();
         for seen in self.latest.values().filter(|seen| !seen.gone) {
             let phase = seen.status.phase.clone().unwrap_or_default();
@@ -553,7 +552,7 @@ impl Main {
         let health = Health {
             session: self.open,
             generation: self.known.generation,
-            programmed: programmed.unwrap_or_default(),
+            programmed: self.programmed.unwrap_or_default(),
             pods,
         };
         self.tell.send_if_modified(|before| {

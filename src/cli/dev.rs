@@ -36,6 +36,9 @@ const READY_SECONDS_MAX: u64 = 60;
 
 const PID: &str = "dev.pid";
 
+/// Where what must not outlive a boot is kept: Secrets of pods.
+const RUN: &str = "/run/mainstay";
+
 /// Run a whole cluster on this machine, from a repository of its own
 #[derive(Args, Debug)]
 pub(super) struct Verb {
@@ -201,7 +204,7 @@ fn server_config(source: String) -> ServerConfig {
 fn agent_options(dir: &Path, docker: &Path, node: NodeName, address: IpAddr) -> agent::Options {
     agent::Options {
         dir: dir.to_owned(),
-        memory: PathBuf::from("/run/mainstay/dev"),
+        memory: Path::new(RUN).join("dev"),
         node,
         address,
         servers: Vec::new(),
@@ -236,6 +239,10 @@ fn stop(verb: &Verb, dir: &Path, clean: bool) -> Result<(), Error> {
     let node = machine::node_name().map_err(|e| Error::ours(e.to_string()))?;
     let options = agent_options(dir, &verb.docker, node, machine::own_address());
     let problems = runtime()?.block_on(agent::clean(&options));
+    if let Err(error) = fs::remove_dir(RUN) {
+        // Another cluster of this machine may have its files there.
+        tracing::debug!(event = "folder stays", path = RUN, %error);
+    }
     match problems.is_empty() {
         true => Ok(()),
         false => Err(Error::ours(format!("could not be removed:\n{}", problems.join("\n")))),

@@ -1,48 +1,86 @@
 //! What one agent is told: its own pods and what they use, and of everybody's objects what its network needs.
 //!
 //! This is also who may read what: an agent never gets a Secret or ConfigMap that no pod on it uses.
+//!
+//! And it is when a pod may be asked to end: its node learns of the deletion only once no proxy sends there any more
+//! ([`Told::update`]), so that a rolling update loses no request.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::{
     core::v1::{ConfigMap, EnvFromSource, EnvVar, Node, Pod, PodSpec, Secret, Service, Volume},
-    discovery::v1::EndpointSlice,
+    discovery::v1::{Endpoint, EndpointSlice},
 };
 
 use crate::{
-    model::{Key, NodeName, Object, Revision, session::Desired},
+    model::{Key, NodeName, Object, Revision, Timestamp, session::Desired},
     state::View,
 };
 
 /// Most bytes of objects in one frame; a larger set goes in parts. A quarter of what a frame may hold.
 const PART_BYTES_MAX: usize = 4 << 20;
 
+/// How long after its deletion a pod runs on at most because a proxy has not confirmed that it sends there no more.
+/// A proxy programs in well under a second, even on a busy machine; one that does not confirm by then is broken, and
+/// a broken node must not keep every other node's pods from ending.
+pub const CONFIRM_SECONDS_MAX: i64 = 5;
+
 /// What was sent over one session.
 #[derive(Debug)]
 pub struct Told {
     node: NodeName,
-    sent: BTreeMap<Key, Revision>,
+    sent: BTreeMap<Key, Sent>,
     at: Option<Revision>,
+    /// Pods whose deletion the agent is not told yet.
+    held: BTreeMap<Key, Hold>,
+}
+
+/// What the agent knows of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sent {
+    revision: Revision,
+    terminating: bool,
+}
+
+/// Why an agent is not told of a deletion yet.
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    /// The generation that proxies must have programmed; unknown while a Service still lists the pod as usable.
+    after: Option<Revision>,
+    /// When it is told anyway.
+    until: Timestamp,
 }
 
 impl Told {
     /// A session that was told nothing yet.
     pub fn nothing(node: NodeName) -> Self {
-        Self { node, sent: BTreeMap::new(), at: None }
+        Self { node, sent: BTreeMap::new(), at: None, held: BTreeMap::new() }
     }
 
     /// What to send so that the agent knows `view`; empty when nothing that concerns it changed.
-    pub fn update(&mut self, view: &View) -> Vec<Desired> {
+    ///
+    /// The deletion of a pod is kept back until the proxies of all nodes in `programmed` (those with a session, and
+    /// the generation each has confirmed) have the EndpointSlices that took the pod out, at most
+    /// [`CONFIRM_SECONDS_MAX`] after the deletion. A session that begins is told everything as it is: what an agent
+    /// knew before is not known here, and a pod that it already stops must not look alive again.
+    pub fn update(
+        &mut self,
+        view: &View,
+        programmed: &BTreeMap<NodeName, Revision>,
+        now: Timestamp,
+    ) -> Vec<Desired> {
         let whole = self.at.is_none();
-        if !whole && !self.concerned(view) {
+        if !whole && self.held.is_empty() && !self.concerned(view) {
             self.at = Some(view.revision());
             return Vec::new();
         }
         self.at = Some(view.revision());
         let wanted = objects_for(view, &self.node);
+        self.held = self.holds(view, &wanted, programmed, now);
+        let sent = |o: &Object| self.sent.get(o.key()).map(|sent| sent.revision);
         let upserts: Vec<Object> = wanted
             .values()
-            .filter(|o| self.sent.get(o.key()) != Some(&o.revision()))
+            .filter(|o| sent(o) != Some(o.revision()) && !self.held.contains_key(o.key()))
             .cloned()
             .collect();
         let deletes: Vec<Key> =
@@ -50,8 +88,38 @@ impl Told {
         if !whole && upserts.is_empty() && deletes.is_empty() {
             return Vec::new();
         }
-        self.sent = wanted.into_iter().map(|(key, o)| (key, o.revision())).collect();
+        deletes.iter().for_each(|key| drop(self.sent.remove(key)));
+        for object in &upserts {
+            let (revision, terminating) = (object.revision(), object.is_terminating());
+            self.sent.insert(object.key().clone(), Sent { revision, terminating });
+        }
         parts(view.revision(), whole, upserts, deletes)
+    }
+
+    /// When to update again although nothing changes; `None` while no deletion is kept back.
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        self.held.values().map(|hold| hold.until).min()
+    }
+
+    /// The deletions to keep back.
+    fn holds(
+        &self,
+        view: &View,
+        wanted: &BTreeMap<Key, Object>,
+        programmed: &BTreeMap<NodeName, Revision>,
+        now: Timestamp,
+    ) -> BTreeMap<Key, Hold> {
+        let news = |o: &&Object| self.sent.get(o.key()).is_some_and(|sent| !sent.terminating);
+        let deleted = wanted.values().filter(|o| o.is_terminating() && o.key().is::<Pod>());
+        let hold = |object: &Object| {
+            let until = deleted_at(object)?.plus_seconds(CONFIRM_SECONDS_MAX);
+            let before = self.held.get(object.key()).and_then(|hold| hold.after);
+            let after = before.or_else(|| taken_out_at(view, object));
+            let confirmed = |after| programmed.values().all(|at| *at >= after);
+            let over = now >= until || after.is_some_and(confirmed);
+            (!over).then(|| (object.key().clone(), Hold { after, until }))
+        };
+        deleted.filter(news).filter_map(hold).collect()
     }
 
     /// Whether any change since the last update can concern this node. Says yes when in doubt.
@@ -70,6 +138,37 @@ impl Told {
 
 fn is_for_everybody(key: &Key) -> bool {
     key.is::<Service>() || key.is::<EndpointSlice>() || key.is::<Node>()
+}
+
+/// When a pod's deletion was asked for: its deadline less its grace period.
+fn deleted_at(object: &Object) -> Option<Timestamp> {
+    let deadline = object.meta().deletion_timestamp.as_ref().map(Timestamp::from)?;
+    let grace = object.meta().deletion_grace_period_seconds.unwrap_or_default();
+    Some(deadline.plus_seconds(-grace))
+}
+
+/// The revision by which every EndpointSlice of the namespace had the pod out; `None` while one still has it in.
+/// Later changes of the same slices may raise what this gives, so it is asked once.
+fn taken_out_at(view: &View, pod: &Object) -> Option<Revision> {
+    let mut newest = Revision::default();
+    for (object, slice) in view.list::<EndpointSlice>(Some(&pod.key().namespace)) {
+        if slice.endpoints.iter().flatten().any(|e| is_of(e, pod) && is_usable(e)) {
+            return None;
+        }
+        newest = newest.max(object.revision());
+    }
+    Some(newest)
+}
+
+fn is_of(endpoint: &Endpoint, pod: &Object) -> bool {
+    endpoint.target_ref.as_ref().and_then(|t| t.uid.as_deref()) == Some(pod.uid())
+}
+
+/// Whether proxies send there although others could take it.
+fn is_usable(endpoint: &Endpoint) -> bool {
+    let conditions = endpoint.conditions.as_ref();
+    let terminating = conditions.and_then(|c| c.terminating) == Some(true);
+    !terminating && conditions.and_then(|c| c.ready) != Some(false)
 }
 
 fn is_on(object: &Object, node: &NodeName) -> bool {

@@ -28,7 +28,7 @@ const SILENCE_SECONDS_MAX: u64 = 40;
 /// How many messages of one agent wait to be proposed; when they are that many, its session is read no further.
 const BACKLOG_MAX: usize = 64;
 
-/// What the proxies of each node are programmed to.
+/// What the proxies of each node with a session are programmed to; revision 0 until they have said so.
 pub(super) type Programmed = Arc<watch::Sender<BTreeMap<NodeName, Revision>>>;
 
 /// Serves the sessions of all agents.
@@ -92,10 +92,7 @@ impl Dispatch {
         tracing::info!(event = "session", %node, version = hello.version);
         self.greet(hello).await?;
         let result = self.converse(&node, session, reader, writer).await;
-        self.current.send_if_modified(|all| {
-            let ours = all.get(&node) == Some(&session);
-            ours && all.remove(&node).is_some()
-        });
+        self.forget(&node, session);
         result
     }
 
@@ -122,7 +119,21 @@ impl Dispatch {
                 all.get(node).map_or(0, |before| before + 1).max(rand::random::<u32>().into());
             all.insert(node.clone(), session);
         });
+        self.programmed.send_modify(|all| {
+            all.insert(node.clone(), Revision::default());
+        });
         session
+    }
+
+    /// Ends a session, unless the node has a later one. Nobody waits for the node's proxies from now on.
+    fn forget(&self, node: &NodeName, session: u64) {
+        let ours = self.current.send_if_modified(|all| {
+            let ours = all.get(node) == Some(&session);
+            ours && all.remove(node).is_some()
+        });
+        if ours {
+            self.programmed.send_modify(|all| drop(all.remove(node)));
+        }
     }
 
     async fn greet(&self, hello: Hello) -> Result<(), Error> {
@@ -186,15 +197,21 @@ impl Dispatch {
     {
         let mut views = self.store.views();
         let mut roles = self.store.roles();
+        let mut programmed = self.programmed.subscribe();
         let mut told = Told::nothing(node);
         write_frame(&mut writer, &ToAgent::Welcome(self.welcome())).await?;
         loop {
             let view = views.borrow_and_update().clone();
-            for desired in told.update(&view) {
+            let confirmed = programmed.borrow_and_update().clone();
+            for desired in told.update(&view, &confirmed, clock::now()) {
                 write_frame(&mut writer, &ToAgent::Desired(desired)).await?;
             }
+            // Only who keeps something back waits for time or for proxies.
+            let wake = told.wake_at().map(clock::instant_of);
             let goodbye = tokio::select! {
                 changed = views.changed() => changed.is_err(),
+                changed = programmed.changed(), if wake.is_some() => changed.is_err(),
+                () = wait_until(wake) => false,
                 answer = answers.recv() => match answer {
                     Some(answer) => {
                         write_frame(&mut writer, &answer).await?;
@@ -251,6 +268,14 @@ impl Dispatch {
             .await
             .map_err(|_| std::io::ErrorKind::BrokenPipe.into())
             .map_err(Error::Io)
+    }
+}
+
+/// Waits until `at`, or for ever when there is none.
+async fn wait_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

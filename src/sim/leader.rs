@@ -130,22 +130,28 @@ impl World {
         self.drive_by(now + ROUND);
         let Some(leading) = &mut self.leading else { return };
         let term = leading.term;
-        let (mut tell, mut export) = (None, None);
-        if leading.tell_at.is_none() {
-            leading.tell_at = Some(now + TELL);
-            tell = leading.tell_at;
-        }
+        let mut export = None;
         if leading.export_at.is_none() {
             leading.export_at = Some(now + GATHER);
             export = leading.export_at;
         }
-        tell.into_iter().for_each(|at| self.schedule(at, Happening::Tell { term }));
+        self.tell_by(now + TELL);
         export.into_iter().for_each(|at| self.schedule(at, Happening::Export { term }));
         for server in 0..self.log.servers.len() {
             if self.log.is_behind(server) {
                 let after = self.latency(10);
                 self.schedule(now + after, Happening::Follow { server });
             }
+        }
+    }
+
+    /// Asks for word to agents.
+    pub(super) fn tell_by(&mut self, at: Timestamp) {
+        let Some(leading) = &mut self.leading else { return };
+        let term = leading.term;
+        if leading.tell_at.is_none_or(|before| at < before) {
+            leading.tell_at = Some(at);
+            self.schedule(at, Happening::Tell { term });
         }
     }
 
@@ -432,14 +438,20 @@ impl World {
     /// Tells every agent what it must know.
     pub(super) fn tell_agents(&mut self) {
         let Some(view) = self.view() else { return };
+        let now = self.now;
         let Some(leading) = &mut self.leading else { return };
+        if leading.tell_at.is_none_or(|at| at > now) {
+            return;
+        }
         leading.tell_at = None;
         let mut words = Vec::new();
         for (node, session) in &mut leading.sessions {
-            for desired in session.told.update(&view) {
+            for desired in session.told.update(&view, &leading.programmed, now) {
                 words.push((node.clone(), session.id, ToAgent::Desired(desired)));
             }
         }
+        let wake = leading.sessions.values().filter_map(|s| s.told.wake_at()).min();
+        wake.into_iter().for_each(|at| self.tell_by(at));
         for (node, session, message) in words {
             self.send_to_agent(&node, session, message);
         }
@@ -451,6 +463,7 @@ impl World {
         if let Some(leading) = &mut self.leading {
             let told = Told::nothing(node.clone());
             leading.sessions.insert(node.clone(), Session { id, told });
+            leading.programmed.insert(node.clone(), Revision::default());
             leading.heard.insert(node.clone(), now);
         }
     }

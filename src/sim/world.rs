@@ -432,6 +432,7 @@ impl World {
                     // It shall say hello again.
                     if let Some(leading) = &mut self.leading {
                         leading.sessions.remove(name);
+                        leading.programmed.remove(name);
                     }
                     self.agent_closes(name, session);
                     return;
@@ -441,6 +442,7 @@ impl World {
             }
             ToServer::Programmed(revision) => {
                 leading.programmed.insert(name.clone(), *revision);
+                self.tell_by(self.now);
             }
             _ => {}
         }

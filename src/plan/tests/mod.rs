@@ -1,6 +1,7 @@
 //! Controllers against a State: commands are applied, nothing is faked but time, ids and the nodes' reports.
 
 mod agenda;
+mod assign;
 mod commit;
 mod deployment;
 mod endpoint_slice;
