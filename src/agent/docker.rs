@@ -360,13 +360,12 @@ impl Runtime for Machine {
             Err(Error::Refused(message)) => {
                 let seen = deadline(LOOK, self.docker.inspect_container(id, None)).await?;
                 let score = seen.host_config.and_then(|h| h.oom_score_adj).unwrap_or_default();
-                let already = self.oom_refused.load(Ordering::Relaxed);
-                if score >= 0 || already {
+                if score >= 0 {
                     return Err(Error::Refused(message));
                 }
                 // Without CAP_SYS_RESOURCE the kernel refuses negative scores, and runc says so in
                 // words that do not tell. Made again without one, it will start, or fail for its
-                // true reason.
+                // true reason. Several may have been made with one before the first was refused.
                 self.oom_refused.store(true, Ordering::Relaxed);
                 self.remove(id).await?;
                 Ok(Some(format!(
