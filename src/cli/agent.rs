@@ -209,10 +209,8 @@ fn stop(dir: &Path, clean: bool) -> Result<(), Error> {
         let none = || Error::no(format!("no agent runs in {}", dir.display()));
         return if ran { Ok(()) } else { Err(none()) };
     }
-    let config = match read_config(&dir.join(CONFIG)) {
-        Ok(config) => config,
-        Err(_) => AgentConfig::default(),
-    };
+    // A folder whose configuration is gone or broken is cleaned with what every agent has.
+    let config = read_config(&dir.join(CONFIG)).unwrap_or_default();
     let problems = runtime()?.block_on(agent::clean(&options(dir, &config)?));
     match problems.is_empty() {
         true => Ok(()),

@@ -20,7 +20,10 @@ use super::{
 };
 use crate::{
     agent::{self, Agent},
-    config::{AGENT_METRICS_PORT, API_PORT, NetworkConfig, SERVER_METRICS_PORT, ServerConfig},
+    config::{
+        AGENT_METRICS_PORT, API_PORT, NetworkConfig, SERVER_METRICS_PORT, ServerConfig,
+        SourceConfig,
+    },
     git,
     model::NodeName,
     server::{PKI, Server, Setup, node_leaf_of, server_leaf},
@@ -187,11 +190,12 @@ pub(super) fn admin_leaf() -> Leaf {
 }
 
 fn server_config(source: String) -> ServerConfig {
-    let mut config = ServerConfig::default();
-    config.listen = free_or_any(API_PORT);
-    config.metrics = free_or_any(SERVER_METRICS_PORT);
-    config.source.url = source;
-    config
+    ServerConfig {
+        listen: free_or_any(API_PORT),
+        metrics: free_or_any(SERVER_METRICS_PORT),
+        source: SourceConfig { url: source, ..SourceConfig::default() },
+        ..ServerConfig::default()
+    }
 }
 
 fn agent_options(dir: &Path, docker: &Path, node: NodeName, address: IpAddr) -> agent::Options {

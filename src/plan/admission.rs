@@ -1,12 +1,39 @@
 //! A rendered commit against State: is it taken, and what does it change?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::{
+    api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::Condition as SourceCondition,
+};
 
 use crate::{
-    kinds::{Commit, CommitChanges, CommitSpec, CommitState, CommitStatus, CommitTimings},
+    kinds::{
+        Commit, CommitChanges, CommitSpec, CommitState, CommitStatus, CommitTimings, GitSource,
+        GitSourceSpec, PruneSpec,
+    },
     model::{CommitId, Key, Object, ObjectError, Problem, Timestamp},
-    state::{Adopt, Command, Desired, ENTRY_BYTES_MAX, Expect, Op, OutboxItem, Part, View},
+    render::{self, FileResult, PruneOptions},
+    state::{Adopt, Command, Desired, ENTRY_BYTES_MAX, Expect, Op, Origin, OutboxItem, Part, View},
 };
+
+/// The name of the one source of this version.
+pub const SOURCE: &str = "main";
+
+/// The trailer with which a commit sets its own deadline.
+const DEADLINE_TRAILER: &str = "Deploy-Deadline";
+
+/// What Git says of a commit, its files aside.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The commit.
+    pub commit: CommitId,
+    /// Who wrote it and when.
+    pub spec: CommitSpec,
+    /// The trailers of its message, in order.
+    pub trailers: Vec<(String, String)>,
+    /// When it was first seen at the remote.
+    pub seen_at: Timestamp,
+}
 
 /// A commit as it was read and rendered.
 #[derive(Clone, Debug)]
@@ -27,6 +54,137 @@ pub struct Candidate {
     pub problems: Vec<Problem>,
     /// What its author should know though it is taken.
     pub warnings: Vec<Problem>,
+}
+
+/// Whether a tip is neither what runs nor what was refused before.
+pub fn is_news(view: &View, tip: &CommitId) -> bool {
+    if view.head().is_some_and(|head| head.commit == *tip) {
+        return false;
+    }
+    let known = view.get::<Commit>("", tip.as_str());
+    known.is_none_or(|c| c.status.state != CommitState::Refused)
+}
+
+/// A commit's rendered files against a View. `problems` were found while its files were read.
+pub fn candidate<'a>(
+    view: &View,
+    source: &GitSourceSpec,
+    facts: Facts,
+    files: impl IntoIterator<Item = &'a FileResult>,
+    mut problems: Vec<Problem>,
+) -> Candidate {
+    let Facts { commit, spec, trailers, seen_at } = facts;
+    let options = render::Options { live_namespaces: foreign_namespaces(view) };
+    let rendered = render::combine(files, &options);
+    problems.extend(rendered.problems);
+    let desired = |(key, found): (Key, render::RenderedObject)| {
+        let origin = Origin {
+            commit: commit.clone(),
+            file: found.file,
+            line: found.line,
+            digest: format!("{:032x}", found.digest),
+        };
+        (key, Desired { object: found.object, origin })
+    };
+    let wanted: BTreeMap<Key, Desired> = rendered.objects.into_iter().map(desired).collect();
+    let mut deletes = Vec::new();
+    if problems.is_empty() {
+        match prune(view, &wanted, &trailers, &source.prune) {
+            Ok(keys) => deletes = keys,
+            Err(problem) => problems.push(problem),
+        }
+    }
+    let deadline = deadline(&trailers).unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
+    problems.sort();
+    Candidate {
+        commit,
+        spec,
+        seen_at,
+        deadline_seconds: deadline.or(source.deadline_seconds),
+        wanted,
+        deletes,
+        problems,
+        warnings: rendered.warnings,
+    }
+}
+
+/// The deadline that the last trailer of that name sets.
+fn deadline(trailers: &[(String, String)]) -> Result<Option<i64>, Problem> {
+    let mut found = trailers.iter().rev().filter(|(k, _)| k.eq_ignore_ascii_case(DEADLINE_TRAILER));
+    let Some((_, text)) = found.next() else { return Ok(None) };
+    deadline_seconds(text).map(Some).ok_or_else(|| Problem {
+        message: format!("{DEADLINE_TRAILER}: {text:?} is no duration; write 90s, 3m or 1h"),
+        ..Problem::default()
+    })
+}
+
+/// Namespaces that exist and that no commit made: they stay whatever a commit holds.
+fn foreign_namespaces(view: &View) -> BTreeSet<String> {
+    view.list::<Namespace>(None)
+        .filter(|(object, _)| view.origin(object.key()).is_none())
+        .map(|(object, _)| object.key().name.to_string())
+        .collect()
+}
+
+fn prune(
+    view: &View,
+    wanted: &BTreeMap<Key, Desired>,
+    trailers: &[(String, String)],
+    spec: &PruneSpec,
+) -> Result<Vec<Key>, Problem> {
+    let owned: BTreeSet<Key> = view.origins().map(|(key, _)| key.clone()).collect();
+    let wanted: BTreeSet<Key> = wanted.keys().cloned().collect();
+    let usual = PruneOptions::default();
+    let options = PruneOptions {
+        share_percent_max: spec
+            .share_percent_max
+            .map_or(usual.share_percent_max, |share| share as usize),
+        disabled: spec.disabled,
+        ..usual
+    };
+    render::prune_guard(&owned, &wanted, trailers, options)
+}
+
+/// The command that writes what was found at the remote into the GitSource; `None` when it says so already.
+///
+/// `look` is how the last look ended: one word and one sentence when it failed.
+pub fn tell_source(
+    view: &View,
+    spec: &GitSourceSpec,
+    tip: Option<&CommitId>,
+    look: Result<(), (&str, String)>,
+    now: Timestamp,
+) -> Result<Option<Command>, ObjectError> {
+    let before = view.get::<GitSource>("", SOURCE);
+    let mut source = before.cloned().unwrap_or_else(|| GitSource::named(SOURCE));
+    source.spec = spec.clone();
+    if let Some(tip) = tip {
+        source.status.observed_commit = Some(tip.to_string());
+    }
+    source.status.admitted_commit = view.head().map(|h| h.commit.to_string());
+    let (status, reason, message) = match look {
+        Ok(()) => ("True", "Fetched", String::new()),
+        Err((reason, message)) => ("False", reason, message),
+    };
+    let was = source.status.conditions.iter().find(|c| c.type_ == "SourceReady");
+    let since = was.filter(|c| c.status == status).map(|c| c.last_transition_time.clone());
+    source.status.conditions = vec![SourceCondition {
+        type_: "SourceReady".to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message,
+        last_transition_time: since.unwrap_or_else(|| now.to_time()),
+        observed_generation: None,
+    }];
+    if before.is_some_and(|b| b.spec == source.spec && b.status == source.status) {
+        return Ok(None);
+    }
+    let object = Object::of(&source)?;
+    let put = |part| Op::Put { object: object.clone(), expect: Expect::Any, part };
+    Ok(Some(Command::Write(vec![put(Part::Main), put(Part::Status)])))
 }
 
 /// Everything to propose so that the commit becomes the head, in order, one entry each; the last makes it visible.

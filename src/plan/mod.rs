@@ -9,6 +9,7 @@
 
 pub mod admission;
 pub mod assign;
+pub mod hearing;
 pub mod token;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,12 +34,14 @@ mod node;
 mod owners;
 pub(crate) mod pods;
 mod replica_set;
+mod rollback;
 pub mod rollout;
 mod scheduler;
 #[cfg(test)]
 mod tests;
 
 pub use agenda::{Agenda, Planned};
+pub use rollback::{Rollback, rollback};
 
 /// What a controller is given beside the View.
 #[derive(Clone, Debug)]
@@ -115,6 +118,10 @@ pub struct Controller {
     /// Brings one object closer to what it should be. A settled one gives no commands.
     pub plan: fn(&View, &Key, &Inputs<'_>) -> Plan,
 }
+
+/// How many commands one entry carries: a pod with its owner's labels and template has about 4 KiB, and an entry may
+/// hold 1 MiB.
+pub const ENTRY_COMMANDS_MAX: usize = 64;
 
 /// Every controller, in the order in which they are asked.
 pub const CONTROLLERS: &[Controller] = &[

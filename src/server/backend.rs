@@ -23,6 +23,7 @@ use crate::{
     api::{self, Check, Failure, LogRequest, LogStream, Peer},
     git::{self, Message, Mirror, hook::Verdict},
     model::{CommitId, Key, NodeName, Object, Timestamp},
+    plan::{self, Rollback},
     raft::{FSYNC_BUCKETS_SECONDS, FsyncTimes},
     report::{self, LogFacts, NodeVerdict, PlanReport, Sample, Spread},
     schedule::Cluster,
@@ -157,10 +158,15 @@ impl Backend {
         let view = self.store.view();
         let candidate = self.importer.candidate(&commit, &view, clock::now()).await;
         let candidate = candidate.map_err(|e| Failure::unavailable(e.to_string()))?;
+        if !candidate.problems.is_empty() {
+            // What could not be read would look like deletions.
+            let (problems, warnings) = (candidate.problems, candidate.warnings);
+            let commit = Some(commit.to_string());
+            return Ok(PlanReport { commit, problems, warnings, ..PlanReport::default() });
+        }
         let desired: Vec<_> = candidate.wanted.into_values().collect();
         let mut plan = report::diff(&view, &desired);
         plan.commit = Some(commit.to_string());
-        plan.problems = [candidate.problems, plan.problems].concat();
         plan.warnings = [candidate.warnings, plan.warnings].concat();
         Ok(plan)
     }
@@ -173,18 +179,16 @@ impl Backend {
         found.map_err(|e| Failure::internal(e.to_string()))?.map_err(|e| failure(&e))
     }
 
-    /// Without a revision: takes the head back. With one: goes to the state of that commit.
+    /// Without a revision: goes back to the last good state. With one: to the files of that commit.
     async fn push_rollback(
         &self,
         revision: Option<String>,
         who: Peer,
     ) -> Result<CommitId, Failure> {
-        let view = self.store.view();
-        let head = view.head().map(|h| h.commit.clone());
-        let head = head.ok_or_else(|| Failure::conflict("there is no commit to take back yet"))?;
-        let to = match revision {
-            Some(revision) => Some(self.resolve(revision).await?),
-            None => None,
+        let nothing = || Failure::conflict("there is no commit to take back yet");
+        let way = match revision {
+            Some(revision) => Rollback::Restore(self.resolve(revision).await?),
+            None => plan::rollback(&self.store.view()).ok_or_else(nothing)?,
         };
         let author = git::Person {
             name: who.user.clone(),
@@ -195,8 +199,8 @@ impl Backend {
         let within = Duration::from_secs(GIT_SECONDS_MAX);
         let push = move || {
             let trailers = vec![("Via".to_owned(), "mainstay rollback".to_owned())];
-            match to {
-                Some(to) => {
+            match way {
+                Rollback::Restore(to) => {
                     let facts = mirror.reader()?.commit(&to)?;
                     let message = Message {
                         subject: format!("Roll back to {} \"{}\"", to.short(), facts.subject),
@@ -205,7 +209,7 @@ impl Backend {
                     };
                     mirror.restore(&to, &message, &author, &export::us(), within)
                 }
-                None => {
+                Rollback::Revert(head) => {
                     let facts = mirror.reader()?.commit(&head)?;
                     let message = Message {
                         subject: format!("Revert \"{}\"", facts.subject),

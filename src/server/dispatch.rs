@@ -5,7 +5,6 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::Node;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf},
     sync::{mpsc, watch},
@@ -15,12 +14,11 @@ use tokio_util::sync::CancellationToken;
 use super::{Heard, Store, clock};
 use crate::{
     model::{
-        Key, NodeName, Revision, Timestamp,
+        NodeName, Revision, Timestamp,
         session::{Hello, ToAgent, ToServer, Welcome},
     },
-    plan::assign::Told,
+    plan::{assign::Told, hearing},
     raft::{ProposeError, Role},
-    state::{Command, NewEvent, Op},
     trust::{Identity, read_frame, write_frame},
 };
 
@@ -129,9 +127,10 @@ impl Dispatch {
 
     async fn greet(&self, hello: Hello) -> Result<(), Error> {
         self.hear(&hello.node);
-        let status = serde_json::to_value(&*hello.status).unwrap_or_default();
-        let command = Command::ObserveNode { node: hello.node, labels: hello.labels, status };
-        self.store.propose(vec![command]).await?;
+        let node = hello.node.clone();
+        if let Some(command) = hearing::command(&node, ToServer::Hello(hello)) {
+            self.store.propose(vec![command]).await?;
+        }
         Ok(())
     }
 
@@ -220,36 +219,19 @@ impl Dispatch {
         answers: &mpsc::Sender<ToAgent>,
     ) -> Result<(), Error> {
         self.hear(node);
-        let command = match message {
+        match &message {
             ToServer::Hello(_) => return Err(Error::Protocol("a second hello".into())),
-            ToServer::Heartbeat(at) => return self.answer_heartbeat(node, at, answers).await,
+            ToServer::Heartbeat(at) => return self.answer_heartbeat(node, *at, answers).await,
             ToServer::Programmed(revision) => {
                 self.programmed.send_modify(|all| {
-                    all.insert(node.clone(), revision);
+                    all.insert(node.clone(), *revision);
                 });
-                return Ok(());
             }
-            ToServer::Pods(pods) => Command::Observe { node: node.clone(), pods },
-            ToServer::Node(status) => Command::ObserveNode {
-                node: node.clone(),
-                labels: BTreeMap::new(),
-                status: serde_json::to_value(&*status).unwrap_or_default(),
-            },
-            ToServer::Events(events) => {
-                let op = |e: crate::model::session::ObservedEvent| {
-                    Op::Event(NewEvent {
-                        regarding: e.regarding,
-                        uid: e.uid,
-                        warning: e.warning,
-                        reason: e.reason,
-                        message: e.message,
-                        source: "mainstay-agent".to_owned(),
-                    })
-                };
-                Command::Write(events.into_iter().map(op).collect())
-            }
-        };
-        self.store.propose(vec![command]).await?;
+            _ => {}
+        }
+        if let Some(command) = hearing::command(node, message) {
+            self.store.propose(vec![command]).await?;
+        }
         Ok(())
     }
 
@@ -261,7 +243,7 @@ impl Dispatch {
         at: Timestamp,
         answers: &mpsc::Sender<ToAgent>,
     ) -> Result<(), Error> {
-        if is_lost(&self.store, node) {
+        if hearing::is_lost(&self.store.view(), node) {
             return Err(Error::Protocol("was taken for lost: shall say hello again".into()));
         }
         answers
@@ -275,14 +257,6 @@ impl Dispatch {
 /// Waits until this server does not lead.
 async fn until_follower(roles: &mut watch::Receiver<Role>) {
     while roles.borrow_and_update().is_leader && roles.changed().await.is_ok() {}
-}
-
-/// Whether the node's Ready condition says that it was not heard for too long.
-fn is_lost(store: &Store, node: &NodeName) -> bool {
-    let view = store.view();
-    let node = view.object(&Key::of::<Node>("", node.as_str())).and_then(|o| o.view::<Node>());
-    let conditions = node.and_then(|n| n.status.as_ref()?.conditions.as_ref());
-    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "Unknown")
 }
 
 fn check_identity(hello: &Hello, peer: Option<Identity>) -> Result<(), Error> {

@@ -15,14 +15,10 @@ use tokio_util::sync::CancellationToken;
 use super::{Store, clock};
 use crate::{
     model::{NodeName, Timestamp},
-    plan::{Agenda, Inputs, Planned, Timing},
+    plan::{Agenda, ENTRY_COMMANDS_MAX, Inputs, Planned, Timing},
     raft::ProposeError,
     state::{Command, Outcome, View},
 };
-
-/// How many commands one entry carries: a pod with its owner's labels and template has about 4 KiB, and an entry may
-/// hold 1 MiB.
-const ENTRY_COMMANDS_MAX: usize = 64;
 
 /// When each node's agent was last heard, by this server's clock. Written by the sessions.
 pub type Heard = Arc<watch::Sender<BTreeMap<NodeName, Timestamp>>>;

@@ -1,7 +1,7 @@
 //! From Git to the log: looks at the remote, renders what is new, proposes it whole or records why not.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -9,32 +9,27 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::Condition};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{Store, clock};
 use crate::{
     git::{self, BlobId, Limits, Mirror, Reader},
-    kinds::{Commit, CommitSpec, CommitState, GitSource, GitSourceSpec, PruneSpec},
-    model::{CommitId, Key, Object, Problem, Timestamp},
-    plan::admission::{Candidate, admit, deadline_seconds, refuse},
+    kinds::{CommitSpec, GitSourceSpec},
+    model::{CommitId, Problem, Timestamp},
+    plan::admission::{self, Candidate, Facts, admit, is_news, refuse, tell_source},
     raft::ProposeError,
-    render::{self, FileResult, PruneOptions},
-    state::{Command, Desired, Expect, Op, Origin, Outcome, Part, Refusal, View},
+    render::{self, FileResult},
+    state::{Outcome, Refusal, View},
 };
 
-/// The name of the one source of this version.
-pub const SOURCE: &str = "main";
+pub use crate::plan::admission::SOURCE;
 
 /// How long one look at the remote may take, from connecting to the last byte.
 const FETCH_SECONDS_MAX: u64 = 120;
 
 /// Seconds between two looks when nobody tells us and the source does not say.
 const INTERVAL_SECONDS: i64 = 30;
-
-/// The trailer with which a commit sets its own deadline.
-const DEADLINE_TRAILER: &str = "Deploy-Deadline";
 
 /// Why a look did not bring a new head.
 #[derive(Debug, thiserror::Error)]
@@ -214,36 +209,11 @@ impl Importer {
 
     /// Writes what was found at the remote into the GitSource, when it is something else than before.
     async fn tell(&self, tip: Option<&CommitId>, look: Result<(), &Error>) -> Result<(), Error> {
-        let view = self.store.view();
-        let before = view.get::<GitSource>("", SOURCE);
-        let mut source = before.cloned().unwrap_or_else(|| GitSource::named(SOURCE));
-        source.spec = self.spec.clone();
-        if let Some(tip) = tip {
-            source.status.observed_commit = Some(tip.to_string());
+        let look = look.map_err(|error| (reason_of(error), error.to_string()));
+        match tell_source(&self.store.view(), &self.spec, tip, look, clock::now())? {
+            Some(write) => done(self.store.propose(vec![write]).await?),
+            None => Ok(()),
         }
-        source.status.admitted_commit = view.head().map(|h| h.commit.to_string());
-        let (status, reason, message) = match look {
-            Ok(()) => ("True", "Fetched", String::new()),
-            Err(error) => ("False", reason_of(error), error.to_string()),
-        };
-        let was = source.status.conditions.iter().find(|c| c.type_ == "SourceReady");
-        let since = was.filter(|c| c.status == status).map(|c| c.last_transition_time.clone());
-        source.status.conditions = vec![Condition {
-            type_: "SourceReady".to_owned(),
-            status: status.to_owned(),
-            reason: reason.to_owned(),
-            message,
-            last_transition_time: since.unwrap_or_else(|| clock::now().to_time()),
-            observed_generation: None,
-        }];
-        let unchanged = before.is_some_and(|b| b.spec == source.spec && b.status == source.status);
-        if unchanged {
-            return Ok(());
-        }
-        let object = Object::of(&source)?;
-        let put = |part| Op::Put { object: object.clone(), expect: Expect::Any, part };
-        let write = Command::Write(vec![put(Part::Main), put(Part::Status)]);
-        done(self.store.propose(vec![write]).await?)
     }
 }
 
@@ -264,15 +234,6 @@ async fn moved(watch: &mut Option<git::watch::Watch>) {
         }
         None => std::future::pending().await,
     }
-}
-
-/// Whether a tip is neither what runs nor what was refused before.
-fn is_news(view: &View, tip: &CommitId) -> bool {
-    if view.head().is_some_and(|head| head.commit == *tip) {
-        return false;
-    }
-    let known = view.get::<Commit>("", tip.as_str());
-    known.is_none_or(|c| c.status.state != CommitState::Refused)
 }
 
 /// One word for the condition of the source.
@@ -299,40 +260,8 @@ fn candidate(
     seen_at: Timestamp,
 ) -> Result<Candidate, Error> {
     let facts = reader.commit(commit)?;
-    let (results, mut problems) = file_results(reader, commit, &spec.path, cache)?;
-    let options = render::Options { live_namespaces: foreign_namespaces(view) };
-    let rendered = render::combine(results.iter().map(|r| &**r), &options);
-    problems.extend(rendered.problems);
-    let wanted: BTreeMap<Key, Desired> = rendered
-        .objects
-        .into_iter()
-        .map(|(key, found)| {
-            let origin = Origin {
-                commit: commit.clone(),
-                file: found.file,
-                line: found.line,
-                digest: format!("{:032x}", found.digest),
-            };
-            (key, Desired { object: found.object, origin })
-        })
-        .collect();
-    let mut deletes = Vec::new();
-    if problems.is_empty() {
-        match prune(view, &wanted, &facts.trailers, &spec.prune) {
-            Ok(keys) => deletes = keys,
-            Err(problem) => problems.push(problem),
-        }
-    }
-    let deadline =
-        facts.trailer(DEADLINE_TRAILER).map(|text| (text.to_owned(), deadline_seconds(text)));
-    if let Some((text, None)) = &deadline {
-        problems.push(Problem {
-            message: format!("{DEADLINE_TRAILER}: {text:?} is no duration; write 90s, 3m or 1h"),
-            ..Problem::default()
-        });
-    }
-    problems.sort();
-    Ok(Candidate {
+    let (results, problems) = file_results(reader, commit, &spec.path, cache)?;
+    let facts = Facts {
         commit: commit.clone(),
         spec: CommitSpec {
             source: SOURCE.to_owned(),
@@ -343,13 +272,10 @@ fn candidate(
             subject: facts.subject,
             parents: facts.parents.iter().map(CommitId::to_string).collect(),
         },
+        trailers: facts.trailers,
         seen_at,
-        deadline_seconds: deadline.and_then(|(_, s)| s).or(spec.deadline_seconds),
-        wanted,
-        deletes,
-        problems,
-        warnings: rendered.warnings,
-    })
+    };
+    Ok(admission::candidate(view, spec, facts, results.iter().map(|r| &**r), problems))
 }
 
 /// The rendered files of a commit, from the cache where their content was seen before.
@@ -376,31 +302,4 @@ fn file_results(
     }
     *cache.lock().unwrap_or_else(PoisonError::into_inner) = now;
     Ok((results, files.problems))
-}
-
-/// Namespaces that exist and that no commit made: they stay whatever a commit holds.
-fn foreign_namespaces(view: &View) -> BTreeSet<String> {
-    view.list::<Namespace>(None)
-        .filter(|(object, _)| view.origin(object.key()).is_none())
-        .map(|(object, _)| object.key().name.to_string())
-        .collect()
-}
-
-fn prune(
-    view: &View,
-    wanted: &BTreeMap<Key, Desired>,
-    trailers: &[(String, String)],
-    spec: &PruneSpec,
-) -> Result<Vec<Key>, Problem> {
-    let owned: BTreeSet<Key> = view.origins().map(|(key, _)| key.clone()).collect();
-    let wanted: BTreeSet<Key> = wanted.keys().cloned().collect();
-    let usual = PruneOptions::default();
-    let options = PruneOptions {
-        share_percent_max: spec
-            .share_percent_max
-            .map_or(usual.share_percent_max, |share| share as usize),
-        disabled: spec.disabled,
-        ..usual
-    };
-    render::prune_guard(&owned, &wanted, trailers, options)
 }

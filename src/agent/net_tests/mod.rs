@@ -311,6 +311,8 @@ async fn host_settings_are_made_and_said() {
         return;
     }
     let lab = Lab::new();
+    // A new namespace begins with what the machine has.
+    lab.tool("node", "sysctl -qw net.ipv4.ip_forward=0 net.ipv4.conf.all.route_localnet=0");
     let checked = network::ensure_host(&lab.netns("node"), "podbr0").await.unwrap();
     assert_eq!(checked.problems, Vec::<String>::new());
     expect![[r#"

@@ -24,7 +24,7 @@ const ROUNDS_MAX: usize = 300;
 
 pub(super) struct World {
     pub(super) state: State,
-    agenda: Agenda,
+    pub(super) agenda: Agenda,
     pub(super) now: Timestamp,
     pub(super) heard: BTreeMap<NodeName, Timestamp>,
     pub(super) timing: Timing,

@@ -1,0 +1,464 @@
+//! The leader's loops, in the order in which the servers run them: drive, look, export, tell.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::Node as CoreNode;
+
+use super::{
+    log::NotLeader,
+    repository::UNREACHABLE,
+    world::{Happening, World},
+};
+use crate::{
+    kinds::{GitReference, GitSourceSpec},
+    model::{CommitId, NodeName, Problem, RequestId, Revision, Timestamp, session::ToAgent},
+    plan::{
+        Agenda, ENTRY_COMMANDS_MAX, Inputs, Planned,
+        admission::{self, Candidate},
+        assign::Told,
+    },
+    render::{self, FileResult},
+    report,
+    state::{Command, OutboxItem, Outcome, Refusal, View},
+};
+
+/// From a change to the round that it asks for: what a proposal takes on three machines.
+const ROUND: Duration = Duration::from_millis(2);
+
+/// From a change to the word about it for agents.
+const TELL: Duration = Duration::from_millis(1);
+
+/// How long the exporter gathers changes (as `server::export`).
+const GATHER: Duration = Duration::from_secs(1);
+
+/// The longest pause between two tries of the exporter (as `server::export`).
+const RETRY_SECONDS_MAX: u64 = 60;
+
+/// Between two looks at the remote when nobody tells us (as `server::import`).
+pub(super) const POLL: Duration = Duration::from_secs(30);
+
+/// Most rounds that may follow each other without a pause: a controller that never comes to rest is a bug.
+const ROUNDS_MAX: u32 = 300;
+
+/// One session as the leader has it.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) id: u64,
+    told: Told,
+}
+
+/// What a server keeps while it leads; a new leader starts with nothing.
+#[derive(Debug)]
+pub(super) struct Leading {
+    pub(super) term: u64,
+    agenda: Agenda,
+    start: Timestamp,
+    pub(super) heard: BTreeMap<NodeName, Timestamp>,
+    pub(super) sessions: BTreeMap<NodeName, Session>,
+    /// What the proxies of each node are programmed to.
+    pub(super) programmed: BTreeMap<NodeName, Revision>,
+    drive_at: Option<Timestamp>,
+    tell_at: Option<Timestamp>,
+    pub(super) export_at: Option<Timestamp>,
+    look_at: Option<Timestamp>,
+    look_failures: u32,
+    export_failures: u32,
+    /// Rounds that proposed something, one right after the other, and when the last one was.
+    rounds: u32,
+    round_at: Timestamp,
+}
+
+impl Leading {
+    fn new(term: u64, now: Timestamp) -> Self {
+        Self {
+            term,
+            agenda: Agenda::default(),
+            start: now,
+            heard: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            programmed: BTreeMap::new(),
+            drive_at: None,
+            tell_at: None,
+            export_at: None,
+            look_at: None,
+            look_failures: 0,
+            export_failures: 0,
+            rounds: 0,
+            round_at: now,
+        }
+    }
+}
+
+/// What the cluster follows.
+pub(super) fn source() -> GitSourceSpec {
+    GitSourceSpec {
+        url: "https://git.example.org/shop.git".to_owned(),
+        reference: GitReference { branch: Some("main".to_owned()), ..GitReference::default() },
+        ..GitSourceSpec::default()
+    }
+}
+
+impl World {
+    /// The picture of the leader.
+    pub(super) fn view(&self) -> Option<View> {
+        let leader = self.log.leader?;
+        Some(self.log.servers[leader].state.view().clone())
+    }
+
+    /// A server begins to lead.
+    pub(super) fn lead(&mut self) {
+        let pick = self.pick();
+        let Some(server) = self.log.elect(pick) else { return };
+        let term = self.log.term;
+        self.leading = Some(Leading::new(term, self.now));
+        if self.log.servers.len() > 1 || term > 1 {
+            self.story.tell(self.now, "leader", &format!("server {}", server + 1));
+        }
+        self.set_up();
+        self.changed();
+        self.look_in(Duration::ZERO);
+    }
+
+    /// Asks for what follows from a change of State.
+    pub(super) fn changed(&mut self) {
+        let now = self.now;
+        self.changed_at = now;
+        self.drive_by(now + ROUND);
+        let Some(leading) = &mut self.leading else { return };
+        let term = leading.term;
+        let (mut tell, mut export) = (None, None);
+        if leading.tell_at.is_none() {
+            leading.tell_at = Some(now + TELL);
+            tell = leading.tell_at;
+        }
+        if leading.export_at.is_none() {
+            leading.export_at = Some(now + GATHER);
+            export = leading.export_at;
+        }
+        tell.into_iter().for_each(|at| self.schedule(at, Happening::Tell { term }));
+        export.into_iter().for_each(|at| self.schedule(at, Happening::Export { term }));
+        for server in 0..self.log.servers.len() {
+            if self.log.is_behind(server) {
+                let after = self.latency(10);
+                self.schedule(now + after, Happening::Follow { server });
+            }
+        }
+    }
+
+    fn drive_by(&mut self, at: Timestamp) {
+        let Some(leading) = &mut self.leading else { return };
+        let term = leading.term;
+        if leading.drive_at.is_none_or(|before| at < before) {
+            leading.drive_at = Some(at);
+            self.schedule(at, Happening::Drive { term });
+        }
+    }
+
+    /// Asks for a look at the remote.
+    pub(super) fn look_in(&mut self, after: Duration) {
+        let at = self.now + after;
+        let Some(leading) = &mut self.leading else { return };
+        let term = leading.term;
+        if leading.look_at.is_none_or(|before| at < before) {
+            leading.look_at = Some(at);
+            self.schedule(at, Happening::Look { term });
+        }
+    }
+
+    /// Proposes commands in one entry. The fuse burns here: a leader may die after any entry.
+    pub(super) fn propose(&mut self, commands: Vec<Command>) -> Result<Vec<Outcome>, NotLeader> {
+        let before = self.view().ok_or(NotLeader)?;
+        let id = RequestId(self.random_u128());
+        let slow = self.chaos;
+        let rng = &mut self.rng;
+        let mut late = || slow && rand::Rng::random_ratio(rng, 1, 4);
+        let told = commands.clone();
+        let mut outcomes = self.log.propose(id, self.now, commands.clone(), &mut late)?;
+        if slow && rand::Rng::random_ratio(&mut self.rng, 1, 20) {
+            // The answer was lost: the same entry once more, which must change nothing.
+            let again = self.log.propose(id, self.now, commands, || false)?;
+            if again != outcomes {
+                self.fail(format!("a retried entry gave {again:?} after {outcomes:?}"));
+            }
+            outcomes = again;
+        }
+        if let Some(after) = self.view() {
+            self.observe(&before, &after, &told, &outcomes);
+        }
+        self.changed();
+        self.examine_log();
+        if let Some(fuse) = &mut self.fuse {
+            *fuse = fuse.saturating_sub(1);
+            if *fuse == 0 {
+                self.fuse = None;
+                if let Some(leader) = self.log.leader {
+                    self.kill_server(leader);
+                    return Err(NotLeader);
+                }
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// Asks the controllers and proposes what they say.
+    pub(super) fn drive(&mut self) {
+        let Some(view) = self.view() else { return };
+        let now = self.now;
+        let timing = self.timing.clone();
+        let Some(leading) = &mut self.leading else { return };
+        if leading.drive_at.is_none_or(|at| at > now) {
+            return;
+        }
+        leading.drive_at = None;
+        let mut heard = leading.heard.clone();
+        for (node, _) in view.list::<CoreNode>(None) {
+            heard.entry(NodeName::new(&node.key().name)).or_insert(leading.start);
+        }
+        let inputs = Inputs { now, heard: &heard, timing: &timing };
+        let planned = leading.agenda.round(&view, &inputs);
+        let commands: Vec<Command> = planned.iter().flat_map(|p| p.commands.clone()).collect();
+        if commands.is_empty() {
+            leading.rounds = 0;
+            match leading.agenda.wake_at() {
+                Some(at) if at <= now => {
+                    let text = format!("the driver would spin: {:?} is due and gave nothing", at);
+                    self.fail(text);
+                }
+                Some(at) => self.drive_by(at),
+                None => {}
+            }
+            return;
+        }
+        leading.rounds = if leading.round_at + ROUND * 4 >= now { leading.rounds + 1 } else { 1 };
+        leading.round_at = now;
+        if leading.rounds > ROUNDS_MAX {
+            let who: BTreeSet<String> =
+                planned.iter().map(|p| format!("{} {}", p.controller, p.key)).collect();
+            self.fail(format!("planning does not come to rest: {who:?}"));
+            return;
+        }
+        let mut outcomes = Vec::new();
+        for chunk in commands.chunks(ENTRY_COMMANDS_MAX) {
+            match self.propose(chunk.to_vec()) {
+                Ok(some) => outcomes.extend(some),
+                Err(NotLeader) => return,
+            }
+        }
+        self.note_refusals(&planned, &outcomes);
+        self.drive_by(now + ROUND);
+    }
+
+    fn note_refusals(&mut self, planned: &[Planned], outcomes: &[Outcome]) {
+        let mut outcomes = outcomes.iter();
+        let now = self.now;
+        for planned in planned {
+            for _ in &planned.commands {
+                if let Some(Outcome::Refused(refusal)) = outcomes.next() {
+                    let text = format!("{} of {}: {refusal}", planned.controller, planned.key);
+                    self.refusals.push(text);
+                    if let Some(leading) = &mut self.leading {
+                        leading.agenda.refused(planned, now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks at the remote and takes its tip when it is news.
+    pub(super) fn look(&mut self) {
+        let now = self.now;
+        let Some(leading) = &mut self.leading else { return };
+        if leading.look_at.is_none_or(|at| at > now) {
+            return;
+        }
+        leading.look_at = None;
+        let tip = self.repository.tip.clone();
+        let result = match tip {
+            _ if self.repository.is_down => Err(("Unreachable", UNREACHABLE.to_owned())),
+            None => Err(("ReferenceMissing", "the branch main is not there".to_owned())),
+            Some(tip) => self.consider(&tip).map(|()| tip),
+        };
+        let Some(view) = self.view() else { return };
+        let (tip, look) = match &result {
+            Ok(tip) => (Some(tip), Ok(())),
+            Err((reason, message)) => (None, Err((*reason, message.clone()))),
+        };
+        match admission::tell_source(&view, &source(), tip, look, now) {
+            Ok(Some(command)) => drop(self.propose(vec![command])),
+            Ok(None) => {}
+            Err(error) => self.fail(format!("the source cannot be told: {error}")),
+        }
+        let Some(leading) = &mut self.leading else { return };
+        leading.look_failures = if result.is_ok() { 0 } else { leading.look_failures + 1 };
+        let pause = POLL * (1 << leading.look_failures.saturating_sub(1).min(2));
+        self.look_in(pause);
+    }
+
+    fn consider(&mut self, tip: &CommitId) -> Result<(), (&'static str, String)> {
+        let gone = || ("NotRecorded", "another server leads".to_owned());
+        let view = self.view().ok_or_else(gone)?;
+        if !admission::is_news(&view, tip) {
+            return Ok(());
+        }
+        let Some(candidate) = self.candidate(tip, &view) else {
+            return Err(("ReferenceMissing", format!("there is no commit {tip}")));
+        };
+        let refusal = match candidate.problems.is_empty() {
+            true => self.adopt(&view, &candidate)?,
+            false => Some(candidate.problems.clone()),
+        };
+        let Some(problems) = refusal else { return Ok(()) };
+        let commands = admission::refuse(&candidate, problems, self.now)
+            .map_err(|e| ("NotRecorded", e.to_string()))?;
+        self.propose(commands).map(drop).map_err(|_| gone())
+    }
+
+    /// A commit read and rendered against a View.
+    pub(super) fn candidate(&mut self, commit: &CommitId, view: &View) -> Option<Candidate> {
+        let facts = self.repository.facts(commit, self.now)?;
+        let tree = self.repository.get(commit)?.tree.clone();
+        let rules = tree.get(render::IGNORE_FILE).map(|b| &b[..]).unwrap_or_default();
+        let ignore = render::Ignore::parse(rules);
+        let mut results: Vec<Arc<FileResult>> = Vec::new();
+        for (path, bytes) in tree.iter().filter(|(path, _)| ignore.is_manifest(path)) {
+            let key = (path.clone(), bytes.clone());
+            let rendered = || Arc::new(render::render_file(path, bytes));
+            results.push(self.rendered.entry(key).or_insert_with(rendered).clone());
+        }
+        let files = results.iter().map(|r| &**r);
+        Some(admission::candidate(view, &source(), facts, files, Vec::new()))
+    }
+
+    fn adopt(
+        &mut self,
+        view: &View,
+        candidate: &Candidate,
+    ) -> Result<Option<Vec<Problem>>, (&'static str, String)> {
+        let commands = admission::admit(view, candidate, self.now);
+        for command in commands.map_err(|e| ("NotRecorded", e.to_string()))? {
+            let outcomes = self.propose(vec![command]);
+            let outcomes = outcomes.map_err(|_| ("NotRecorded", "another server leads".into()))?;
+            match outcomes.into_iter().next() {
+                Some(Outcome::Refused(Refusal::Invalid { problems })) => return Ok(Some(problems)),
+                Some(Outcome::Refused(Refusal::Exhausted(message))) => {
+                    return Ok(Some(vec![Problem { message, ..Problem::default() }]));
+                }
+                Some(Outcome::Refused(refusal)) => {
+                    return Err(("NotRecorded", refusal.to_string()));
+                }
+                Some(Outcome::Done(_)) | None => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes what State has to tell: status first, then notes.
+    pub(super) fn export(&mut self) {
+        let now = self.now;
+        let Some(view) = self.view() else { return };
+        let Some(leading) = &mut self.leading else { return };
+        if leading.export_at.is_none_or(|at| at > now) {
+            return;
+        }
+        leading.export_at = None;
+        let term = leading.term;
+        match self.export_round(&view, term) {
+            Ok(()) => {
+                if let Some(leading) = &mut self.leading {
+                    leading.export_failures = 0;
+                }
+            }
+            Err(_) => {
+                let Some(leading) = &mut self.leading else { return };
+                leading.export_failures += 1;
+                let seconds = (1 << leading.export_failures.min(6)).min(RETRY_SECONDS_MAX);
+                let at = now + Duration::from_secs(seconds);
+                leading.export_at = Some(at);
+                self.schedule(at, Happening::Export { term });
+            }
+        }
+    }
+
+    fn export_round(&mut self, view: &View, term: u64) -> Result<(), String> {
+        let lost = |_| "another server leads".to_owned();
+        if view.head().is_none() && view.outbox().next().is_none() {
+            return Ok(());
+        }
+        let since = view.exported();
+        if since < view.revision() {
+            let files = report::status_branch(view, since);
+            if !files.files.is_empty() || files.whole {
+                let message = report::status_commit_message(view, since, term);
+                let wrote =
+                    self.repository.write_status(files.files, files.whole, &message, self.now)?;
+                if wrote {
+                    let subject = message.lines().next().unwrap_or_default().to_owned();
+                    self.story.tell(self.now, "status:", &subject);
+                }
+                self.crash_between()?;
+                self.propose(vec![Command::Exported(view.revision())]).map_err(lost)?;
+            }
+        }
+        let items: Vec<(u64, OutboxItem)> = view.outbox().map(|(id, i)| (id, i.clone())).collect();
+        if items.is_empty() {
+            return Ok(());
+        }
+        let of = |(_, item): &(u64, OutboxItem)| match item {
+            OutboxItem::Note(commit) => (commit.clone(), report::note(view, commit)),
+        };
+        self.repository.write_notes(items.iter().map(of).collect())?;
+        self.crash_between()?;
+        let done = items.iter().map(|(id, _)| Command::Done(*id)).collect();
+        self.propose(done).map(drop).map_err(lost)
+    }
+
+    /// A leader may die between a push and its acknowledgement.
+    fn crash_between(&mut self) -> Result<(), String> {
+        if self.chaos
+            && self.servers_die
+            && rand::Rng::random_ratio(&mut self.rng, 1, 100)
+            && let Some(leader) = self.log.leader
+        {
+            self.kill_server(leader);
+            return Err("died after the push".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Tells every agent what it must know.
+    pub(super) fn tell_agents(&mut self) {
+        let Some(view) = self.view() else { return };
+        let Some(leading) = &mut self.leading else { return };
+        leading.tell_at = None;
+        let mut words = Vec::new();
+        for (node, session) in &mut leading.sessions {
+            for desired in session.told.update(&view) {
+                words.push((node.clone(), session.id, ToAgent::Desired(desired)));
+            }
+        }
+        for (node, session, message) in words {
+            self.send_to_agent(&node, session, message);
+        }
+    }
+
+    /// Begins a session, which ends the node's earlier one.
+    pub(super) fn begin_session(&mut self, node: &NodeName, id: u64) {
+        let now = self.now;
+        if let Some(leading) = &mut self.leading {
+            let told = Told::nothing(node.clone());
+            leading.sessions.insert(node.clone(), Session { id, told });
+            leading.heard.insert(node.clone(), now);
+        }
+    }
+
+    /// Whether everything State shows has left the cluster.
+    pub(super) fn has_exported(&self) -> bool {
+        let Some(view) = self.view() else { return false };
+        let idle = self.leading.as_ref().is_some_and(|l| l.export_at.is_none());
+        idle && view.outbox().next().is_none()
+    }
+}
