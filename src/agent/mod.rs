@@ -28,6 +28,7 @@ pub mod routes;
 pub mod runtime;
 mod serve;
 pub mod session;
+pub mod usage;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -61,6 +62,7 @@ use self::{
     pods::Settings,
     proxy::Proxy,
     session::News,
+    usage::{Loads, Running, Vitals},
 };
 use crate::{
     model::{
@@ -148,13 +150,15 @@ pub struct Health {
     pub programmed: Revision,
     /// Pods by phase.
     pub pods: BTreeMap<String, u64>,
+    /// The containers that run.
+    pub running: Vec<Running>,
 }
 
 /// A running agent. Dropping it stops nothing on the node: containers, rules and names stay.
 pub struct Agent {
     stop: CancellationToken,
     tasks: JoinSet<()>,
-    health: watch::Receiver<Health>,
+    vitals: Vitals,
     keys: KeyFiles,
     dial: watch::Sender<Arc<rustls::ClientConfig>>,
     serve: watch::Sender<Arc<rustls::ServerConfig>>,
@@ -179,7 +183,7 @@ impl Agent {
         let port = listener.local_addr().map_or(options.listen.port(), |a| a.port());
 
         let machine = wait_for_docker(&options, &stop).await?;
-        let docker = machine.docker();
+        let (docker, calls) = (machine.docker(), machine.calls());
         let engine = docker.version().await.ok().and_then(|v| v.version).unwrap_or_default();
         let facts =
             MachineFacts::find(options.node.clone(), options.address, &engine, &options.dir, port);
@@ -188,11 +192,13 @@ impl Agent {
         let (tell, health) = watch::channel(Health::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(serve::run(listener, serve_tls, pods.clone(), stop.clone()));
+        let loads = Arc::<Loads>::default();
         let main = Main {
             cache: Cache::new(&options.dir),
             known: Known::default(),
             facts,
-            docker,
+            docker: docker.clone(),
+            loads: loads.clone(),
             pods,
             proxy: None,
             range: None,
@@ -211,7 +217,8 @@ impl Agent {
             main.run(dial_tls, observations, stopped).await;
             pods_task.abort();
         });
-        Ok(Self { stop, tasks, health, keys, dial, serve })
+        let vitals = Vitals { docker, health, calls, loads, last: Arc::default() };
+        Ok(Self { stop, tasks, vitals, keys, dial, serve })
     }
 
     /// Takes up the node's key and certificate from its folder again, after they were renewed. What is open stays
@@ -225,7 +232,12 @@ impl Agent {
 
     /// How it does, now and whenever it changes.
     pub fn health(&self) -> watch::Receiver<Health> {
-        self.health.clone()
+        self.vitals.health.clone()
+    }
+
+    /// How it, its engine and its containers do, whenever somebody asks.
+    pub fn vitals(&self) -> Vitals {
+        self.vitals.clone()
     }
 
     /// Stops the agent's loops; everything on the node stays as it is.
@@ -271,6 +283,7 @@ struct Main {
     options: Options,
     facts: MachineFacts,
     docker: Docker,
+    loads: Arc<Loads>,
     cache: Cache,
     known: Known,
     pods: PodsHandle<Machine>,
@@ -487,6 +500,7 @@ impl Main {
             dns,
             domain: self.options.cluster_domain.clone(),
             resolv_conf: RESOLV_CONF.into(),
+            loads: self.loads.clone(),
         }));
     }
 
@@ -572,6 +586,7 @@ impl Main {
             generation: self.known.generation,
             programmed: self.programmed.unwrap_or_default(),
             pods,
+            running: self.latest.values().filter(|seen| !seen.gone).flat_map(running).collect(),
         };
         self.tell.send_if_modified(|before| {
             let changed = *before != health;
@@ -579,6 +594,20 @@ impl Main {
             changed
         });
     }
+}
+
+/// The containers of a pod that run, by name.
+fn running(seen: &ObservedPod) -> impl Iterator<Item = Running> {
+    let statuses = seen.status.container_statuses.iter().flatten();
+    let running = statuses.filter(|s| s.state.as_ref().is_some_and(|s| s.running.is_some()));
+    running.filter_map(|status| {
+        Some(Running {
+            namespace: seen.key.namespace.to_string(),
+            pod: seen.key.name.to_string(),
+            container: status.name.clone(),
+            id: status.container_id.as_deref()?.rsplit('/').next()?.to_owned(),
+        })
+    })
 }
 
 /// The node's own resolvers.

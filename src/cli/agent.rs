@@ -125,7 +125,7 @@ async fn serve(dir: &Path) -> Result<(), Error> {
         Err(error) => return Err(Error::ours(format!("{:#}", anyhow::Error::from(error)))),
     };
     let address = listener.local_addr().unwrap_or(config.metrics);
-    let serving = tokio::spawn(agent_metrics::serve(listener, agent.health(), stop.clone()));
+    let serving = tokio::spawn(agent_metrics::serve(listener, agent.vitals(), stop.clone()));
     let endpoints = Endpoints {
         api: format!("https://{}", config.servers.first().cloned().unwrap_or_default()),
         metrics: String::new(),

@@ -136,7 +136,7 @@ async fn foreground(verb: &Verb, dir: &Path) -> anyhow::Result<()> {
         metrics: format!("http://{}/metrics", server.metrics),
         agent_metrics: format!("http://{}/metrics", listener.local_addr()?),
     };
-    let serving = tokio::spawn(agent_metrics::serve(listener, agent.health(), stop.clone()));
+    let serving = tokio::spawn(agent_metrics::serve(listener, agent.vitals(), stop.clone()));
     let ready =
         async { agent.health().wait_for(|h| h.session && h.programmed.0 > 0).await.map(drop) };
     tokio::select! {

@@ -7,6 +7,7 @@
 //! State, clocks or the network: allocated addresses, uids, names and times are given by the caller
 //! afterwards.
 
+mod ailment;
 mod amount;
 mod config_map;
 mod container;
@@ -40,6 +41,7 @@ mod tests;
 mod tidy;
 mod volume;
 
+pub use ailment::{Ailment, ailment, steady};
 pub use decode::Strictness;
 pub use deployment_hash::template_hash;
 pub use door::{Admitted, admit, adopt, create, decodes, to_object, update, update_status};

@@ -24,7 +24,8 @@ use crate::{
     git::{self, Message, Mirror, hook::Verdict},
     model::{CommitId, Key, NodeName, Object, Timestamp},
     plan::{self, Rollback},
-    report::{self, LogFacts, NodeVerdict, PlanReport, Sample},
+    raft::{FSYNC_BUCKETS_SECONDS, FsyncTimes},
+    report::{self, LogFacts, NodeVerdict, PlanReport, Sample, Spread},
     schedule::Cluster,
     state::View,
 };
@@ -90,27 +91,11 @@ impl api::Backend for Backend {
 
     fn samples(&self) -> Vec<Sample> {
         let metrics = self.store.node().metrics();
-        let number = |n: u64| n as f64;
         let count = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed) as f64;
-        let leads = self.store.is_leader();
         let imports = &self.importer.stats;
-        let all = self.store.members();
-        let members = |voter| all.iter().filter(|m| m.voter == voter).count() as f64;
-        vec![
-            Sample::new("mainstay_raft_leader", &[], f64::from(u8::from(leads))),
-            Sample::new("mainstay_raft_term", &[], number(metrics.term)),
-            Sample::new(
-                "mainstay_raft_last_log_index",
-                &[],
-                number(metrics.last_log_index.unwrap_or_default()),
-            ),
-            Sample::new(
-                "mainstay_raft_applied_index",
-                &[],
-                number(metrics.applied_index.unwrap_or_default()),
-            ),
-            Sample::new("mainstay_raft_members", &["voter"], members(true)),
-            Sample::new("mainstay_raft_members", &["learner"], members(false)),
+        let round = count(&self.drives.round_micros) / 1e6;
+        let mut samples = vec![
+            Sample::new("mainstay_driver_round_seconds", &[], round),
             Sample::new("mainstay_driver_rounds_total", &[], count(&self.drives.rounds)),
             Sample::new("mainstay_export_commits_total", &["done"], count(&self.exports.commits)),
             Sample::new(
@@ -121,7 +106,14 @@ impl api::Backend for Backend {
             Sample::new("mainstay_source_fetches_total", &["done"], count(&imports.answers)),
             Sample::new("mainstay_source_fetches_total", &["failed"], count(&imports.failures)),
             Sample::new("mainstay_agents_connected", &[], self.agents.sessions() as f64),
-        ]
+            fsyncs(&metrics.fsync),
+        ];
+        for (peer, seen) in &metrics.peers {
+            let peer = format!("{peer:016x}");
+            let lag = seen.lag_entries as f64;
+            samples.push(Sample::new("mainstay_raft_peer_lag_entries", &[&peer], lag));
+        }
+        samples
     }
 
     fn verdicts(&self, view: &View, pod: &Object) -> Vec<NodeVerdict> {
@@ -267,6 +259,18 @@ impl Backend {
             Err(_) => Err(Failure::timeout(format!("node {node} at {address} does not answer"))),
         }
     }
+}
+
+/// The log's fsyncs; its buckets count each fsync once, a histogram's each bound all below it.
+fn fsyncs(times: &FsyncTimes) -> Sample {
+    let mut below = 0;
+    let bucket = |(bound, count): (&f64, &u64)| {
+        below += count;
+        (*bound, below)
+    };
+    let buckets = FSYNC_BUCKETS_SECONDS.iter().zip(&times.buckets).map(bucket).collect();
+    let spread = Spread { buckets, count: times.count };
+    Sample::histogram("mainstay_raft_fsync_seconds", &[], times.sum_seconds, spread)
 }
 
 /// Where the node of a pod serves logs.

@@ -161,14 +161,15 @@ impl Server {
         });
         let source = config.source.clone();
         let joins = Arc::new(join::Joins { store: store.clone(), ca, source });
+        let api::Routers { tls: tls_router, plain: plain_router } = api::routers(backend);
         let doors = listen::Doors {
-            http: api::router(backend.clone()).merge(join::router(joins)),
+            http: tls_router.merge(join::router(joins)),
             agents,
             servers: node.clone(),
         };
         loops.spawn(listen::serve(listener, keyring.listener(), doors, stop.clone()));
         loops.spawn(keyring.run(stop.clone()));
-        loops.spawn(plain(metrics_listener, api::plain_router(backend), stop.clone()));
+        loops.spawn(plain(metrics_listener, plain_router, stop.clone()));
         if let Some(setup) = setup
             && !node.is_initialized().await?
         {
