@@ -11,8 +11,8 @@ use mainstay::sim;
 /// How many seeds are run unless `MAINSTAY_SEEDS` says otherwise.
 const SEEDS: u64 = 200;
 
-/// Virtual minutes of commits and faults in each.
-const MINUTES: u64 = 3;
+/// Virtual minutes of commits and faults in each; `mainstay sim` runs longer ones.
+const MINUTES: u64 = 1;
 
 fn scripts() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
@@ -56,10 +56,12 @@ fn difference(before: &str, now: &str) -> String {
 #[test]
 fn random_runs_keep_every_promise() {
     let seeds = std::env::var("MAINSTAY_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(SEEDS);
+    let minutes = std::env::var("MAINSTAY_MINUTES").ok().and_then(|n| n.parse().ok());
+    let minutes = minutes.unwrap_or(MINUTES);
     let first = std::env::var("MAINSTAY_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     let begun = Instant::now();
     let run = |seeds: Vec<u64>| {
-        let failed = seeds.into_iter().filter_map(|seed| sim::random(seed, MINUTES).err());
+        let failed = seeds.into_iter().filter_map(move |seed| sim::random(seed, minutes).err());
         failed.map(|failure| failure.to_string()).collect::<Vec<_>>()
     };
     let failed = std::thread::scope(|scope| {
