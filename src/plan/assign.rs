@@ -88,11 +88,9 @@ impl Told {
         if !whole && upserts.is_empty() && deletes.is_empty() {
             return Vec::new();
         }
-            deletes.iter().for_each(|key| {
-                self.sent.remove(key);
-            });
-                self.sent.remove(key);
-            });
+        deletes.iter().for_each(|key| {
+            self.sent.remove(key);
+        });
         for object in &upserts {
             let (revision, terminating) = (object.revision(), object.is_terminating());
             self.sent.insert(object.key().clone(), Sent { revision, terminating });
