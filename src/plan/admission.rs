@@ -19,8 +19,10 @@ pub struct Candidate {
     pub seen_at: Timestamp,
     /// How long it may take to become healthy, when it or its source says so.
     pub deadline_seconds: Option<i64>,
-    /// Every object it asks for.
-    pub wanted: BTreeMap<Key, Desired>,
+    /// How many objects it asks for, by kind.
+    pub counts: BTreeMap<String, u64>,
+    /// The objects it asks for that may differ from State, by key; the others are known to be as they were.
+    pub wanted: Vec<Desired>,
     /// The objects it may delete: those Git owned and it no longer holds, let through by the prune guard.
     pub deletes: Vec<Key>,
     /// Everything that is wrong with it. One is enough to refuse it whole.
@@ -36,7 +38,7 @@ pub fn admit(
     now: Timestamp,
 ) -> Result<Vec<Command>, ObjectError> {
     let head = view.head().map(|h| h.commit.clone());
-    let changed: Vec<&Desired> = candidate.wanted.values().filter(|d| differs(view, d)).collect();
+    let changed: Vec<&Desired> = candidate.wanted.iter().filter(|d| differs(view, d)).collect();
     let (added, changed_n) = changed.iter().fold((0, 0), |(added, changed), desired| {
         let known = view.origin(desired.object.key()).is_some();
         if known { (added, changed + 1) } else { (added + 1, changed) }
@@ -109,12 +111,8 @@ fn record(candidate: &Candidate, status: CommitStatus) -> Result<Object, ObjectE
 }
 
 fn status_of(candidate: &Candidate) -> CommitStatus {
-    let mut counts = BTreeMap::new();
-    for key in candidate.wanted.keys() {
-        *counts.entry(key.kind.to_string()).or_insert(0) += 1;
-    }
     CommitStatus {
-        counts,
+        counts: candidate.counts.clone(),
         warnings: candidate.warnings.clone(),
         deadline_seconds: candidate.deadline_seconds,
         ..CommitStatus::default()

@@ -1,7 +1,7 @@
 //! From Git to the log: looks at the remote, renders what is new, proposes it whole or records why not.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -13,14 +13,14 @@ use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::C
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Store, clock};
+use super::{Store, clock, known::Known};
 use crate::{
-    git::{self, BlobId, Limits, Mirror, Reader},
+    git::{self, Mirror, Reader},
     kinds::{Commit, CommitSpec, CommitState, GitSource, GitSourceSpec, PruneSpec},
     model::{CommitId, Key, Object, Problem, Timestamp},
     plan::admission::{Candidate, admit, deadline_seconds, refuse},
     raft::ProposeError,
-    render::{self, FileResult, PruneOptions},
+    render::{self, Picture, PruneOptions, RenderedObject},
     state::{Command, Desired, Expect, Op, Origin, Outcome, Part, Refusal, View},
 };
 
@@ -65,15 +65,13 @@ pub(super) struct ImportStats {
     pub failures: AtomicU64,
 }
 
-/// Files that were rendered before, by path and content. Holds those of the last commit only.
-type Cache = BTreeMap<(String, BlobId), Arc<FileResult>>;
-
 /// Follows one source.
 pub(super) struct Importer {
     store: Store,
     mirror: Arc<Mirror>,
     spec: GitSourceSpec,
-    cache: Arc<Mutex<Cache>>,
+    /// What was read last.
+    known: Arc<Mutex<Option<Known>>>,
     nudge: Arc<Notify>,
     /// What was done.
     pub stats: Arc<ImportStats>,
@@ -82,8 +80,8 @@ pub(super) struct Importer {
 impl Importer {
     /// Follows `spec` through `mirror`.
     pub(super) fn new(store: Store, mirror: Arc<Mirror>, spec: GitSourceSpec) -> Self {
-        let (cache, nudge) = (Arc::default(), Arc::default());
-        Self { store, mirror, spec, cache, nudge, stats: Arc::default() }
+        let (known, nudge) = (Arc::default(), Arc::default());
+        Self { store, mirror, spec, known, nudge, stats: Arc::default() }
     }
 
     /// What makes the importer look at once: a hook, a person.
@@ -193,21 +191,50 @@ impl Importer {
             }
         }
         tracing::info!(event = "commit admitted", commit = %candidate.commit);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.as_mut() {
+            known.admitted(&candidate.commit);
+        }
         Ok(None)
     }
 
-    /// Reads and renders a commit against a View. Files that were rendered before are not read again.
-    pub(super) async fn candidate(
+    /// Reads and renders a commit against a View; remembers it, so that the next one costs what it changes.
+    async fn candidate(
         &self,
         commit: &CommitId,
         view: &View,
         seen_at: Timestamp,
     ) -> Result<Candidate, Error> {
-        let (mirror, cache) = (self.mirror.clone(), self.cache.clone());
-        let (commit, view, spec) = (commit.clone(), view.clone(), self.spec.clone());
+        self.read(commit, view, seen_at, Scope::Changed).await
+    }
+
+    /// Reads and renders a commit against a View, with every object it asks for; remembers nothing.
+    pub(super) async fn whole(
+        &self,
+        commit: &CommitId,
+        view: &View,
+        seen_at: Timestamp,
+    ) -> Result<Candidate, Error> {
+        self.read(commit, view, seen_at, Scope::Whole).await
+    }
+
+    async fn read(
+        &self,
+        commit: &CommitId,
+        view: &View,
+        seen_at: Timestamp,
+        scope: Scope,
+    ) -> Result<Candidate, Error> {
+        let (mirror, shared, spec) = (self.mirror.clone(), self.known.clone(), self.spec.clone());
+        let (commit, view) = (commit.clone(), view.clone());
         let read = move || {
-            let reader = mirror.reader()?;
-            candidate(&reader, &commit, &view, &spec, &cache, seen_at)
+            let before = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let known = Known::read(&mirror, &commit, &spec.path, before)?;
+            let candidate = candidate(&mirror.reader()?, &known, &view, &spec, seen_at, scope)?;
+            if scope == Scope::Changed {
+                *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+            }
+            Ok(candidate)
         };
         tokio::task::spawn_blocking(read).await?
     }
@@ -290,35 +317,32 @@ fn reason_of(error: &Error) -> &'static str {
     }
 }
 
+/// Which objects a candidate carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    /// Those that may differ from State.
+    Changed,
+    /// All of them.
+    Whole,
+}
+
 fn candidate(
     reader: &Reader,
-    commit: &CommitId,
+    known: &Known,
     view: &View,
     spec: &GitSourceSpec,
-    cache: &Mutex<Cache>,
     seen_at: Timestamp,
+    scope: Scope,
 ) -> Result<Candidate, Error> {
+    let commit = known.commit();
     let facts = reader.commit(commit)?;
-    let (results, mut problems) = file_results(reader, commit, &spec.path, cache)?;
+    let picture = known.picture();
     let options = render::Options { live_namespaces: foreign_namespaces(view) };
-    let rendered = render::combine(results.iter().map(|r| &**r), &options);
-    problems.extend(rendered.problems);
-    let wanted: BTreeMap<Key, Desired> = rendered
-        .objects
-        .into_iter()
-        .map(|(key, found)| {
-            let origin = Origin {
-                commit: commit.clone(),
-                file: found.file,
-                line: found.line,
-                digest: format!("{:032x}", found.digest),
-            };
-            (key, Desired { object: found.object, origin })
-        })
-        .collect();
+    let mut problems = [known.problems(), &picture.problems(&options)].concat();
+    let keys = known.suspects(view).filter(|_| scope == Scope::Changed);
     let mut deletes = Vec::new();
     if problems.is_empty() {
-        match prune(view, &wanted, &facts.trailers, &spec.prune) {
+        match prune(view, picture, keys.as_ref(), &facts.trailers, &spec.prune) {
             Ok(keys) => deletes = keys,
             Err(problem) => problems.push(problem),
         }
@@ -345,37 +369,29 @@ fn candidate(
         },
         seen_at,
         deadline_seconds: deadline.and_then(|(_, s)| s).or(spec.deadline_seconds),
-        wanted,
+        counts: picture.kinds().map(|(kind, count)| (kind.to_string(), count)).collect(),
+        wanted: wanted(picture, commit, keys.as_ref()),
         deletes,
         problems,
-        warnings: rendered.warnings,
+        warnings: picture.warnings(),
     })
 }
 
-/// The rendered files of a commit, from the cache where their content was seen before.
-fn file_results(
-    reader: &Reader,
-    commit: &CommitId,
-    root: &str,
-    cache: &Mutex<Cache>,
-) -> Result<(Vec<Arc<FileResult>>, Vec<Problem>), Error> {
-    let rules = reader.read_path(commit, render::IGNORE_FILE)?;
-    let ignore = render::Ignore::parse(&rules.unwrap_or_default());
-    let files = reader.files(commit, root, &|path| ignore.is_manifest(path), &Limits::default())?;
-    let before = std::mem::take(&mut *cache.lock().unwrap_or_else(PoisonError::into_inner));
-    let mut now = Cache::new();
-    let mut results = Vec::with_capacity(files.files.len());
-    for file in files.files {
-        let key = (file.path, file.blob);
-        let result = match before.get(&key) {
-            Some(result) => result.clone(),
-            None => Arc::new(render::render_file(&key.0, &reader.read(file.blob)?)),
-        };
-        results.push(result.clone());
-        now.insert(key, result);
+/// The objects of a commit: those of `keys`, or all.
+fn wanted(picture: &Picture, commit: &CommitId, keys: Option<&BTreeSet<Key>>) -> Vec<Desired> {
+    let desired = |found: RenderedObject| Desired {
+        object: found.object,
+        origin: Origin {
+            commit: commit.clone(),
+            file: found.file,
+            line: found.line,
+            digest: format!("{:032x}", found.digest),
+        },
+    };
+    match keys {
+        Some(keys) => keys.iter().filter_map(|key| picture.object(key)).map(desired).collect(),
+        None => picture.objects().map(|(_, found)| desired(found)).collect(),
     }
-    *cache.lock().unwrap_or_else(PoisonError::into_inner) = now;
-    Ok((results, files.problems))
 }
 
 /// Namespaces that exist and that no commit made: they stay whatever a commit holds.
@@ -386,14 +402,19 @@ fn foreign_namespaces(view: &View) -> BTreeSet<String> {
         .collect()
 }
 
+/// What the commit deletes of `keys`, or of all that Git owns.
 fn prune(
     view: &View,
-    wanted: &BTreeMap<Key, Desired>,
+    picture: &Picture,
+    keys: Option<&BTreeSet<Key>>,
     trailers: &[(String, String)],
     spec: &PruneSpec,
 ) -> Result<Vec<Key>, Problem> {
-    let owned: BTreeSet<Key> = view.origins().map(|(key, _)| key.clone()).collect();
-    let wanted: BTreeSet<Key> = wanted.keys().cloned().collect();
+    let is_gone = |key: &&Key| view.origin(key).is_some() && !picture.contains(key);
+    let gone: Vec<Key> = match keys {
+        Some(keys) => keys.iter().filter(is_gone).cloned().collect(),
+        None => view.origins().map(|(key, _)| key).filter(is_gone).cloned().collect(),
+    };
     let usual = PruneOptions::default();
     let options = PruneOptions {
         share_percent_max: spec
@@ -402,5 +423,5 @@ fn prune(
         disabled: spec.disabled,
         ..usual
     };
-    render::prune_guard(&owned, &wanted, trailers, options)
+    render::prune_guard(gone, (view.origins_len(), picture.len()), trailers, options)
 }

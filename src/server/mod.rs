@@ -17,6 +17,7 @@ mod driver;
 mod export;
 mod import;
 mod join;
+mod known;
 mod listen;
 mod machine;
 mod store;
