@@ -30,7 +30,11 @@ async fn main() -> Result<()> {
     let verdict = if rss <= 64.0 { "reached" } else { "NOT reached" };
     eprintln!("resident {rss:.1} MiB (at most 64: {verdict})");
     eprintln!("processor {share:.2} % of a core");
-    eprintln!("written {:.0} bytes, log records {}", self::written() - written, self::fsyncs(&server) - fsyncs);
+    eprintln!(
+        "written {:.0} bytes, log records {}",
+        self::written() - written,
+        self::fsyncs(&server) - fsyncs
+    );
     server.stop().await;
     Ok(())
 }

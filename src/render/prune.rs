@@ -53,8 +53,8 @@ pub fn prune_guard(
         if let Some(key) = gone.iter().find(|k| PRECIOUS.contains(&k.kind.kind.as_str())) {
             return refuse(format!("the commit deletes {key} and all it holds: {ask}"));
         }
-        let many = gone.len() > options.count_free
-            && gone.len() * 100 > owned * options.share_percent_max;
+        let many =
+            gone.len() > options.count_free && gone.len() * 100 > owned * options.share_percent_max;
         if many {
             return refuse(format!(
                 "the commit deletes {} of {owned} objects, more than {} %: {ask}",
