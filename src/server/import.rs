@@ -319,14 +319,15 @@ fn reason_of(error: &Error) -> &'static str {
 
 /// Which objects a candidate carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scope {
+pub(super) enum Scope {
     /// Those that may differ from State.
     Changed,
     /// All of them.
     Whole,
 }
 
-fn candidate(
+/// A commit that was read, against a View.
+pub(super) fn candidate(
     reader: &Reader,
     known: &Known,
     view: &View,

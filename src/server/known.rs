@@ -208,3 +208,143 @@ fn rendered(reader: Reader, files: Vec<File>) -> Result<Vec<(BlobId, FileResult)
     let parts = results.into_iter().collect::<Result<Vec<_>, _>>()?;
     Ok(parts.into_iter().flatten().collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path, process::Command as Process};
+
+    use super::*;
+    use crate::{
+        git::{Auth, Reference, Remote},
+        kinds::GitSourceSpec,
+        model::{RequestId, Timestamp},
+        plan::admission::{Candidate, admit},
+        server::import::{Scope, candidate},
+        state::{ClusterConfig, Command, Entry, Op, Outcome, State},
+    };
+
+    const NOW: Timestamp = Timestamp(1_790_000_000_000);
+
+    fn git(dir: &Path, args: &[&str]) -> String {
+        let output = Process::new("git")
+            .args(["-c", "user.name=Ann", "-c", "user.email=ann@example.org"])
+            .args(args)
+            .current_dir(dir)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    fn map(name: &str, text: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\ndata:\n  text: {text}\n---\n"
+        )
+    }
+
+    /// A repository, a mirror of it, and a State that takes its commits.
+    struct World {
+        dir: tempfile::TempDir,
+        mirror: Mirror,
+        known: Option<Known>,
+        state: State,
+        entries: u128,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            git(dir.path(), &["init", "-q", "-b", "main", "repo"]);
+            let url = format!("file://{}", dir.path().join("repo").display());
+            let remote = Remote::new(url, Reference::Branch("main".into()), Auth::None).unwrap();
+            let mirror = Mirror::open(dir.path().join("mirror"), remote).unwrap();
+            let mut world = Self { dir, mirror, known: None, state: State::default(), entries: 0 };
+            world.apply(vec![Command::Configure(ClusterConfig::with_id("test"))]);
+            world
+        }
+
+        fn apply(&mut self, commands: Vec<Command>) {
+            self.entries += 1;
+            let outcomes = self.state.apply(Entry::new(RequestId(self.entries), NOW, commands));
+            assert!(outcomes.iter().all(|o| matches!(o, Outcome::Done(_))), "{outcomes:?}");
+            assert!(crate::state::check(self.state.view()).iter().all(|v| {
+                v.severity == crate::state::Severity::Untidy
+            }));
+        }
+
+        fn candidate(&self, known: &Known) -> Candidate {
+            let (reader, spec) = (self.mirror.reader().unwrap(), GitSourceSpec::default());
+            candidate(&reader, known, self.state.view(), &spec, NOW, Scope::Changed).unwrap()
+        }
+
+        /// Commits the files (`None` removes one), reads the commit both ways, and admits it when it may be.
+        fn commit(&mut self, files: &[(&str, Option<String>)]) -> Candidate {
+            let repo = self.dir.path().join("repo");
+            for (path, content) in files {
+                match content {
+                    Some(content) => {
+                        fs::create_dir_all(repo.join(path).parent().unwrap()).unwrap();
+                        fs::write(repo.join(path), content).unwrap();
+                    }
+                    None => fs::remove_file(repo.join(path)).unwrap(),
+                }
+            }
+            git(&repo, &["add", "-A"]);
+            git(&repo, &["commit", "-q", "--allow-empty", "-m", "Prune-Approved: yes\n\nPrune-Approved: yes"]);
+            let tip = self.mirror.fetch(std::time::Duration::from_secs(60)).unwrap().tip;
+            let anew = Known::read(&self.mirror, &tip, "", None).unwrap();
+            let known = Known::read(&self.mirror, &tip, "", self.known.clone()).unwrap();
+            let (all, some) = (self.candidate(&anew), self.candidate(&known));
+            assert_eq!(some.problems, all.problems);
+            assert_eq!(some.warnings, all.warnings);
+            assert_eq!(some.counts, all.counts);
+            self.known = Some(known);
+            if all.problems.is_empty() {
+                let view = self.state.view();
+                let commands = admit(view, &some, NOW).unwrap();
+                assert_eq!(commands, admit(view, &all, NOW).unwrap());
+                commands.into_iter().for_each(|command| self.apply(vec![command]));
+                self.known.as_mut().unwrap().admitted(&tip);
+            }
+            some
+        }
+    }
+
+    /// What must not happen: a commit read as a difference that changes something else than the same commit read
+    /// whole; a difference that walks over everything.
+    #[test]
+    fn a_difference_admits_what_the_whole_commit_would() {
+        let mut world = World::new();
+        let first: Vec<_> = (0..80).map(|i| (format!("a/{i}.yaml"), Some(map(&format!("m{i}"), "one")))).collect();
+        let first: Vec<_> = first.iter().map(|(p, c)| (p.as_str(), c.clone())).collect();
+        assert_eq!(world.commit(&first).wanted.len(), 80);
+        // One line: one object.
+        assert_eq!(world.commit(&[("a/3.yaml", Some(map("m3", "two")))]).wanted.len(), 1);
+        // Moved, removed, added.
+        let moved = world.commit(&[
+            ("a/4.yaml", None),
+            ("b/4.yaml", Some(map("m4", "one"))),
+            ("a/5.yaml", None),
+            ("c.yaml", Some(map("c", "one") + &map("d", "one"))),
+        ]);
+        assert_eq!((moved.wanted.len(), moved.deletes.len()), (3, 1));
+        // Refused, then put right by leaving the bad file out: what changed beside it is not forgotten.
+        let twice = [("a/6.yaml", Some(map("m6", "two"))), ("bad.yaml", Some(map("m7", "other")))];
+        assert_eq!(world.commit(&twice).problems.len(), 1);
+        assert_eq!(world.commit(&[("bad.yaml", None)]).problems, []);
+        // Somebody deletes an object by hand: the next commit brings it back.
+        let key = Key::parse("ConfigMap/default/m8").unwrap();
+        world.apply(vec![Command::Write(vec![Op::Delete { key: key.clone(), uid: String::new(), grace_seconds: None }])]);
+        world.commit(&[("a/9.yaml", Some(map("m9", "two")))]);
+        assert!(world.state.view().object(&key).is_some());
+        // Other rules: everything is listed again.
+        let rules = render::IGNORE_FILE;
+        assert_eq!(world.commit(&[(rules, Some("b/\n".to_owned()))]).deletes.len(), 1);
+        assert_eq!(world.commit(&[(rules, Some("# none\n".to_owned()))]).deletes.len(), 0);
+        // A link is a problem, and the commit after it is no difference to a listing that was cut short.
+        std::os::unix::fs::symlink("a/1.yaml", world.dir.path().join("repo/link.yaml")).unwrap();
+        assert_eq!(world.commit(&[]).problems.len(), 1);
+        assert_eq!(world.commit(&[("a/10.yaml", Some(map("m10", "two")))]).problems.len(), 1);
+        assert_eq!(world.commit(&[("link.yaml", None)]).problems, []);
+    }
+}
