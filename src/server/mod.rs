@@ -18,6 +18,7 @@ mod driver;
 mod export;
 mod import;
 mod join;
+mod known;
 mod listen;
 mod machine;
 mod renew;
