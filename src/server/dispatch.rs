@@ -132,7 +132,9 @@ impl Dispatch {
             ours && all.remove(node).is_some()
         });
         if ours {
-            self.programmed.send_modify(|all| drop(all.remove(node)));
+            self.programmed.send_modify(|all| {
+                all.remove(node);
+            });
         }
     }
 
