@@ -33,6 +33,7 @@ use super::{
     disk::Disk,
     failpoint, image, prober,
     runtime::{Error, Found, FoundImage, LogOptions, LogStream, Make, Runtime},
+    usage::Calls,
 };
 use crate::{
     model::{Key, Timestamp},
@@ -69,6 +70,7 @@ pub struct Machine {
     network: Arc<str>,
     /// The host refuses negative OOM scores (no `CAP_SYS_RESOURCE`).
     oom_refused: Arc<AtomicBool>,
+    calls: Arc<Calls>,
 }
 
 impl std::fmt::Debug for Machine {
@@ -84,7 +86,8 @@ impl Machine {
         let docker =
             Docker::connect_with_unix(socket, CALL.as_secs(), bollard::API_DEFAULT_VERSION)
                 .map_err(|e| Error::Unreachable(e.to_string()))?;
-        let docker = deadline(NEGOTIATE, docker.negotiate_version()).await?;
+        let calls = Arc::new(Calls::default());
+        let docker = calls.within(NEGOTIATE, docker.negotiate_version()).await?;
         let patient = docker.clone().with_timeout(PULL);
         Ok(Self {
             docker,
@@ -92,12 +95,18 @@ impl Machine {
             disk,
             network: network.into(),
             oom_refused: Arc::new(AtomicBool::new(false)),
+            calls,
         })
     }
 
     /// The engine, for those who look after its networks and images.
     pub fn docker(&self) -> Docker {
         self.docker.clone()
+    }
+
+    /// How the engine has answered so far.
+    pub fn calls(&self) -> Arc<Calls> {
+        self.calls.clone()
     }
 
     /// Removes every container of every pod, running or not, and the sandbox image. Gives what could not be removed.
@@ -110,7 +119,7 @@ impl Machine {
         let mut problems = Vec::new();
         for (id, _) in ids {
             let removed = self.docker.remove_container(&id, Some(options.clone()));
-            match deadline(CALL, removed).await {
+            match self.calls.within(CALL, removed).await {
                 Ok(()) | Err(Error::NotFound(_)) => {}
                 Err(error) => problems.push(format!("container {id}: {error}")),
             }
@@ -132,7 +141,7 @@ impl Machine {
         };
         let filters = [("label".to_owned(), vec![label])].into_iter().collect();
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-        let list = deadline(LOOK, self.docker.list_containers(Some(options))).await?;
+        let list = self.calls.within(LOOK, self.docker.list_containers(Some(options))).await?;
         let ids = |c: bollard::models::ContainerSummary| {
             Some((c.id?, c.labels.unwrap_or_default().remove(labels::UID)?))
         };
@@ -141,7 +150,7 @@ impl Machine {
 
     /// One container; `None` when it went away meanwhile.
     async fn look(&self, id: &str) -> Result<Option<ContainerInspectResponse>, Error> {
-        match deadline(LOOK, self.docker.inspect_container(id, None)).await {
+        match self.calls.within(LOOK, self.docker.inspect_container(id, None)).await {
             Ok(container) => Ok(Some(container)),
             Err(Error::NotFound(_)) => Ok(None),
             Err(e) => Err(e),
@@ -162,7 +171,7 @@ impl Machine {
     /// cut short, and the next look finds it.
     async fn create(&self, name: &str, body: ContainerCreateBody) -> Result<(), Error> {
         let options = CreateContainerOptionsBuilder::new().name(name).build();
-        match deadline(CALL, self.docker.create_container(Some(options), body)).await {
+        match self.calls.within(CALL, self.docker.create_container(Some(options), body)).await {
             Err(Error::Refused(m)) if m.contains("is already in use by container") => Ok(()),
             result => result.map(drop),
         }
@@ -208,7 +217,7 @@ impl Machine {
             Ok(result) => result.map_err(error)?,
             // A daemon that hangs says nothing about the container.
             Err(_) => {
-                deadline(NEGOTIATE, self.docker.ping()).await?;
+                self.calls.within(NEGOTIATE, self.docker.ping()).await?;
                 let text = format!("command timed out after {}s", timeout.as_secs());
                 return Ok(Outcome::Failure(text));
             }
@@ -232,6 +241,23 @@ pub async fn load(docker: &Docker, tar: Vec<u8>) -> Result<(), Error> {
         Ok(())
     };
     deadline(CALL, drain).await
+}
+
+impl Calls {
+    /// The answer within `limit`, counted.
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = Result<T, bollard::errors::Error>>,
+    ) -> Result<T, Error> {
+        let result = deadline(limit, call).await;
+        match &result {
+            Ok(_) | Err(Error::NotFound(_)) => self.answered(),
+            Err(Error::Refused(_)) => self.refused(),
+            Err(Error::Unreachable(_)) => self.unanswered(),
+        }
+        result
+    }
 }
 
 async fn deadline<T>(
@@ -301,7 +327,7 @@ impl Runtime for Machine {
         ];
         let options = EventsOptionsBuilder::new().filters(&filters.into_iter().collect()).build();
         // The stream says nothing until something happens; a ping says that the daemon is there.
-        deadline(NEGOTIATE, self.docker.ping()).await?;
+        self.calls.within(NEGOTIATE, self.docker.ping()).await?;
         let docker = self.patient.clone();
         let events = docker.events(Some(options));
         let uid = |event: bollard::models::EventMessage| {
@@ -353,20 +379,19 @@ impl Runtime for Machine {
     }
 
     async fn start(&self, id: &str) -> Result<Option<String>, Error> {
-        let result = deadline(CALL, self.docker.start_container(id, None)).await;
+        let result = self.calls.within(CALL, self.docker.start_container(id, None)).await;
         failpoint::reached("after-start");
         match result {
             Ok(()) => Ok(None),
             Err(Error::Refused(message)) => {
-                let seen = deadline(LOOK, self.docker.inspect_container(id, None)).await?;
+                let seen = self.calls.within(LOOK, self.docker.inspect_container(id, None)).await?;
                 let score = seen.host_config.and_then(|h| h.oom_score_adj).unwrap_or_default();
-                let already = self.oom_refused.load(Ordering::Relaxed);
-                if score >= 0 || already {
+                if score >= 0 {
                     return Err(Error::Refused(message));
                 }
                 // Without CAP_SYS_RESOURCE the kernel refuses negative scores, and runc says so in
                 // words that do not tell. Made again without one, it will start, or fail for its
-                // true reason.
+                // true reason. Several may have been made with one before the first was refused.
                 self.oom_refused.store(true, Ordering::Relaxed);
                 self.remove(id).await?;
                 Ok(Some(format!(
@@ -382,7 +407,7 @@ impl Runtime for Machine {
         let signal = match signal {
             Some(signal) => signal.to_owned(),
             None => {
-                let seen = deadline(LOOK, self.docker.inspect_container(id, None)).await;
+                let seen = self.calls.within(LOOK, self.docker.inspect_container(id, None)).await;
                 match seen {
                     Ok(seen) => seen.config.and_then(|c| c.stop_signal).unwrap_or_default(),
                     Err(Error::NotFound(_)) => return Ok(()),
@@ -404,12 +429,13 @@ impl Runtime for Machine {
 
     async fn remove(&self, id: &str) -> Result<(), Error> {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-        let result = match deadline(CALL, self.docker.remove_container(id, Some(options))).await {
-            Err(Error::NotFound(_)) => Ok(()),
-            // Somebody else, or we before a restart, asked for it already.
-            Err(Error::Refused(m)) if m.contains("is already in progress") => Ok(()),
-            result => result,
-        };
+        let result =
+            match self.calls.within(CALL, self.docker.remove_container(id, Some(options))).await {
+                Err(Error::NotFound(_)) => Ok(()),
+                // Somebody else, or we before a restart, asked for it already.
+                Err(Error::Refused(m)) if m.contains("is already in progress") => Ok(()),
+                result => result,
+            };
         failpoint::reached("after-remove");
         result
     }
@@ -422,7 +448,7 @@ impl Runtime for Machine {
     }
 
     async fn find_image(&self, image: &str) -> Result<Option<FoundImage>, Error> {
-        let found = match deadline(LOOK, self.docker.inspect_image(image)).await {
+        let found = match self.calls.within(LOOK, self.docker.inspect_image(image)).await {
             Ok(found) => found,
             Err(Error::NotFound(_)) => return Ok(None),
             Err(e) => return Err(e),
@@ -447,7 +473,7 @@ impl Runtime for Machine {
             }
             Ok(())
         };
-        deadline(PULL, drain).await
+        self.calls.within(PULL, drain).await
     }
 
     async fn act(
@@ -486,7 +512,7 @@ impl Runtime for Machine {
 impl Machine {
     async fn signal(&self, id: &str, signal: &str) -> Result<(), Error> {
         let options = KillContainerOptionsBuilder::new().signal(signal).build();
-        match deadline(CALL, self.docker.kill_container(id, Some(options))).await {
+        match self.calls.within(CALL, self.docker.kill_container(id, Some(options))).await {
             Err(Error::NotFound(_)) => Ok(()),
             Err(Error::Refused(m)) if m.contains("is not running") => Ok(()),
             result => result,

@@ -28,6 +28,7 @@ pub mod routes;
 pub mod runtime;
 mod serve;
 pub mod session;
+pub mod usage;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -61,6 +62,7 @@ use self::{
     pods::Settings,
     proxy::Proxy,
     session::News,
+    usage::{Loads, Running, Vitals},
 };
 use crate::{
     model::{
@@ -148,13 +150,18 @@ pub struct Health {
     pub programmed: Revision,
     /// Pods by phase.
     pub pods: BTreeMap<String, u64>,
+    /// The containers that run.
+    pub running: Vec<Running>,
 }
 
 /// A running agent. Dropping it stops nothing on the node: containers, rules and names stay.
 pub struct Agent {
     stop: CancellationToken,
     tasks: JoinSet<()>,
-    health: watch::Receiver<Health>,
+    vitals: Vitals,
+    keys: KeyFiles,
+    dial: watch::Sender<Arc<rustls::ClientConfig>>,
+    serve: watch::Sender<Arc<rustls::ServerConfig>>,
 }
 
 impl Agent {
@@ -167,16 +174,16 @@ impl Agent {
             })?;
         }
         let keys = KeyFiles::new(options.dir.join("pki"));
-        let (ca, issued) = (keys.ca_certificate()?, keys.issued("node")?);
-        let dial_tls = trust::client(&ca, &issued, ALPN_AGENT)?;
-        let serve_tls = trust::server(&ca, &issued, &[ALPN_HTTP[1]])?;
+        let (dial_tls, serve_tls) = tls(&keys)?;
+        let (dial, dial_tls) = watch::channel(dial_tls);
+        let (serve, serve_tls) = watch::channel(serve_tls);
         let listener = TcpListener::bind(options.listen).await;
         let listener =
             listener.map_err(|cause| StartError::Listen { address: options.listen, cause })?;
         let port = listener.local_addr().map_or(options.listen.port(), |a| a.port());
 
         let machine = wait_for_docker(&options, &stop).await?;
-        let docker = machine.docker();
+        let (docker, calls) = (machine.docker(), machine.calls());
         let engine = docker.version().await.ok().and_then(|v| v.version).unwrap_or_default();
         let facts =
             MachineFacts::find(options.node.clone(), options.address, &engine, &options.dir, port);
@@ -184,13 +191,14 @@ impl Agent {
         let (pods, observations, pods_task) = driver::start(machine, settings);
         let (tell, health) = watch::channel(Health::default());
         let mut tasks = JoinSet::new();
-        let (_renewed, serve_tls) = watch::channel(serve_tls);
         tasks.spawn(serve::run(listener, serve_tls, pods.clone(), stop.clone()));
+        let loads = Arc::<Loads>::default();
         let main = Main {
             cache: Cache::new(&options.dir),
             known: Known::default(),
             facts,
-            docker,
+            docker: docker.clone(),
+            loads: loads.clone(),
             pods,
             proxy: None,
             range: None,
@@ -209,12 +217,27 @@ impl Agent {
             main.run(dial_tls, observations, stopped).await;
             pods_task.abort();
         });
-        Ok(Self { stop, tasks, health })
+        let vitals = Vitals { docker, health, calls, loads, last: Arc::default() };
+        Ok(Self { stop, tasks, vitals, keys, dial, serve })
+    }
+
+    /// Takes up the node's key and certificate from its folder again, after they were renewed. What is open stays
+    /// open; what is dialled or accepted from now on uses the new ones.
+    pub fn reload_keys(&self) -> Result<(), trust::Error> {
+        let (dial, serve) = tls(&self.keys)?;
+        self.dial.send_replace(dial);
+        self.serve.send_replace(serve);
+        Ok(())
     }
 
     /// How it does, now and whenever it changes.
     pub fn health(&self) -> watch::Receiver<Health> {
-        self.health.clone()
+        self.vitals.health.clone()
+    }
+
+    /// How it, its engine and its containers do, whenever somebody asks.
+    pub fn vitals(&self) -> Vitals {
+        self.vitals.clone()
     }
 
     /// Stops the agent's loops; everything on the node stays as it is.
@@ -222,6 +245,14 @@ impl Agent {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
     }
+}
+
+/// How the node dials servers, and how it serves them.
+fn tls(
+    keys: &KeyFiles,
+) -> Result<(Arc<rustls::ClientConfig>, Arc<rustls::ServerConfig>), trust::Error> {
+    let (ca, issued) = (keys.ca_certificate()?, keys.issued("node")?);
+    Ok((trust::client(&ca, &issued, ALPN_AGENT)?, trust::server(&ca, &issued, &[ALPN_HTTP[1]])?))
 }
 
 async fn wait_for_docker(
@@ -252,6 +283,7 @@ struct Main {
     options: Options,
     facts: MachineFacts,
     docker: Docker,
+    loads: Arc<Loads>,
     cache: Cache,
     known: Known,
     pods: PodsHandle<Machine>,
@@ -274,7 +306,7 @@ struct Main {
 impl Main {
     async fn run(
         mut self,
-        tls: Arc<rustls::ClientConfig>,
+        tls: watch::Receiver<Arc<rustls::ClientConfig>>,
         mut observations: mpsc::Receiver<Observation>,
         stop: CancellationToken,
     ) {
@@ -283,7 +315,6 @@ impl Main {
         let (servers_tell, servers) = watch::channel(self.options.servers.clone());
         let (reports, to_send) = mpsc::channel(REPORTS_MAX);
         let (news_tell, mut news) = mpsc::channel(REPORTS_MAX);
-        let (_tls_renewed, tls) = watch::channel(tls);
         let (hello_tell, hello) = watch::channel(self.hello());
         let said = move || hello.borrow().clone();
         let dialing = tokio::spawn(session::run(tls, servers, said, news_tell, to_send));
@@ -469,6 +500,7 @@ impl Main {
             dns,
             domain: self.options.cluster_domain.clone(),
             resolv_conf: RESOLV_CONF.into(),
+            loads: self.loads.clone(),
         }));
     }
 
@@ -554,6 +586,7 @@ impl Main {
             generation: self.known.generation,
             programmed: self.programmed.unwrap_or_default(),
             pods,
+            running: self.latest.values().filter(|seen| !seen.gone).flat_map(running).collect(),
         };
         self.tell.send_if_modified(|before| {
             let changed = *before != health;
@@ -561,6 +594,20 @@ impl Main {
             changed
         });
     }
+}
+
+/// The containers of a pod that run, by name.
+fn running(seen: &ObservedPod) -> impl Iterator<Item = Running> {
+    let statuses = seen.status.container_statuses.iter().flatten();
+    let running = statuses.filter(|s| s.state.as_ref().is_some_and(|s| s.running.is_some()));
+    running.filter_map(|status| {
+        Some(Running {
+            namespace: seen.key.namespace.to_string(),
+            pod: seen.key.name.to_string(),
+            container: status.name.clone(),
+            id: status.container_id.as_deref()?.rsplit('/').next()?.to_owned(),
+        })
+    })
 }
 
 /// The node's own resolvers.

@@ -253,9 +253,12 @@ impl Pods {
             wants.flat_map(|w| w.containers()).map(|c| c.image.as_str()).collect();
         self.images.retain(|name, image| match image {
             Image::Busy { .. } => true,
-            Image::Failed { .. } => used.contains(name.as_str()),
-            _ => false,
+            _ => used.contains(name.as_str()),
         });
+        // One that was not there may have come meanwhile. What is known stands until the answer is here: without it
+        // every status would say something else for a moment, each time the machine is listed.
+        let absent = self.images.iter().filter(|(_, image)| matches!(image, Image::Absent));
+        out.extend(absent.map(|(name, _)| Effect::Image { image: name.clone(), pull: None }));
         self.listed = true;
         self.connected = true;
         self.relist_at = Some(now + RELIST);

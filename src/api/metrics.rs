@@ -3,12 +3,19 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Router, extract::State, http::header, response::IntoResponse, routing::get};
+use futures_util::future::BoxFuture;
 use prometheus::{
-    CounterVec, Encoder, GaugeVec, Opts, Registry, TextEncoder, process_collector::ProcessCollector,
+    CounterVec, Encoder, GaugeVec, Opts, Registry, TextEncoder,
+    process_collector::ProcessCollector,
+    proto::{self, Bucket, LabelPair, MetricFamily},
 };
 
 use super::{Api, Failure};
-use crate::report::{LogFacts, Sample, metrics::MetricType, samples};
+use crate::report::{
+    LogFacts, Sample,
+    metrics::{Metric, MetricType},
+    samples,
+};
 
 /// The samples, and what the process says of itself (`process_…`), as Prometheus text.
 ///
@@ -21,12 +28,53 @@ pub fn encode(samples: &[Sample]) -> Result<String, prometheus::Error> {
     for sample in samples {
         by_name.entry(sample.metric.name).or_default().push(sample);
     }
+    let mut spreads = Vec::new();
     for family in by_name.values() {
-        register(&registry, family)?;
+        match family.first().map(|sample| sample.metric) {
+            Some(metric) if metric.kind == MetricType::Histogram => {
+                spreads.push(histogram(metric, family));
+            }
+            _ => register(&registry, family)?,
+        }
     }
     let mut text = Vec::new();
-    TextEncoder::new().encode(&registry.gather(), &mut text)?;
+    let families = [registry.gather(), spreads].concat();
+    TextEncoder::new().encode(&families, &mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// A histogram that was counted elsewhere; the registry only knows those it counts itself.
+fn histogram(metric: &Metric, family: &[&Sample]) -> MetricFamily {
+    let one = |sample: &&Sample| {
+        let spread = sample.spread.clone().unwrap_or_default();
+        let bucket = |(bound, count): &(f64, u64)| {
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(*bound);
+            bucket.set_cumulative_count(*count);
+            bucket
+        };
+        let mut histogram = proto::Histogram::default();
+        histogram.set_sample_count(spread.count);
+        histogram.set_sample_sum(sample.value);
+        histogram.set_bucket(spread.buckets.iter().map(bucket).collect());
+        let label = |(name, value): (&&str, &String)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value(value.clone());
+            pair
+        };
+        let mut of = proto::Metric::from_label(
+            metric.labels.iter().zip(&sample.labels).map(label).collect(),
+        );
+        of.set_histogram(histogram);
+        of
+    };
+    let mut found = MetricFamily::default();
+    found.set_name(metric.name.to_owned());
+    found.set_help(metric.help.to_owned());
+    found.set_field_type(proto::MetricType::HISTOGRAM);
+    found.set_metric(family.iter().map(one).collect());
+    found
 }
 
 fn register(registry: &Registry, family: &[&Sample]) -> Result<(), prometheus::Error> {
@@ -48,12 +96,16 @@ fn register(registry: &Registry, family: &[&Sample]) -> Result<(), prometheus::E
             }
             registry.register(Box::new(gauges))
         }
+        // Made by `histogram`.
+        MetricType::Histogram => Ok(()),
     }
 }
 
 /// `GET /metrics` over samples that `source` gives at each scrape: what an agent serves.
-pub fn metrics_router(source: Arc<dyn Fn() -> Vec<Sample> + Send + Sync>) -> Router {
-    let handler = move || async move { answer(&source()) };
+pub fn metrics_router(
+    source: Arc<dyn Fn() -> BoxFuture<'static, Vec<Sample>> + Send + Sync>,
+) -> Router {
+    let handler = move || async move { answer(&source().await) };
     Router::new().route("/metrics", get(handler)).route("/healthz", get(super::health::live))
 }
 

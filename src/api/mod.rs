@@ -2,8 +2,8 @@
 //! HTTP for people and machines.
 //!
 //! In: requests with a [`Peer`] that the TLS listener found out, and a [`Backend`] that answers for the server. Out:
-//! a [`router`] for the TLS port, a [`metrics_router`] for the plain one. `server` (and for its metrics `agent`) serves
-//! them; `cli` and kubectl ask. Never here: deciding what a controller decides, or proposing to the log by itself.
+//! [`routers`] for the TLS port and the plain one. `server` serves
+//! them (an agent the [`metrics_router`]); `cli` and kubectl ask. Never here: deciding what a controller decides, or proposing to the log by itself.
 //!
 //! | path | who | what |
 //! |---|---|---|
@@ -123,8 +123,22 @@ impl Api {
 
 /// Everything a server serves over TLS. The listener puts a [`Peer`] into each request's extensions when the client
 /// showed a certificate; without one only the open paths answer.
-pub fn router(backend: Arc<dyn Backend>) -> Router {
+///
+/// Also gives [`plain`](Routers::plain), and both count their answers together.
+pub fn routers(backend: Arc<dyn Backend>) -> Routers {
     let api = Api { backend, gate: Arc::new(gate::Gate::new()) };
+    Routers { tls: tls(api.clone()), plain: plain(api) }
+}
+
+/// What a server serves.
+pub struct Routers {
+    /// On its TLS port.
+    pub tls: Router,
+    /// `/metrics` and the health paths without TLS, for a Prometheus on the same machine.
+    pub plain: Router,
+}
+
+fn tls(api: Api) -> Router {
     let closed = talk::routes()
         .route("/metrics", get(metrics::of_server))
         .layer(middleware::from_fn(gate::masters_only));
@@ -143,9 +157,7 @@ pub fn router(backend: Arc<dyn Backend>) -> Router {
         .with_state(api)
 }
 
-/// `/metrics` and the health paths without TLS, for a Prometheus on the same machine.
-pub fn plain_router(backend: Arc<dyn Backend>) -> Router {
-    let api = Api { backend, gate: Arc::new(gate::Gate::new()) };
+fn plain(api: Api) -> Router {
     let counted = api.gate.clone();
     Router::new()
         .route("/metrics", get(metrics::of_server))

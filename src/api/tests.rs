@@ -14,11 +14,13 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use super::{Backend, Check, Failure, LogRequest, LogStream, Peer, encode, metrics_router, router};
+use super::{
+    Backend, Check, Failure, LogRequest, LogStream, Peer, encode, metrics_router, routers,
+};
 use crate::{
     model::{CommitId, Object, Problem, Timestamp},
     report::{
-        LogFacts, NodeVerdict, PlanReport, Sample,
+        LogFacts, NodeVerdict, PlanReport, Sample, Spread,
         fixture::{BAD, Cluster, FIRST, SECOND, START, unscheduled_status},
     },
     state::View,
@@ -106,7 +108,7 @@ fn admin() -> Peer {
 }
 
 async fn send(backend: &Arc<Fake>, request: Request<Body>) -> (StatusCode, String) {
-    let response = router(backend.clone()).oneshot(request).await.unwrap();
+    let response = routers(backend.clone()).tls.oneshot(request).await.unwrap();
     let status = response.status();
     let body = to_bytes(response.into_body(), 16 << 20).await.unwrap();
     (status, String::from_utf8(body.to_vec()).unwrap())
@@ -231,7 +233,7 @@ async fn a_log_comes_from_a_ready_pod_of_the_deployment() {
     let backend = Fake::new(&cluster);
     let path = "/mainstay/v1/logs?object=deployment/web&namespace=shop&follow=true&tailLines=5";
     let response =
-        router(backend.clone()).oneshot(request("GET", path, Some(admin()))).await.unwrap();
+        routers(backend.clone()).tls.oneshot(request("GET", path, Some(admin()))).await.unwrap();
     assert_eq!(response.headers()[super::talk::POD_HEADER], "web-1-0");
     let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
     assert_eq!(&body[..], b"one\ntwo\n");
@@ -293,7 +295,7 @@ async fn a_wait_returns_with_health_with_failure_or_with_time() {
 #[tokio::test]
 async fn more_requests_than_there_is_room_for_are_told_to_come_back() {
     let backend = Fake::new(&Cluster::web());
-    let app = router(backend.clone());
+    let app = routers(backend.clone()).tls;
     let path = format!("/mainstay/v1/commits/{SECOND}/wait?timeoutSeconds=600");
     let mut waits = tokio::task::JoinSet::new();
     for _ in 0..super::STREAMS_MAX {
@@ -334,7 +336,7 @@ async fn metrics_are_prometheus_text_that_promtool_accepts() {
 
 #[tokio::test]
 async fn an_agent_serves_its_samples_the_same_way() {
-    let samples = || vec![Sample::new("mainstay_agent_pods", &["running"], 3.0)];
+    let samples = || async { vec![Sample::new("mainstay_agent_pods", &["running"], 3.0)] }.boxed();
     let app = metrics_router(Arc::new(samples));
     let response = app.oneshot(request("GET", "/metrics", None)).await.unwrap();
     let text = to_bytes(response.into_body(), 1 << 20).await.unwrap();
@@ -350,8 +352,37 @@ fn every_metric_of_the_list_encodes_and_lints() {
         metric: m,
         labels: m.labels.iter().map(|_| "x\"\\\n".to_owned()).collect(),
         value: 1.0,
+        spread: None,
     });
     promtool(&["check", "metrics"], &encode(&samples.collect::<Vec<_>>()).unwrap());
+}
+
+#[test]
+fn a_histogram_shows_its_buckets_sum_and_count() {
+    let spread = Spread { buckets: vec![(0.001, 2), (0.01, 5)], count: 6 };
+    let sample = Sample::histogram("mainstay_raft_fsync_seconds", &[], 0.25, spread);
+    let text = encode(&[sample]).unwrap();
+    for line in [
+        "# TYPE mainstay_raft_fsync_seconds histogram",
+        r#"mainstay_raft_fsync_seconds_bucket{le="0.001"} 2"#,
+        r#"mainstay_raft_fsync_seconds_bucket{le="0.01"} 5"#,
+        r#"mainstay_raft_fsync_seconds_bucket{le="+Inf"} 6"#,
+        "mainstay_raft_fsync_seconds_sum 0.25",
+        "mainstay_raft_fsync_seconds_count 6",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+    }
+}
+
+/// A Prometheus that reads the plain port sees what the TLS port answered.
+#[tokio::test]
+async fn both_ports_count_their_answers_together() {
+    let api = routers(Fake::new(&Cluster::web()));
+    api.tls.oneshot(request("GET", "/version", None)).await.unwrap();
+    let response = api.plain.oneshot(request("GET", "/metrics", None)).await.unwrap();
+    let text = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    assert!(text.contains("mainstay_api_requests_total{code=\"200\"} 1"), "{text}");
 }
 
 #[test]

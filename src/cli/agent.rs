@@ -15,7 +15,7 @@ use super::{
     background::{self, PidFile},
     dev::Endpoints,
     joining::Door,
-    machine, output,
+    machine, output, renewal,
 };
 use crate::{
     agent::{self, Agent},
@@ -125,7 +125,7 @@ async fn serve(dir: &Path) -> Result<(), Error> {
         Err(error) => return Err(Error::ours(format!("{:#}", anyhow::Error::from(error)))),
     };
     let address = listener.local_addr().unwrap_or(config.metrics);
-    let serving = tokio::spawn(agent_metrics::serve(listener, agent.health(), stop.clone()));
+    let serving = tokio::spawn(agent_metrics::serve(listener, agent.vitals(), stop.clone()));
     let endpoints = Endpoints {
         api: format!("https://{}", config.servers.first().cloned().unwrap_or_default()),
         metrics: String::new(),
@@ -134,7 +134,10 @@ async fn serve(dir: &Path) -> Result<(), Error> {
     let text = serde_json::to_string(&endpoints).map_err(|e| Error::ours(e.to_string()))?;
     write(&dir.join("endpoints.json"), text.as_bytes())?;
     output::write(format!("{text}\n").as_bytes())?;
-    terminated.cancelled_owned().await;
+    tokio::select! {
+        () = terminated.cancelled_owned() => {}
+        () = renewal::keep(dir, &config, &agent) => {}
+    }
     tracing::info!(event = "stopping");
     agent.stop().await;
     stop.cancel();

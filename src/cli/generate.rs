@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 use clap::Command;
 use serde_json::Value;
 
-use super::{Error, output};
+use super::{Error, dev::Endpoints, output};
 use crate::{
     api::talk::{CheckLine, RollbackReport},
+    config::{AgentConfig, ServerConfig},
     kinds,
     report::{
         self, ClusterStatus, CommitFile, CommitLine, EventLine, NodeFile, ObjectFile, PlanReport,
@@ -27,7 +28,7 @@ pub(super) struct Verb {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum What {
-    /// JSON Schemas of the kinds, of status files and of what -o json prints
+    /// JSON Schemas of the kinds, of configuration and status files, and of what -o json prints
     Schemas,
     /// The reference of metrics
     Metrics,
@@ -61,7 +62,7 @@ pub(super) fn pretty(schema: &Value) -> String {
     format!("{schema:#}\n")
 }
 
-/// Every schema by file name: the kinds, the files of the status branch, the answers of verbs.
+/// Every schema by file name: the kinds, the files of the status branch, the answers of verbs, our configuration.
 pub(super) fn schemas() -> BTreeMap<String, Value> {
     let mut all = kinds::schemas();
     let own = [
@@ -77,6 +78,9 @@ pub(super) fn schemas() -> BTreeMap<String, Value> {
         ("check", schema::<Vec<CheckLine>>()),
         ("rollback", schema::<RollbackReport>()),
         ("vet", schema::<super::vet::VetReport>()),
+        ("server_config", schema::<ServerConfig>()),
+        ("agent_config", schema::<AgentConfig>()),
+        ("endpoints", schema::<Endpoints>()),
     ];
     all.extend(own.map(|(name, schema)| (format!("mainstay_{name}.json"), schema)));
     all

@@ -21,8 +21,10 @@ mod logs;
 mod machine;
 mod output;
 mod plan;
+mod renewal;
 mod rollback;
 mod server;
+mod sim;
 mod status;
 mod text;
 mod token;
@@ -67,6 +69,7 @@ enum Verb {
     Vet(vet::Verb),
     Check(check::Verb),
     Generate(generate::Verb),
+    Sim(sim::Verb),
 }
 
 /// What every verb that asks a cluster takes.
@@ -110,6 +113,7 @@ fn run(verb: Verb) -> Result<(), Error> {
         Verb::Agent(verb) => agent::run(&verb),
         Verb::Vet(verb) => vet::run(&verb),
         Verb::Generate(verb) => generate::run(&verb, &Cli::command()),
+        Verb::Sim(verb) => sim::run(&verb),
         asking => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -138,7 +142,8 @@ async fn ask(verb: Verb) -> Result<(), Error> {
         | Verb::Server(_)
         | Verb::Agent(_)
         | Verb::Vet(_)
-        | Verb::Generate(_) => Ok(()),
+        | Verb::Generate(_)
+        | Verb::Sim(_) => Ok(()),
     }
 }
 

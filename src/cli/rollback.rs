@@ -7,10 +7,10 @@ use super::{
 };
 use crate::api::talk::RollbackReport;
 
-/// Go back: revert the running commit, or restore the files of the one named
+/// Go back to the last healthy commit, or to the one named
 #[derive(clap::Args, Debug)]
 pub(super) struct Verb {
-    /// The commit to go back to; when absent the running one is reverted
+    /// The commit to go back to; when absent the last one that was healthy
     revision: Option<String>,
     #[command(flatten)]
     common: Common,

@@ -4,7 +4,7 @@ use crate::{
     api::talk::CheckLine,
     report::{
         ClusterStatus, CommitLine, EventLine, FieldChange, PlanReport, WaitOutcome, WaitReport,
-        WhyStep, state_word,
+        WhyStep, amounts, state_word,
     },
 };
 
@@ -36,12 +36,11 @@ pub(super) fn status(status: &ClusterStatus) -> String {
     let mut text = match (&status.commit, status.state) {
         (Some(commit), Some(state)) => {
             let word = state_word(state);
-            let reason = [&status.reason, &status.message];
-            let reason: Vec<&str> =
-                reason.into_iter().filter(|t| !t.is_empty()).map(String::as_str).collect();
-            let reason =
-                if reason.is_empty() { String::new() } else { format!(": {}", reason.join(": ")) };
-            format!("{} {word}{reason}\n", short(commit))
+            // `Healthy: Healthy` says nothing twice.
+            let reason = [status.reason.as_str(), status.message.as_str()];
+            let told = reason.into_iter().filter(|text| !text.is_empty() && *text != word);
+            let told: String = told.map(|text| format!(": {text}")).collect();
+            format!("{} {word}{told}\n", short(commit))
         }
         _ => "no commit was admitted yet\n".to_owned(),
     };
@@ -72,22 +71,18 @@ pub(super) fn status(status: &ClusterStatus) -> String {
 }
 
 fn node(node: &crate::report::NodeSummary) -> Vec<String> {
+    let of = |text: fn(i64) -> String, part, whole| format!("{}/{}", text(part), text(whole));
     let state = match (node.ready, node.schedulable) {
         (true, true) => "Ready",
         (true, false) => "Ready,SchedulingDisabled",
         (false, _) => "NotReady",
     };
-    let mebibytes = |bytes: i64| bytes >> 20;
     vec![
         node.name.clone(),
         state.to_owned(),
         node.pods.to_string(),
-        format!("{}m/{}m", node.requested_cpu_milli, node.allocatable_cpu_milli),
-        format!(
-            "{}Mi/{}Mi",
-            mebibytes(node.requested_memory_bytes),
-            mebibytes(node.allocatable_memory_bytes)
-        ),
+        of(amounts::cores, node.requested_cpu_milli, node.allocatable_cpu_milli),
+        of(amounts::bytes, node.requested_memory_bytes, node.allocatable_memory_bytes),
     ]
 }
 

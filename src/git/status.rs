@@ -22,6 +22,8 @@ const TRAILER_COMMITS_MAX: usize = 256;
 /// A commit for the status branch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StatusCommit {
+    /// Whether `changes` is the whole tree; otherwise it changes the tree of the tip.
+    pub whole: bool,
     /// New content by path; `None` removes the path. Folders follow by themselves.
     pub changes: BTreeMap<String, Option<Vec<u8>>>,
     /// Its words.
@@ -34,6 +36,7 @@ pub struct StatusCommit {
 
 impl Mirror {
     /// Puts a commit on a status branch, on top of its tip; the branch begins without a parent.
+    /// Where the tree would stay as it is, there is nothing to tell and no commit.
     ///
     /// Refuses the desired branch.
     pub fn write_status(
@@ -54,7 +57,10 @@ impl Mirror {
                 return Ok(Step::Already(there));
             }
             let changes = blobs(repo, &status.changes)?;
-            let tree = updated(repo, tip, &changes)?;
+            let tree = updated(repo, tip.filter(|_| !status.whole), &changes)?;
+            if let Some(same) = tip.filter(|tip| has_tree(repo, *tip, tree)) {
+                return Ok(Step::Already(same));
+            }
             commit(repo, tip, tree, &status.message, &signature, &signature).map(Step::Commit)
         })
     }
@@ -80,6 +86,10 @@ impl Mirror {
         let known = target(&self.repository()?, &tracking(&format!("refs/heads/{branch}")))?;
         Ok(known.map(super::mirror::commit_id))
     }
+}
+
+fn has_tree(repo: &Repository, tip: Oid, tree: Oid) -> bool {
+    repo.find_commit(tip).is_ok_and(|commit| commit.tree_id() == tree)
 }
 
 /// The commit of the branch that carries the identity already.

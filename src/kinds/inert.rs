@@ -5,59 +5,57 @@ use serde_json::Value;
 use super::{KindInfo, field::Check};
 
 /// Fields of a pod's spec. `[]` stands for every item of a list.
-const POD: [&str; 41] = [
+const POD: [&str; 38] = [
     "activeDeadlineSeconds",
-    "affinity",
-    "containers[].lifecycle",
+    "affinity.podAffinity",
+    "affinity.podAntiAffinity",
+    "containers[].lifecycle.postStart.tcpSocket",
+    "containers[].lifecycle.preStop.tcpSocket",
+    "containers[].livenessProbe.grpc",
+    "containers[].readinessProbe.grpc",
     "containers[].resizePolicy",
     "containers[].restartPolicyRules",
     "containers[].securityContext.appArmorProfile",
     "containers[].securityContext.procMount",
     "containers[].securityContext.seLinuxOptions",
-    "containers[].securityContext.seccompProfile",
+    "containers[].securityContext.seccompProfile.localhostProfile",
     "containers[].securityContext.windowsOptions",
-    "containers[].startupProbe",
-    "containers[].livenessProbe.grpc",
-    "containers[].readinessProbe.grpc",
-    "containers[].stdin",
-    "containers[].tty",
+    "containers[].startupProbe.grpc",
+    "containers[].stdinOnce",
     "containers[].volumeDevices",
-    "dnsConfig",
     "ephemeralContainers",
-    "hostAliases",
     "hostUsers",
     "imagePullSecrets",
     "os",
-    "overhead",
     "priorityClassName",
-    "readinessGates",
     "resourceClaims",
     "resources",
     "runtimeClassName",
-    "schedulingGates",
     "securityContext.appArmorProfile",
     "securityContext.fsGroup",
     "securityContext.fsGroupChangePolicy",
-    "securityContext.supplementalGroupsPolicy",
     "securityContext.seLinuxOptions",
-    "securityContext.seccompProfile",
-    "securityContext.sysctls",
+    "securityContext.seccompProfile.localhostProfile",
+    "securityContext.supplementalGroupsPolicy",
     "securityContext.windowsOptions",
     "setHostnameAsFQDN",
-    "shareProcessNamespace",
-    "subdomain",
     "topologySpreadConstraints",
+    "volumes[].emptyDir.sizeLimit",
+    "volumes[].projected.sources[].clusterTrustBundle",
+    "volumes[].projected.sources[].podCertificate",
+    "volumes[].projected.sources[].serviceAccountToken",
 ];
+/// Fields of a pod on its own network; on the host's, a host port is the container's own.
+const OWN_NETWORK: [&str; 2] = ["containers[].ports[].hostPort", "containers[].ports[].hostIP"];
 /// Volume sources that are not mounted yet.
-const VOLUMES_ACTED_ON: [&str; 5] = ["name", "configMap", "secret", "emptyDir", "hostPath"];
+const VOLUMES_ACTED_ON: [&str; 7] =
+    ["name", "configMap", "secret", "emptyDir", "hostPath", "downwardAPI", "projected"];
 /// Fields of a Service's spec.
-const SERVICE: [&str; 7] = [
+const SERVICE: [&str; 5] = [
     "externalIPs",
-    "externalName",
     "loadBalancerClass",
     "loadBalancerIP",
     "loadBalancerSourceRanges",
-    "sessionAffinityConfig",
     "trafficDistribution",
 ];
 
@@ -72,19 +70,8 @@ pub(super) fn warn(info: &KindInfo, value: &Value, check: &mut Check) {
             for path in SERVICE {
                 find(&value["spec"], path, "spec".to_owned(), check);
             }
-            for kind in ["LoadBalancer", "ExternalName"] {
-                if value["spec"]["type"] == kind {
-                    check.warn("spec.type", format!("{kind}: {TEXT}"));
-                }
-            }
-            for (field, other) in [
-                ("sessionAffinity", "ClientIP"),
-                ("externalTrafficPolicy", "Local"),
-                ("internalTrafficPolicy", "Local"),
-            ] {
-                if value["spec"][field] == other {
-                    check.warn(format!("spec.{field}"), format!("{other}: {TEXT}"));
-                }
+            if value["spec"]["type"] == "LoadBalancer" {
+                check.warn("spec.type", format!("LoadBalancer: {TEXT}"));
             }
         }
         _ => {}
@@ -95,7 +82,8 @@ const TEXT: &str = "accepted but not acted on yet";
 
 fn pod(spec: &Value, at: &str, check: &mut Check) {
     let has_inits = spec.get("initContainers").is_some();
-    for path in POD {
+    let own_network = spec["hostNetwork"] != true;
+    for path in POD.iter().chain(OWN_NETWORK.iter().filter(|_| own_network)) {
         find(spec, path, at.to_owned(), check);
         if has_inits && let Some(of_init) = path.strip_prefix("containers") {
             find(spec, &format!("initContainers{of_init}"), at.to_owned(), check);

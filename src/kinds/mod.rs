@@ -3,10 +3,11 @@
 //! JSON values come in, [`Object`]s or [`FieldError`]s go out: [`admit`] is the one door for Git,
 //! the API and the controllers (decode strictly, default, validate), [`create`], [`update`],
 //! [`adopt`] and [`update_status`] say what of an object its writer may set, [`lookup`] and
-//! [`registry`] describe the kinds. Called by render, api, state and the controllers. Never touches
+//! [`registry()`] describe the kinds. Called by render, api, state and the controllers. Never touches
 //! State, clocks or the network: allocated addresses, uids, names and times are given by the caller
 //! afterwards.
 
+mod ailment;
 mod amount;
 mod config_map;
 mod container;
@@ -40,6 +41,7 @@ mod tests;
 mod tidy;
 mod volume;
 
+pub use ailment::{Ailment, ailment, steady};
 pub use decode::Strictness;
 pub use deployment_hash::template_hash;
 pub use door::{Admitted, admit, adopt, create, decodes, to_object, update, update_status};

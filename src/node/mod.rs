@@ -2,7 +2,7 @@
 //!
 //! In: what a node shall run ([`Assignment`], made of the objects a server sent), what is seen of
 //! it ([`Observed`]), and the time. Out: the next step of each pod ([`next_step`]), its status
-//! ([`status`]), and the text of everything the agent writes. The agent's loop calls it. It never
+//! ([`status()`]), and the text of everything the agent writes. The agent's loop calls it. It never
 //! touches Docker, a socket, a file or a clock.
 
 pub mod assignment;

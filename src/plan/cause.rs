@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::pods;
+use crate::kinds::ailment;
 
 /// A word and a sentence; `None` when the pod runs, is ready, or simply has not had the time yet.
 pub(super) fn of(pod: &Pod) -> Option<(String, String)> {
@@ -35,29 +36,12 @@ pub(super) fn of(pod: &Pod) -> Option<(String, String)> {
     None
 }
 
-/// What keeps one container from running: a reason to wait that does not pass by itself, or how it ended.
+/// What keeps one container from running, the same at every moment of a crash loop.
 fn of_container(container: &ContainerStatus) -> Option<(String, String)> {
-    let state = container.state.clone().unwrap_or_default();
-    let last = container.last_state.clone().unwrap_or_default();
-    if let Some(waiting) = state.waiting {
-        let reason = waiting.reason.unwrap_or_default();
-        if reason.is_empty() || matches!(reason.as_str(), "ContainerCreating" | "PodInitializing") {
-            return None;
-        }
-        let mut text = format!("container {}: {reason}", container.name);
-        if let Some(message) = waiting.message.filter(|m| !m.is_empty()) {
-            text = format!("{text}: {message}");
-        }
-        if let Some(ended) = last.terminated {
-            text = format!("{text} (last exit code {})", ended.exit_code);
-        }
-        return Some((reason, text));
+    let found = ailment(container)?;
+    let mut text = format!("container {}: {}", container.name, found.reason);
+    if !found.message.is_empty() {
+        text = format!("{text}: {}", found.message);
     }
-    let ended = state.terminated.filter(|t| t.exit_code != 0)?;
-    let reason = ended.reason.unwrap_or_else(|| "Error".to_owned());
-    let mut text = format!("container {}: exit code {}", container.name, ended.exit_code);
-    if let Some(message) = ended.message.filter(|m| !m.is_empty()) {
-        text = format!("{text}: {message}");
-    }
-    Some((reason, text))
+    Some((found.reason, text))
 }

@@ -274,7 +274,7 @@ fn of_deployment(view: &View, object: &Object, deployment: &Deployment) -> Optio
         verdict.failed = true;
         verdict.reason = "ProgressDeadlineExceeded".to_owned();
         let message = stuck.message.clone().unwrap_or_default();
-        verdict.text = format!("{} {message}", verdict.text);
+        verdict.text = format!("{}; {message}", verdict.text);
     }
     Some(verdict)
 }

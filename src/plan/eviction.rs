@@ -82,8 +82,12 @@ fn tolerated_until(pod: &Pod, taint: &Taint) -> Option<Timestamp> {
         return Some(Timestamp(i64::MIN));
     }
     let seconds = covering.iter().filter_map(|t| t.toleration_seconds).min()?;
-    let since = taint.time_added.as_ref().map(Timestamp::from).unwrap_or_default();
-    Some(since.plus_seconds(seconds.max(0)))
+    let added = taint.time_added.as_ref().map(Timestamp::from).unwrap_or_default();
+    // A pod that came later has its seconds from then on, as Kubernetes' taint manager gives them: counted from the
+    // taint, its successors on the same node would be evicted one after the other without end.
+    let bound = pods::condition(pod, "PodScheduled").filter(|c| c.status == "True");
+    let bound = bound.and_then(|c| c.last_transition_time.as_ref()).map(Timestamp::from);
+    Some(added.max(bound.unwrap_or_default()).plus_seconds(seconds.max(0)))
 }
 
 fn evict(object: &Object, pod: &Pod, now: Timestamp, batch: &mut Batch) {

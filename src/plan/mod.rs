@@ -1,6 +1,6 @@
 //! Controllers: from a View and the time to commands.
 //!
-//! In: a [`View`](crate::state::View), the changes since the last look, and [`Inputs`]. Out: a [`Plan`] for each
+//! In: a [`View`], the changes since the last look, and [`Inputs`]. Out: a [`Plan`] for each
 //! object that a change touched. `server::driver` holds an [`Agenda`]: it asks for a round, proposes its commands, and
 //! asks again when they are applied or when `wake_at` has come.
 //!
@@ -34,12 +34,14 @@ mod node;
 mod owners;
 pub(crate) mod pods;
 mod replica_set;
+mod rollback;
 pub mod rollout;
 mod scheduler;
 #[cfg(test)]
 mod tests;
 
 pub use agenda::{Agenda, Planned};
+pub use rollback::{Rollback, rollback};
 
 /// What a controller is given beside the View.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 //! Bytes by path come in; objects with the place they were written at, and every problem of the
 //! commit at once, go out. Called by `server::import` (and by `mainstay vet` and `plan`). Two
 //! levels, so that an unchanged file costs nothing: [`render_file`] depends on path and bytes alone
-//! and may be kept by path and blob id, [`combine`] puts the files of one commit together.
+//! and may be kept by path and blob id, [`combine()`] puts the files of one commit together.
 //! [`prune_guard`] says what may be deleted. Never reads a disk or Git, never panics on any bytes:
 //! what is wrong with a file is a [`Problem`], not a failure.
 
@@ -50,7 +50,7 @@ pub struct Rendered {
     pub warnings: Vec<Problem>,
 }
 
-/// Renders a whole commit: [`render_file`] for each file that is a manifest, then [`combine`].
+/// Renders a whole commit: [`render_file`] for each file that is a manifest, then [`combine()`].
 pub fn render<'a>(
     files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
     options: &Options,

@@ -6,10 +6,10 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::health::{health, pods_of};
+use super::health::{health, staying_pods_of};
 use crate::{
     kinds::{Commit, CommitState, GitSource},
-    model::{NodeName, Problem, Quantity, Timestamp},
+    model::{NodeName, Object, Problem, Quantity, Timestamp},
     state::View,
 };
 
@@ -136,7 +136,7 @@ pub struct SourceSummary {
     pub name: String,
     /// Where the repository is, without credentials.
     pub url: String,
-    /// `branch main`, `tag v1`, `commit 1a2b3c4…` or `HEAD`.
+    /// `branch main`, `tag v1` or `commit 1a2b3c4…`.
     pub reference: String,
     /// The folder that is read; empty for the whole tree.
     pub path: String,
@@ -237,9 +237,20 @@ fn counts(view: &View) -> BTreeMap<String, KindCount> {
     counts
 }
 
-pub(super) fn node_summary(view: &View, node: &Node) -> NodeSummary {
+fn node_summary(view: &View, node: &Node) -> NodeSummary {
+    summary_of(view, node, |_| true)
+}
+
+/// The same without pods on their way out: a rolling update leaves it as it was.
+pub(super) fn lasting_node_summary(view: &View, node: &Node) -> NodeSummary {
+    summary_of(view, node, |pod| !pod.is_terminating())
+}
+
+fn summary_of(view: &View, node: &Node, counts: impl Fn(&Object) -> bool) -> NodeSummary {
     let name = node.metadata.name.clone().unwrap_or_default();
-    let pods: Vec<&Pod> = view.pods_on(&NodeName::new(&name)).filter_map(|o| o.view()).collect();
+    let node_name = NodeName::new(&name);
+    let pods = view.pods_on(&node_name).filter(|o| counts(o));
+    let pods: Vec<&Pod> = pods.filter_map(|o| o.view()).collect();
     let pods: Vec<&Pod> = pods.into_iter().filter(|pod| !has_ended(pod)).collect();
     let allocatable = node.status.as_ref().and_then(|s| s.allocatable.as_ref());
     let allocatable = |resource: &str| {
@@ -309,7 +320,8 @@ fn reference(source: &GitSource) -> String {
         (Some(id), _, _) => format!("commit {id}"),
         (None, Some(tag), _) => format!("tag {tag}"),
         (None, None, Some(branch)) => format!("branch {branch}"),
-        (None, None, None) => "HEAD".to_owned(),
+        // What a server follows unless told otherwise.
+        (None, None, None) => "branch main".to_owned(),
     }
 }
 
@@ -327,8 +339,8 @@ pub(super) fn short(id: &str) -> &str {
 }
 
 /// The nodes a workload's pods run on, each once.
-pub(super) fn nodes_of(view: &View, object: &crate::model::Object) -> Vec<String> {
-    let pods = pods_of(view, object);
+pub(super) fn nodes_of(view: &View, object: &Object) -> Vec<String> {
+    let pods = staying_pods_of(view, object);
     let names = pods.iter().filter_map(|o| o.view::<Pod>()?.spec.as_ref()?.node_name.clone());
     names.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
 }

@@ -1,25 +1,29 @@
 //! The text of status commits and of the notes on desired commits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     core::v1::{Node, Pod},
+    discovery::v1::EndpointSlice,
 };
 
 use super::{
     cluster::{moment, short},
-    health::{controller, health},
+    files::{Subject, addresses, root, service_of, touched},
+    health::{controller, health, lasting_health, lasting_state},
     history::state_word,
 };
 use crate::{
-    kinds::{Commit, CommitState},
+    kinds::{Commit, CommitState, GitSource},
     model::{CommitId, Key, Object, Problem, Revision},
     state::{Change, View},
 };
 
 /// Most lines the body of a status commit has. Thousands of objects may change between two of them; the tree says all.
 const LINES_MAX: usize = 50;
+/// Most names in a subject that has nothing else to say.
+const NAMES_MAX: usize = 3;
 /// Most problems and warnings a note lists; `commits/<sha>.yaml` on the status branch has all.
 const PROBLEMS_MAX: usize = 20;
 
@@ -30,12 +34,15 @@ const PROBLEMS_MAX: usize = 20;
 /// writer's.
 pub fn status_commit_message(view: &View, since: Revision, term: u64) -> String {
     let changes = (since > Revision(0)).then(|| view.changes_since(since)).flatten();
-    let lines = match changes {
-        Some(changes) => lines(view, &spans(changes)),
-        None => Vec::new(),
+    let (lines, subjects) = match changes {
+        Some(changes) => {
+            let changes: Vec<&Change> = changes.collect();
+            (lines(view, &spans(&changes)), subjects(view, &changes))
+        }
+        None => Default::default(),
     };
     let mut message = match lines.as_slice() {
-        [] => format!("{}\n", quiet(view)),
+        [] => format!("{}\n", quiet(view, &subjects)),
         [one] => format!("{one}\n"),
         [first, rest @ ..] => {
             let mut text = format!("{first}, and {} more\n\n", rest.len());
@@ -54,17 +61,34 @@ pub fn status_commit_message(view: &View, since: Revision, term: u64) -> String 
 }
 
 /// What to say when nothing that has a line changed.
-fn quiet(view: &View) -> String {
-    match view.head() {
-        Some(head) => format!("the cluster on {}", head.commit.short()),
-        None => "the cluster before its first commit".to_owned(),
+fn quiet(view: &View, subjects: &BTreeSet<String>) -> String {
+    let named: Vec<&str> = subjects.iter().take(NAMES_MAX).map(String::as_str).collect();
+    match (named.as_slice(), subjects.len().saturating_sub(NAMES_MAX), view.head()) {
+        ([], _, Some(head)) => format!("the cluster on {}", head.commit.short()),
+        ([], _, None) => "the cluster before its first commit".to_owned(),
+        (named, 0, _) => format!("details of {}", named.join(", ")),
+        (named, more, _) => format!("details of {} and {more} more", named.join(", ")),
     }
+}
+
+/// Whose files the changes touch, as people call them.
+fn subjects(view: &View, changes: &[&Change]) -> BTreeSet<String> {
+    let name = |subject: Subject| match subject {
+        Subject::Object(key) if key.is::<Deployment>() => {
+            Some(format!("{}/{}", key.namespace, key.name))
+        }
+        Subject::Object(key) => Some(key.to_string()),
+        Subject::Node(name) => Some(format!("node {name}")),
+        // Its words repeat those of its objects.
+        Subject::Commit(_) | Subject::Page => None,
+    };
+    changes.iter().flat_map(|change| touched(view, change)).filter_map(name).collect()
 }
 
 /// An object before the first and after the last of some changes.
 type Span<'a> = (Option<&'a Object>, Option<&'a Object>);
 
-fn spans<'a>(changes: impl Iterator<Item = &'a Change>) -> BTreeMap<&'a Key, Span<'a>> {
+fn spans<'a>(changes: &[&'a Change]) -> BTreeMap<&'a Key, Span<'a>> {
     let mut spans: BTreeMap<&Key, Span<'_>> = BTreeMap::new();
     for change in changes {
         let span = spans.entry(&change.key).or_insert((change.old.as_ref(), None));
@@ -73,18 +97,24 @@ fn spans<'a>(changes: impl Iterator<Item = &'a Change>) -> BTreeMap<&'a Key, Spa
     spans
 }
 
-/// Workloads first, then commits, nodes and the rest.
+/// Commits first when they come to an end, then workloads, what ails their pods, commits on their way, nodes, where
+/// Services answer, and the rest.
 fn lines(view: &View, spans: &BTreeMap<&Key, Span<'_>>) -> Vec<String> {
     let mut ranked: Vec<(u8, String)> = Vec::new();
     for (key, span) in spans {
         let line = if key.is::<Commit>() {
-            commit_line(key, *span).map(|text| (1, text))
+            commit_line(key, *span)
         } else if key.is::<Node>() {
-            node_line(key, *span).map(|text| (2, text))
+            node_line(key, *span).map(|text| (4, text))
+        } else if key.is::<EndpointSlice>() {
+            answers_line(*span).map(|text| (5, text))
+        } else if key.is::<GitSource>() {
+            source_line(*span).map(|text| (0, text))
         } else if key.is::<Deployment>() || key.is::<ReplicaSet>() || key.is::<Pod>() {
-            workload_line(view, key, *span).map(|text| (0, text))
+            let workload = workload_line(view, key, *span).map(|text| (1, text));
+            workload.or_else(|| pod_line(view, *span).map(|text| (2, text)))
         } else {
-            other_line(key, *span).map(|text| (3, text))
+            other_line(key, *span).map(|text| (6, text))
         };
         ranked.extend(line);
     }
@@ -92,18 +122,101 @@ fn lines(view: &View, spans: &BTreeMap<&Key, Span<'_>>) -> Vec<String> {
     ranked.into_iter().map(|(_, line)| line).collect()
 }
 
-fn commit_line(key: &Key, (old, new): Span<'_>) -> Option<String> {
+/// `b98d0ed degraded (ProgressDeadlineExceeded): “web: V=2”`
+fn commit_line(key: &Key, (old, new): Span<'_>) -> Option<(u8, String)> {
     let state = |object: Option<&Object>| Some(object?.view::<Commit>()?.status.state);
     let commit: &Commit = new?.view()?;
     let (before, after) = (state(old), commit.status.state);
     if before == Some(after) {
         return None;
     }
-    let reason = match commit.status.reason.as_str() {
+    let reason = reason_beside(after, &commit.status.reason);
+    let word = state_word(after).to_lowercase();
+    let line = format!("{} {word}{reason}: “{}”", short(&key.name), commit.spec.subject);
+    let ends = matches!(after, CommitState::Healthy | CommitState::Degraded | CommitState::Refused);
+    Some((if ends { 0 } else { 3 }, line))
+}
+
+/// ` (DeadlineExceeded)`, or nothing when the reason only repeats the state.
+pub(super) fn reason_beside(state: CommitState, reason: &str) -> String {
+    match reason {
         "" => String::new(),
+        reason if reason == state_word(state) => String::new(),
         reason => format!(" ({reason})"),
+    }
+}
+
+/// `the source does not answer: …` when that changes.
+fn source_line((old, new): Span<'_>) -> Option<String> {
+    let told = |object: Option<&Object>| {
+        let source = object?.view::<GitSource>()?;
+        let bad = source.status.conditions.iter().find(|c| c.status == "False");
+        Some(bad.map(|c| (c.reason.clone(), c.message.clone())))
     };
-    Some(format!("{} {}{reason}", short(&key.name), state_word(after).to_lowercase()))
+    let name = &new?.key().name;
+    match (told(old).flatten(), told(new)?) {
+        (before, Some(after)) if before.as_ref() != Some(&after) => {
+            Some(format!("source {name}: {}: {}", after.0, after.1))
+        }
+        (Some(_), None) => Some(format!("source {name} answers again")),
+        _ => None,
+    }
+}
+
+/// `Service shop/web answers on 2 pods, was 3`
+fn answers_line((old, new): Span<'_>) -> Option<String> {
+    let service = service_of(new?)?;
+    let count =
+        |o: Option<&Object>| addresses(o.and_then(|o| o.view::<EndpointSlice>()).into_iter());
+    let (before, after) = (count(old), count(new));
+    let was = old.map(|_| format!(", was {before}")).unwrap_or_default();
+    let pods = match after {
+        0 => "by nobody".to_owned(),
+        1 => "by 1 pod".to_owned(),
+        n => format!("by {n} pods"),
+    };
+    (before != after).then(|| format!("{service} answered {pods}{was}"))
+}
+
+/// `shop/web: pod web-5d7f-abcde CrashLoopBackOff (exit code 101)` when a pod begins to ail, ails otherwise, or is well
+/// again; the pods of a rollout that goes well have no lines.
+fn pod_line(view: &View, (old, new): Span<'_>) -> Option<String> {
+    let new = new.filter(|o| !o.is_terminating())?;
+    let after = new.view::<Pod>()?;
+    let (word, message) = lasting_state(after);
+    let before = old.and_then(|o| o.view::<Pod>()).map(lasting_state);
+    let of = root(view, new);
+    let pod = match of == new.key() {
+        true => format!("{}/{} (Pod)", of.namespace, of.name),
+        false => format!("{}/{}: pod {}", of.namespace, of.name, new.key().name),
+    };
+    let restarts = |pod: &Pod| super::files::pod_line(pod).restarts;
+    let often = restarts(after);
+    let more = old.and_then(|o| o.view::<Pod>()).is_some_and(|pod| restarts(pod) < often);
+    let often = match (often, more) {
+        (1, true) => ", restarted once".to_owned(),
+        (often, true) => format!(", restarted {often} times"),
+        _ => String::new(),
+    };
+    let why = if message.is_empty() { String::new() } else { format!(" ({message})") };
+    let was_ill = before.as_ref().is_some_and(|(word, message)| is_ill(word, message));
+    if is_ill(&word, &message) {
+        let told = before.as_ref() != Some(&(word.clone(), message)) || more;
+        return told.then(|| format!("{pod} {word}{why}{often}"));
+    }
+    match word.as_str() {
+        "Running" if was_ill => Some(format!("{pod} runs{often}")),
+        "Running" if more => Some(format!("{pod} Running{often}")),
+        _ => None,
+    }
+}
+
+/// Whether a state does not pass by itself; one with a message that waits for a node is one.
+fn is_ill(word: &str, message: &str) -> bool {
+    let on_its_way =
+        ["Pending", "ContainerCreating", "PodInitializing", "Running", "Succeeded", "Completed"];
+    let init = word.strip_prefix("Init:").unwrap_or(word);
+    !on_its_way.contains(&init) || (word == "Pending" && !message.is_empty())
 }
 
 /// `shop/web 3/3 on 1a2b3c4, was 9f8e7d6`; nothing for what another workload of the view controls.
@@ -122,9 +235,10 @@ fn workload_line(view: &View, key: &Key, (old, new): Span<'_>) -> Option<String>
     }
     let commit = |o: &Object| o.annotation("mainstay.io/commit").map(str::to_owned);
     let told = |o: &Object| {
-        let health = health(o);
-        let failed =
-            !health.settled && !matches!(health.reason.as_str(), "Progressing" | "Complete");
+        let health = lasting_health(o);
+        let failed = !health.settled
+            && !matches!(health.reason.as_str(), "Progressing" | "Complete")
+            && !o.key().is::<Pod>();
         let word = if failed { format!(" {}", health.reason) } else { String::new() };
         (format!("{}{word}", health.ratio()), commit(o))
     };
@@ -188,9 +302,7 @@ pub fn note(view: &View, commit: &CommitId) -> String {
     };
     let status = &found.status;
     let mut text = state_word(status.state).to_owned();
-    if !status.reason.is_empty() {
-        text += &format!(" ({})", status.reason);
-    }
+    text += &reason_beside(status.state, &status.reason);
     if !status.message.is_empty() {
         text += &format!(": {}", status.message);
     }

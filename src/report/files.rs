@@ -14,8 +14,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    cluster::{ConditionSummary, KindCount, NodeSummary, moment, node_summary, nodes_of},
-    health::{controller, health, is_ready, pod_state, pods_of},
+    cluster::{ConditionSummary, KindCount, NodeSummary, lasting_node_summary, moment, nodes_of},
+    health::{controller, is_ready, lasting_health, lasting_state, staying_pods_of},
     page,
 };
 use crate::{
@@ -70,7 +70,7 @@ pub struct ObjectFile {
     /// The nodes its pods run on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<String>,
-    /// Its pods.
+    /// Its pods, without those on their way out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pods: Vec<PodLine>,
 }
@@ -91,7 +91,7 @@ pub struct PodLine {
     pub message: String,
     /// Whether Services send to it.
     pub ready: bool,
-    /// How often its containers were started again.
+    /// How often its containers were started again; above five rounded down to 10, 20, 50, 100 and so on.
     pub restarts: u64,
 }
 
@@ -129,7 +129,7 @@ pub struct NodeFile {
     /// `key=value:effect` of each taint.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub taints: Vec<String>,
-    /// `namespace/name` of the pods on it.
+    /// `namespace/name` of the pods on it, without those on their way out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pod_names: Vec<String>,
 }
@@ -216,7 +216,7 @@ pub fn status_branch(view: &View, since: Revision) -> StatusFiles {
 
 /// What a change makes worth writing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Subject {
+pub(super) enum Subject {
     Object(Key),
     Node(NodeName),
     Commit(String),
@@ -275,7 +275,7 @@ fn everything(view: &View) -> BTreeSet<Subject> {
 }
 
 /// Whose files a change touches: the object's own, its owner's (a pod stands in its Deployment's file), its node's.
-fn touched(view: &View, change: &Change) -> BTreeSet<Subject> {
+pub(super) fn touched(view: &View, change: &Change) -> BTreeSet<Subject> {
     let mut subjects = BTreeSet::new();
     let key = &change.key;
     if key.is::<Commit>() {
@@ -303,7 +303,7 @@ fn touched(view: &View, change: &Change) -> BTreeSet<Subject> {
 }
 
 /// The object at the top of the chain of owners; the object itself when nothing in the view controls it.
-fn root<'a>(view: &'a View, object: &'a Object) -> &'a Key {
+pub(super) fn root<'a>(view: &'a View, object: &'a Object) -> &'a Key {
     /// Deployment, ReplicaSet, Pod are three; a chain that is longer is a circle.
     const OWNERS_MAX: usize = 8;
     let chain = std::iter::successors(Some(object), |o| controller(view, o)).take(OWNERS_MAX);
@@ -311,7 +311,7 @@ fn root<'a>(view: &'a View, object: &'a Object) -> &'a Key {
 }
 
 /// The Service whose endpoints these are.
-fn service_of(object: &Object) -> Option<Key> {
+pub(super) fn service_of(object: &Object) -> Option<Key> {
     object.view::<EndpointSlice>()?;
     let name = object.meta().labels.as_ref()?.get("kubernetes.io/service-name")?;
     Some(Key::of::<Service>(&object.key().namespace, name))
@@ -333,11 +333,11 @@ fn had_file(object: &Object) -> bool {
 
 /// How one object fares, as its file says it. Holds nothing of its spec or data, so nothing of a Secret.
 pub fn object_file(view: &View, object: &Object) -> ObjectFile {
-    let (key, health) = (object.key(), health(object));
+    let (key, health) = (object.key(), lasting_health(object));
     let origin = view.origin(key);
     let is_pod = key.is::<Pod>();
     let replicas = key.is::<Deployment>() || key.is::<ReplicaSet>();
-    let pods = pods_of(view, object);
+    let pods = staying_pods_of(view, object);
     let state = if object.is_terminating() { "Terminating".to_owned() } else { health.reason };
     ObjectFile {
         api_version: object.api_version().to_owned(),
@@ -390,7 +390,7 @@ fn conditions(object: &Object) -> Vec<ConditionSummary> {
 }
 
 pub(super) fn pod_line(pod: &Pod) -> PodLine {
-    let (state, message) = pod_state(pod);
+    let (state, message) = lasting_state(pod);
     let statuses = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
     let restarts = statuses.map(|c| u64::try_from(c.restart_count).unwrap_or(0)).sum();
     PodLine {
@@ -399,8 +399,19 @@ pub(super) fn pod_line(pod: &Pod) -> PodLine {
         state,
         message,
         ready: is_ready(pod),
-        restarts,
+        restarts: about(restarts),
     }
+}
+
+/// A count of restarts, above five rounded down to 10, 20, 50, 100 and so on: a container that crashes every five
+/// minutes shall not fill the branch.
+pub(super) fn about(restarts: u64) -> u64 {
+    if restarts <= 5 {
+        return restarts;
+    }
+    let tens = std::iter::successors(Some(10_u64), |ten| ten.checked_mul(10));
+    let steps = tens.flat_map(|ten| [Some(ten), ten.checked_mul(2), ten.checked_mul(5)]).flatten();
+    steps.take_while(|step| *step <= restarts).last().unwrap_or(5)
 }
 
 pub(super) fn service_line(view: &View, object: &Object, service: &Service) -> ServiceLine {
@@ -419,7 +430,11 @@ pub(super) fn service_line(view: &View, object: &Object, service: &Service) -> S
 
 /// How many addresses answer behind a Service; an absent `ready` counts as ready, as proxies take it.
 fn ready_endpoints(view: &View, service: &Object) -> u64 {
-    let slices = view.owned_by(service.uid()).filter_map(|o| o.view::<EndpointSlice>());
+    addresses(view.owned_by(service.uid()).filter_map(|o| o.view::<EndpointSlice>()))
+}
+
+/// How many ready addresses some slices have.
+pub(super) fn addresses<'a>(slices: impl Iterator<Item = &'a EndpointSlice>) -> u64 {
     let endpoints = slices.flat_map(|slice| slice.endpoints.iter().flatten());
     let ready = endpoints
         .filter(|e| e.conditions.as_ref().and_then(|c| c.ready) != Some(false))
@@ -441,9 +456,9 @@ fn node_file(view: &View, node: &Node) -> NodeFile {
         Some(value) => format!("{}={value}:{}", t.key, t.effect),
         None => format!("{}:{}", t.key, t.effect),
     });
-    let summary = node_summary(view, node);
+    let summary = lasting_node_summary(view, node);
     let name = NodeName::new(&summary.name);
-    let pods = view.pods_on(&name).map(Object::key);
+    let pods = view.pods_on(&name).filter(|o| !o.is_terminating()).map(Object::key);
     let addresses = status.addresses.iter().flatten();
     NodeFile {
         version: status.node_info.map(|i| i.kubelet_version).unwrap_or_default(),

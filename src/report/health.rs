@@ -6,6 +6,7 @@ use k8s_openapi::api::{
 };
 
 use crate::{
+    kinds::{ailment, steady},
     model::{GroupKind, Key, Object},
     state::View,
 };
@@ -136,6 +137,41 @@ pub fn pod_state(pod: &Pod) -> (String, String) {
         .find(|c| c.type_ == "PodScheduled" && c.status == "False")
         .and_then(|c| c.message.clone());
     (phase, unscheduled.unwrap_or_default())
+}
+
+/// Like [`pod_state`], in words that stay the same while nothing changes: a crash loop is one state, however far its
+/// back-off is. For what is written down.
+pub(super) fn lasting_state(pod: &Pod) -> (String, String) {
+    let status = pod.status.clone().unwrap_or_default();
+    let deleted = pod.metadata.deletion_timestamp.is_some();
+    let init = status.init_container_statuses.iter().flatten().map(|c| ("Init:", c));
+    let main = status.container_statuses.iter().flatten().map(|c| ("", c));
+    let ails = |(stage, c): (&str, &ContainerStatus)| {
+        ailment(c).map(|found| (format!("{stage}{}", found.reason), found.message))
+    };
+    match init.chain(main).find_map(ails).filter(|_| !deleted && status.reason.is_none()) {
+        Some(found) => found,
+        None => {
+            let (word, message) = pod_state(pod);
+            (word, steady(&message))
+        }
+    }
+}
+
+/// [`health`] with the lasting words for pods.
+pub(super) fn lasting_health(object: &Object) -> Health {
+    let mut found = health(object);
+    if let Some(pod) = object.view::<Pod>() {
+        (found.reason, found.message) = lasting_state(pod);
+    }
+    found
+}
+
+/// The pods of a workload that are to stay: without those on their way out.
+pub(super) fn staying_pods_of<'a>(view: &'a View, object: &'a Object) -> Vec<&'a Object> {
+    let mut pods = pods_of(view, object);
+    pods.retain(|pod| pod.key() == object.key() || !pod.is_terminating());
+    pods
 }
 
 /// Why a container does not run; `None` when it runs or (an init container) has done its work.

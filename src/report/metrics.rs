@@ -10,6 +10,8 @@ pub enum MetricType {
     Counter,
     /// Goes up and down.
     Gauge,
+    /// Counts values by size; only grows.
+    Histogram,
 }
 
 /// Who serves a metric.
@@ -48,7 +50,7 @@ const fn of(
     Metric { name, help, kind, labels, served }
 }
 
-use MetricType::{Counter, Gauge};
+use MetricType::{Counter, Gauge, Histogram};
 use Served::{Agent, Server, State};
 
 const DEPLOYMENT: &[&str] = &["namespace", "deployment"];
@@ -308,9 +310,23 @@ pub const METRICS: &[Metric] = &[
     ),
     of(State, Gauge, "mainstay_objects", &["kind"], "Objects stored, in objects"),
     of(Server, Gauge, "mainstay_raft_applied_index", &[], "The last entry applied, in entries"),
+    of(
+        Server,
+        Histogram,
+        "mainstay_raft_fsync_seconds",
+        &[],
+        "What making entries durable took, in seconds",
+    ),
     of(Server, Gauge, "mainstay_raft_last_log_index", &[], "The last entry in the log, in entries"),
     of(Server, Gauge, "mainstay_raft_leader", &[], "Whether this server leads, 0 or 1"),
     of(Server, Gauge, "mainstay_raft_members", &["role"], "Servers of the cluster, in servers"),
+    of(
+        Server,
+        Gauge,
+        "mainstay_raft_peer_lag_entries",
+        &["peer"],
+        "How far another server's disk is behind; only the leader knows, in entries",
+    ),
     of(Server, Gauge, "mainstay_raft_term", &[], "The term, in elections"),
     of(
         Server,
@@ -344,7 +360,11 @@ pub fn reference() -> String {
             "\n## {title}\n\n| Metric | Type | Labels | What it says |\n|---|---|---|---|\n"
         );
         for metric in METRICS.iter().filter(|m| m.served == served) {
-            let kind = if metric.kind == Counter { "counter" } else { "gauge" };
+            let kind = match metric.kind {
+                Counter => "counter",
+                Gauge => "gauge",
+                Histogram => "histogram",
+            };
             let labels = metric.labels.join(", ");
             page += &format!("| `{}` | {kind} | {labels} | {} |\n", metric.name, metric.help);
         }

@@ -6,6 +6,7 @@
 //! [`PlanReport`] of `mainstay plan`. `api`, `server::export` and `cli` call it. Never here: Git, the metrics
 //! registry, clocks, and a Secret's data.
 
+pub mod amounts;
 mod cluster;
 mod diary;
 mod diff;
@@ -32,7 +33,7 @@ pub use files::{
 };
 pub use health::{Health, health, pod_state, pods_of};
 pub use history::{CommitLine, history, state_word};
-pub use samples::{Sample, samples};
+pub use samples::{Sample, Spread, samples};
 pub use wait::{WaitOutcome, WaitReport, wait_on};
 pub use why::{NodeVerdict, WhyStep, why};
 

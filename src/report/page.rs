@@ -8,9 +8,11 @@ use k8s_openapi::api::{
 };
 
 use super::{
-    cluster::{newest_commit, node_summary, nodes_of, running, short},
+    amounts,
+    cluster::{lasting_node_summary, newest_commit, nodes_of, running, short},
+    diary::reason_beside,
     files::service_line,
-    health::{controller, health},
+    health::{controller, lasting_health},
     history::{history, state_word},
 };
 use crate::{
@@ -88,7 +90,9 @@ fn sentence(commit: &Commit) -> String {
     match (status.reason.is_empty(), status.message.is_empty()) {
         (true, true) => text += ".\n",
         (_, false) => text += &format!(". {}\n", cell(&status.message)),
-        (false, true) => text += &format!(" ({}).\n", cell(&status.reason)),
+        (false, true) => {
+            text += &format!("{}.\n", cell(&reason_beside(status.state, &status.reason)))
+        }
     }
     text
 }
@@ -114,7 +118,7 @@ fn workloads(view: &View) -> impl Iterator<Item = &Object> {
 }
 
 fn workload_row(view: &View, object: &Object) -> Vec<String> {
-    let (key, health) = (object.key(), health(object));
+    let (key, health) = (object.key(), lasting_health(object));
     let state = match health.message.is_empty() {
         true => health.reason.clone(),
         false => format!("{}: {}", health.reason, health.message),
@@ -125,16 +129,22 @@ fn workload_row(view: &View, object: &Object) -> Vec<String> {
 }
 
 fn node_row(view: &View, node: &Node) -> Vec<String> {
-    let line = node_summary(view, node);
+    let line = lasting_node_summary(view, node);
     let state = match (line.ready, line.schedulable) {
         (true, true) => "Ready",
         (true, false) => "Ready, takes no new pods",
         (false, _) => "Not ready",
     };
-    let cpu = format!("{}m of {}m", line.requested_cpu_milli, line.allocatable_cpu_milli);
-    let mebibytes = |bytes: i64| bytes >> 20;
-    let (asked, all) = (line.requested_memory_bytes, line.allocatable_memory_bytes);
-    let memory = format!("{} MiB of {} MiB", mebibytes(asked), mebibytes(all));
+    let cpu = format!(
+        "{} of {}",
+        amounts::cores(line.requested_cpu_milli),
+        amounts::cores(line.allocatable_cpu_milli)
+    );
+    let memory = format!(
+        "{} of {}",
+        amounts::bytes(line.requested_memory_bytes),
+        amounts::bytes(line.allocatable_memory_bytes)
+    );
     vec![line.name, state.to_owned(), line.pods.to_string(), cpu, memory]
 }
 

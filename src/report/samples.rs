@@ -26,8 +26,19 @@ pub struct Sample {
     pub metric: &'static Metric,
     /// The values of the metric's labels, in their order.
     pub labels: Vec<String>,
-    /// In the metric's unit.
+    /// In the metric's unit; of a histogram the sum.
     pub value: f64,
+    /// Of a histogram, how its values are spread.
+    pub spread: Option<Spread>,
+}
+
+/// How the values of a histogram are spread.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Spread {
+    /// How many values are at most each bound; bounds and counts grow.
+    pub buckets: Vec<(f64, u64)>,
+    /// How many there are.
+    pub count: u64,
 }
 
 impl Sample {
@@ -36,7 +47,13 @@ impl Sample {
     pub fn new(name: &str, labels: &[&str], value: f64) -> Self {
         let metric = metric(name).unwrap_or_else(|| panic!("{name} is not in the list of metrics"));
         assert_eq!(metric.labels.len(), labels.len(), "labels of {name}");
-        Self { metric, labels: labels.iter().map(|&l| l.to_owned()).collect(), value }
+        let labels = labels.iter().map(|&l| l.to_owned()).collect();
+        Self { metric, labels, value, spread: None }
+    }
+
+    /// A histogram's sum and spread.
+    pub fn histogram(name: &str, labels: &[&str], sum: f64, spread: Spread) -> Self {
+        Self { spread: Some(spread), ..Self::new(name, labels, sum) }
     }
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     cluster::{running, short},
+    diary::reason_beside,
     health::{health, pod_state, pods_of},
     history::state_word,
 };
@@ -103,9 +104,7 @@ fn told(commit: &Commit, outcome: WaitOutcome) -> WaitReport {
     let status = &commit.status;
     let id = commit.metadata.name.clone().unwrap_or_default();
     let mut message = format!("{} is {}", short(&id), state_word(status.state).to_lowercase());
-    if !status.reason.is_empty() {
-        message += &format!(" ({})", status.reason);
-    }
+    message += &reason_beside(status.state, &status.reason);
     if !status.message.is_empty() {
         message += &format!(": {}", status.message);
     }

@@ -23,7 +23,9 @@ use crate::{
     api::{self, Check, Failure, LogRequest, LogStream, Peer},
     git::{self, Message, Mirror, hook::Verdict},
     model::{CommitId, Key, NodeName, Object, Timestamp},
-    report::{self, LogFacts, NodeVerdict, PlanReport, Sample},
+    plan::{self, Rollback},
+    raft::{FSYNC_BUCKETS_SECONDS, FsyncTimes},
+    report::{self, LogFacts, NodeVerdict, PlanReport, Sample, Spread},
     schedule::Cluster,
     state::View,
 };
@@ -43,7 +45,7 @@ pub(super) struct Backend {
     pub(super) exports: Arc<export::ExportStats>,
     pub(super) drives: Arc<DriverStats>,
     pub(super) hook_secret: Option<Vec<u8>>,
-    pub(super) agent_tls: Arc<ClientConfig>,
+    pub(super) agent_tls: watch::Receiver<Arc<ClientConfig>>,
 }
 
 impl api::Backend for Backend {
@@ -89,27 +91,11 @@ impl api::Backend for Backend {
 
     fn samples(&self) -> Vec<Sample> {
         let metrics = self.store.node().metrics();
-        let number = |n: u64| n as f64;
         let count = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed) as f64;
-        let leads = self.store.is_leader();
         let imports = &self.importer.stats;
-        let all = self.store.members();
-        let members = |voter| all.iter().filter(|m| m.voter == voter).count() as f64;
-        vec![
-            Sample::new("mainstay_raft_leader", &[], f64::from(u8::from(leads))),
-            Sample::new("mainstay_raft_term", &[], number(metrics.term)),
-            Sample::new(
-                "mainstay_raft_last_log_index",
-                &[],
-                number(metrics.last_log_index.unwrap_or_default()),
-            ),
-            Sample::new(
-                "mainstay_raft_applied_index",
-                &[],
-                number(metrics.applied_index.unwrap_or_default()),
-            ),
-            Sample::new("mainstay_raft_members", &["voter"], members(true)),
-            Sample::new("mainstay_raft_members", &["learner"], members(false)),
+        let round = count(&self.drives.round_micros) / 1e6;
+        let mut samples = vec![
+            Sample::new("mainstay_driver_round_seconds", &[], round),
             Sample::new("mainstay_driver_rounds_total", &[], count(&self.drives.rounds)),
             Sample::new("mainstay_export_commits_total", &["done"], count(&self.exports.commits)),
             Sample::new(
@@ -120,7 +106,14 @@ impl api::Backend for Backend {
             Sample::new("mainstay_source_fetches_total", &["done"], count(&imports.answers)),
             Sample::new("mainstay_source_fetches_total", &["failed"], count(&imports.failures)),
             Sample::new("mainstay_agents_connected", &[], self.agents.sessions() as f64),
-        ]
+            fsyncs(&metrics.fsync),
+        ];
+        for (peer, seen) in &metrics.peers {
+            let peer = format!("{peer:016x}");
+            let lag = seen.lag_entries as f64;
+            samples.push(Sample::new("mainstay_raft_peer_lag_entries", &[&peer], lag));
+        }
+        samples
     }
 
     fn verdicts(&self, view: &View, pod: &Object) -> Vec<NodeVerdict> {
@@ -165,10 +158,15 @@ impl Backend {
         let view = self.store.view();
         let candidate = self.importer.candidate(&commit, &view, clock::now()).await;
         let candidate = candidate.map_err(|e| Failure::unavailable(e.to_string()))?;
+        if !candidate.problems.is_empty() {
+            // What could not be read would look like deletions.
+            let (problems, warnings) = (candidate.problems, candidate.warnings);
+            let commit = Some(commit.to_string());
+            return Ok(PlanReport { commit, problems, warnings, ..PlanReport::default() });
+        }
         let desired: Vec<_> = candidate.wanted.into_values().collect();
         let mut plan = report::diff(&view, &desired);
         plan.commit = Some(commit.to_string());
-        plan.problems = [candidate.problems, plan.problems].concat();
         plan.warnings = [candidate.warnings, plan.warnings].concat();
         Ok(plan)
     }
@@ -181,18 +179,16 @@ impl Backend {
         found.map_err(|e| Failure::internal(e.to_string()))?.map_err(|e| failure(&e))
     }
 
-    /// Without a revision: takes the head back. With one: goes to the state of that commit.
+    /// Without a revision: goes back to the last good state. With one: to the files of that commit.
     async fn push_rollback(
         &self,
         revision: Option<String>,
         who: Peer,
     ) -> Result<CommitId, Failure> {
-        let view = self.store.view();
-        let head = view.head().map(|h| h.commit.clone());
-        let head = head.ok_or_else(|| Failure::conflict("there is no commit to take back yet"))?;
-        let to = match revision {
-            Some(revision) => Some(self.resolve(revision).await?),
-            None => None,
+        let nothing = || Failure::conflict("there is no commit to take back yet");
+        let way = match revision {
+            Some(revision) => Rollback::Restore(self.resolve(revision).await?),
+            None => plan::rollback(&self.store.view()).ok_or_else(nothing)?,
         };
         let author = git::Person {
             name: who.user.clone(),
@@ -203,8 +199,8 @@ impl Backend {
         let within = Duration::from_secs(GIT_SECONDS_MAX);
         let push = move || {
             let trailers = vec![("Via".to_owned(), "mainstay rollback".to_owned())];
-            match to {
-                Some(to) => {
+            match way {
+                Rollback::Restore(to) => {
                     let facts = mirror.reader()?.commit(&to)?;
                     let message = Message {
                         subject: format!("Roll back to {} \"{}\"", to.short(), facts.subject),
@@ -213,7 +209,7 @@ impl Backend {
                     };
                     mirror.restore(&to, &message, &author, &export::us(), within)
                 }
-                None => {
+                Rollback::Revert(head) => {
                     let facts = mirror.reader()?.commit(&head)?;
                     let message = Message {
                         subject: format!("Revert \"{}\"", facts.subject),
@@ -251,7 +247,8 @@ impl Backend {
 
     async fn read_log(&self, request: LogRequest) -> Result<LogStream, Failure> {
         let (node, address) = log_address(&self.store.view(), &request.pod)?;
-        let connecting = ask_node(self.agent_tls.clone(), node.clone(), address, &request);
+        let tls = self.agent_tls.borrow().clone();
+        let connecting = ask_node(tls, node.clone(), address, &request);
         let limit = Duration::from_secs(NODE_SECONDS_MAX);
         match tokio::time::timeout(limit, connecting).await {
             Ok(Ok(stream)) => stream,
@@ -262,6 +259,18 @@ impl Backend {
             Err(_) => Err(Failure::timeout(format!("node {node} at {address} does not answer"))),
         }
     }
+}
+
+/// The log's fsyncs; its buckets count each fsync once, a histogram's each bound all below it.
+fn fsyncs(times: &FsyncTimes) -> Sample {
+    let mut below = 0;
+    let bucket = |(bound, count): (&f64, &u64)| {
+        below += count;
+        (*bound, below)
+    };
+    let buckets = FSYNC_BUCKETS_SECONDS.iter().zip(&times.buckets).map(bucket).collect();
+    let spread = Spread { buckets, count: times.count };
+    Sample::histogram("mainstay_raft_fsync_seconds", &[], times.sum_seconds, spread)
 }
 
 /// Where the node of a pod serves logs.

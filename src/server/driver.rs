@@ -28,6 +28,8 @@ pub type Heard = Arc<watch::Sender<BTreeMap<NodeName, Timestamp>>>;
 pub(super) struct DriverStats {
     /// Rounds that proposed something.
     pub rounds: AtomicU64,
+    /// What the last of them took, deciding and proposing, in microseconds.
+    pub round_micros: AtomicU64,
     /// Commands that State refused.
     pub refusals: AtomicU64,
 }
@@ -74,6 +76,7 @@ async fn lead(
         let view = views.borrow_and_update().clone();
         let known = heard_or(start, heard, &view);
         let inputs = Inputs { now: clock::now(), heard: &known, timing };
+        let begun = tokio::time::Instant::now();
         let planned = agenda.round(&view, &inputs);
         let commands: Vec<Command> = planned.iter().flat_map(|p| p.commands.clone()).collect();
         if commands.is_empty() {
@@ -87,7 +90,10 @@ async fn lead(
             continue;
         }
         stats.rounds.fetch_add(1, Ordering::Relaxed);
-        match propose(store, commands).await {
+        let proposed = propose(store, commands).await;
+        let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        stats.round_micros.store(took, Ordering::Relaxed);
+        match proposed {
             Ok(outcomes) => note_refusals(&mut agenda, &planned, &outcomes, stats),
             Err(ProposeError::NotLeader { .. }) => return,
             Err(error) => {

@@ -109,9 +109,8 @@ async fn export(
     }
     let term = store.roles().borrow().term;
     if view.exported() < view.revision() {
-        let done = status(mirror, view, term).await?;
+        let done = status(mirror, view, term, stats).await?;
         if done {
-            stats.commits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             store.propose(vec![Command::Exported(view.revision())]).await?;
         }
     }
@@ -125,14 +124,21 @@ async fn export(
     Ok(())
 }
 
-/// Pushes a status commit when a file of the branch changed; tells whether there was one.
-async fn status(mirror: &Arc<Mirror>, view: &View, term: u64) -> Result<bool, Error> {
+/// Pushes a status commit when a file of the branch changed; tells whether the branch shows something that it did not
+/// have to show before.
+async fn status(
+    mirror: &Arc<Mirror>,
+    view: &View,
+    term: u64,
+    stats: &ExportStats,
+) -> Result<bool, Error> {
     let since = view.exported();
     let files = report::status_branch(view, since);
     if files.files.is_empty() && !files.whole {
         return Ok(false);
     }
     let commit = StatusCommit {
+        whole: files.whole,
         changes: files.files,
         message: git::Message::from_text(&report::status_commit_message(view, since, term))?,
         identity: Some("Index".to_owned()),
@@ -142,6 +148,10 @@ async fn status(mirror: &Arc<Mirror>, view: &View, term: u64) -> Result<bool, Er
         mirror.write_status(STATUS_BRANCH, &commit, &us(), Duration::from_secs(PUSH_SECONDS_MAX))
     });
     let pushed = pushed.await??;
+    if pushed.attempts == 0 {
+        return Ok(true);
+    }
+    stats.commits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     tracing::info!(event = "status pushed", commit = %pushed.commit, attempts = pushed.attempts);
     Ok(true)
 }

@@ -1,6 +1,6 @@
 //! A whole cluster in one thread, from a seed.
 //!
-//! In: a script ([`run`]), or a seed and a length ([`random`]). Out: the story of what happened, or the first promise
+//! In: a script ([`run`]), or a seed and a length ([`random()`]). Out: the story of what happened, or the first promise
 //! that broke. Servers, agents, machines, the wire, the clock and the remote are values here; what decides (render,
 //! admission, State, controllers, scheduler, the agent's pods, reports) is the real thing, and the loops between them
 //! do what the shells' loops do, in the same order. After every entry each State is held against its invariants and

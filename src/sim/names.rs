@@ -41,11 +41,6 @@ impl Names {
         self.short.get(long).cloned().unwrap_or_else(|| long.to_owned())
     }
 
-    /// What has this short name.
-    pub(super) fn long(&self, short: &str) -> Option<&str> {
-        self.short.iter().find(|(_, s)| *s == short).map(|(long, _)| long.as_str())
-    }
-
     /// A text with short names in the place of long ones, and moments counted from the start.
     pub(super) fn shorten(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());

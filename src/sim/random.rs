@@ -21,8 +21,14 @@ const TAIL: usize = 60;
 /// longest toleration (5 min), and a rollout.
 const PEACE: Duration = Duration::from_secs(25 * 60);
 
-/// How far apart faults lie on average, in milliseconds.
-const PAUSE_MS: u64 = 9000;
+/// How far apart commits and faults lie on average, in milliseconds.
+const PAUSE_MS: u64 = 4000;
+
+/// The longest a fault lasts, in seconds: longer than a node may be silent.
+const FAULT_SECONDS_MAX: u32 = 70;
+
+/// How many entries apart invariants are looked at.
+const EXAMINE_EVERY: usize = 16;
 
 /// What a run came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -123,6 +129,7 @@ impl Run {
         let mut stage = Stage::new(World::new(seed));
         let world = &mut stage.world;
         world.chaos = true;
+        world.log.examine_every = EXAMINE_EVERY;
         let servers = if world.rng.random_ratio(1, 4) { 1 } else { 3 };
         let nodes = world.rng.random_range(2..=4);
         world.servers_die = true;
@@ -231,7 +238,7 @@ impl Run {
         let nodes = self.stage.world.nodes.len();
         let node = self.draw(nodes as u32) as usize;
         let name = NodeName::new(&format!("n{node}"));
-        let back = Duration::from_secs(u64::from(1 + self.draw(90)));
+        let back = Duration::from_secs(u64::from(1 + self.draw(FAULT_SECONDS_MAX)));
         let world = &mut self.stage.world;
         match world.rng.random_range(0..14) {
             0 => self.kill_server(back),
@@ -336,6 +343,11 @@ impl Run {
             }
         }
         self.stage.tree.remove("bad.yaml");
+        self.stage.put_namespace("shop");
+        for name in NAMES {
+            // What a Deployment refers to is there.
+            self.stage.put_config(&format!("{name}-settings"), "level=0");
+        }
         self.stage.deploy("web", &["image=web:9", "replicas=2"]);
         self.commits += 1;
         let name = format!("c{}", self.commits);
@@ -346,7 +358,7 @@ impl Run {
     fn expect_rest(&mut self) {
         let world = &mut self.stage.world;
         // Faults that were still to be undone have their time, and so do nodes that were lost.
-        world.run_until(world.now + Duration::from_secs(120));
+        world.run_until(world.now + Duration::from_secs(u64::from(FAULT_SECONDS_MAX) + 5));
         let rest = world.settle(PEACE);
         if let Rest::Missed(what) = rest {
             return world.fail(format!("no rest after {PEACE:?} of peace: {what}"));

@@ -68,6 +68,8 @@ impl World {
 
     /// What must be so when a world is at rest and nothing is broken any more.
     pub(super) fn examine_rest(&mut self) {
+        self.log.examine_all();
+        self.examine_log();
         let Some(view) = self.view() else { return };
         self.examine_plans(&view);
         self.examine_nodes(&view);

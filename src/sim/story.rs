@@ -8,6 +8,21 @@ use crate::model::Timestamp;
 /// Longest line before what happens at the same time begins a new one.
 const LINE_MAX: usize = 96;
 
+/// What shares a line with others of its kind.
+const SHARED: [&str; 11] = [
+    "create",
+    "bind",
+    "ready",
+    "unready",
+    "stop",
+    "gone",
+    "evict",
+    "succeeded",
+    "scale",
+    "node",
+    "endpoints",
+];
+
 /// A story as it is being told.
 #[derive(Clone, Debug)]
 pub(super) struct Story {
@@ -52,9 +67,12 @@ impl Story {
         if let Some(last) = self.lines.last_mut()
             && (&last.clock, last.verb.as_str()) == (&clock, verb)
             && last.text.len() + text.len() < LINE_MAX
-            && !text.contains('\n')
+            && SHARED.contains(&verb)
         {
-            last.text += &format!(", {text}");
+            // Sorted, so that what happens together reads the same whatever was first by chance.
+            let mut all: Vec<&str> = last.text.split(", ").chain([text.as_str()]).collect();
+            all.sort_unstable();
+            last.text = all.join(", ");
             return;
         }
         self.lines.push(Line { clock, verb: verb.to_owned(), text });

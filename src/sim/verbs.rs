@@ -174,7 +174,10 @@ impl Stage {
 
     /// Commits the files and pushes. `message` may hold trailers behind ` | `.
     pub(super) fn commit(&mut self, name: &str, message: &str) {
-        let (subject, trailers) = message.split_once(" | ").unwrap_or((message, ""));
+        let (subject, trailers) = match message.strip_prefix("| ") {
+            Some(trailers) => ("", trailers),
+            None => message.split_once(" | ").unwrap_or((message, "")),
+        };
         let subject = if subject.is_empty() { name } else { subject };
         let trailers = trailers.replace(" | ", "\n");
         let message = match trailers.trim() {

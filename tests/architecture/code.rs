@@ -2,12 +2,12 @@
 //! and columns stay.
 
 /// The code of a file, with comments, strings and character literals replaced by spaces.
-pub fn only_code(text: &str) -> String {
+pub(crate) fn only_code(text: &str) -> String {
     blank(text, true)
 }
 
 /// The file with comments replaced by spaces.
-pub fn without_comments(text: &str) -> String {
+pub(crate) fn without_comments(text: &str) -> String {
     blank(text, false)
 }
 
@@ -89,7 +89,7 @@ fn character(rest: &str) -> Option<usize> {
 }
 
 /// The code of a file without its inline tests (`#[cfg(test)] mod … { … }`).
-pub fn without_tests(code: &str) -> String {
+pub(crate) fn without_tests(code: &str) -> String {
     let mut out = String::new();
     let mut rest = code;
     while let Some(at) = rest.find("#[cfg(test)]") {
@@ -119,7 +119,7 @@ fn closing(code: &str, open: usize) -> usize {
 }
 
 /// What follows each `crate::`, braces at the first level taken apart, with its line from 1.
-pub fn crate_paths(code: &str) -> Vec<(usize, String)> {
+pub(crate) fn crate_paths(code: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (at, matched) in code.match_indices("crate::") {
         if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$') {
@@ -161,7 +161,7 @@ fn word(text: &str) -> String {
 }
 
 /// The lines (from 1) on which `path` stands as the beginning of a path or as a whole name.
-pub fn lines_with(code: &str, path: &str) -> Vec<usize> {
+pub(crate) fn lines_with(code: &str, path: &str) -> Vec<usize> {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
     let stands = |at: usize| {
         let (before, after) = (&code[..at], &code[at + path.len()..]);

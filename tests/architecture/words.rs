@@ -55,7 +55,9 @@ fn verbs_and_options_in_pages_exist() {
             seen.insert(verb.to_owned());
             let mut own = help(&[verb, "--help"]);
             // `dev stop` has options of its own.
-            if let Some(second) = call.get(1).filter(|second| lists(&own, second)) {
+            if let Some(second) =
+                call.get(1).filter(|word| !word.starts_with('-') && lists(&own, word))
+            {
                 own = help(&[verb, second, "--help"]);
             }
             let options = call.iter().filter(|word| word.starts_with("--"));

@@ -102,6 +102,12 @@ pub(crate) async fn prepare(network: &str, range: &str) {
         ..NetworkCreateRequest::default()
     };
     docker.create_network(request).await.unwrap();
+    load_image().await;
+}
+
+/// Loads the test image.
+pub(crate) async fn load_image() {
+    let docker = engine().negotiate_version().await.unwrap();
     let program = testpod();
     let file = image::File { path: "testpod", mode: 0o755, bytes: &program };
     let dirs = ["proc", "sys", "dev", "etc", "tmp"].map(|d| format!("{d}/.keep"));

@@ -109,6 +109,7 @@ fn config(cluster: &Cluster, node: u8) -> Config {
         dns: "127.0.0.1:0".parse().unwrap(),
         domain: "cluster.local".into(),
         resolv_conf: "/etc/resolv.conf".into(),
+        loads: std::sync::Arc::default(),
     }
 }
 

@@ -469,6 +469,7 @@ fn config(lab: &Lab) -> Config {
         dns: "127.0.0.1:0".parse().unwrap(),
         domain: "cluster.local".into(),
         resolv_conf: "/etc/resolv.conf".into(),
+        loads: std::sync::Arc::default(),
     }
 }
 
@@ -529,6 +530,7 @@ async fn a_failure_is_said_and_nothing_is_confirmed() {
         dns: "127.0.0.1:0".parse().unwrap(),
         domain: "cluster.local".into(),
         resolv_conf: "/etc/resolv.conf".into(),
+        loads: std::sync::Arc::default(),
     });
     let mut report = proxy.report();
     proxy.desire(desired(1, &[]));

@@ -31,7 +31,10 @@ use tokio::{
 };
 
 use self::pace::{Pace, Work};
-use super::{command::Netns, conntrack::Conntrack, dns::Dns, iptables::Iptables, network, routes};
+use super::{
+    command::Netns, conntrack::Conntrack, dns::Dns, iptables::Iptables, network, routes,
+    usage::Loads,
+};
 use crate::{
     model::{Object, Revision, Timestamp},
     node::{
@@ -56,6 +59,8 @@ pub struct Config {
     pub domain: String,
     /// The node's own resolv.conf, read again at each check.
     pub resolv_conf: PathBuf,
+    /// Where loads of rules are counted.
+    pub loads: Arc<Loads>,
 }
 
 /// What the cluster says: all Services, EndpointSlices and Nodes. Other kinds are passed over.
@@ -264,7 +269,9 @@ impl Loop {
             self.iptables = Some(opened.map_err(|e| chain(&e))?);
         }
         if let Some(iptables) = &mut self.iptables {
-            iptables.sync(&program.rules).await.map_err(|e| chain(&e))?;
+            let loaded = iptables.sync(&program.rules).await;
+            self.config.loads.count(loaded.is_ok());
+            loaded.map_err(|e| chain(&e))?;
         }
         let dropped = match &self.udp {
             Some(before) => self.conntrack.drop_flows(&stale(before, &program.udp)).await,

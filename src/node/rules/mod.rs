@@ -2,7 +2,7 @@
 //!
 //! In: the cluster's Services and EndpointSlices and a few [`Facts`] about this node. Out: a
 //! [`Program`], the chains to have and which UDP flows they serve; [`diff`] is the text that
-//! changes one set of chains into another and [`stale`] the connection-tracking entries to drop
+//! changes one set of chains into another and [`stale()`] the connection-tracking entries to drop
 //! after that. `agent::proxy` calls; nothing here runs a process.
 //!
 //! The chains bear kube-proxy's names, but fewer of them: one chain for each service port,
@@ -147,7 +147,7 @@ pub struct Program {
     /// The chains.
     pub rules: Ruleset,
     /// UDP has no connection that ends, so its tracking entries must be dropped by hand (see
-    /// [`stale`]).
+    /// [`stale()`]).
     pub udp: UdpFronts,
 }
 
