@@ -3,8 +3,8 @@
 use std::{
     ffi::OsString,
     fs,
-    io::{BufRead, BufReader, Read},
-    os::unix::process::CommandExt,
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::{fs::OpenOptionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -16,8 +16,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Error, machine, output};
-use crate::trust::write_private;
+use super::{Error, output};
 
 /// How long a stop may take.
 const STOP_SECONDS_MAX: u64 = 30;
@@ -68,45 +67,71 @@ fn last_lines(path: &Path) -> String {
 }
 
 /// The file with the number of a running process; removed when it ends in order.
-pub(super) struct PidFile(PathBuf);
+///
+/// The process holds a lock on it as long as it lives, however it ends: a number alone may be another process's by
+/// now.
+pub(super) struct PidFile {
+    path: PathBuf,
+    /// Holds the lock until it is closed.
+    _lock: fs::File,
+}
 
 impl PidFile {
     /// Writes our number. A process that runs already is an error.
     pub(super) fn take(dir: &Path, name: &str) -> Result<Self, Error> {
         let path = dir.join(name);
-        if let Some(pid) = running(&path).filter(|pid| *pid != std::process::id().cast_signed()) {
-            let text = format!("process {pid} runs in {} already", dir.display());
-            return Err(Error::yours(text).hint("stop it first"));
+        let ours = |e: std::io::Error| Error::ours(format!("{}: {e}", path.display()));
+        let mut options = fs::OpenOptions::new();
+        let options = options.create(true).truncate(false).read(true).write(true).mode(0o600);
+        let mut file = options.open(&path).map_err(ours)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                let number = number_in(&mut file).map(|n| n.to_string()).unwrap_or_default();
+                let text = format!("process {number} runs in {} already", dir.display());
+                return Err(Error::yours(text).hint("stop it first"));
+            }
+            Err(fs::TryLockError::Error(e)) => return Err(ours(e)),
         }
-        write_private(&path, std::process::id().to_string().as_bytes())
-            .map_err(|e| Error::ours(format!("{}: {e}", path.display())))?;
-        Ok(Self(path))
+        file.set_len(0).map_err(ours)?;
+        file.write_all(std::process::id().to_string().as_bytes()).map_err(ours)?;
+        Ok(Self { path, _lock: file })
     }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.0) {
-            tracing::debug!(event = "pid file stays", path = %self.0.display(), %error);
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::debug!(event = "pid file stays", path = %self.path.display(), %error);
         }
     }
 }
 
-/// The process whose number stands in a file, if it is one of ours and runs.
+/// The process whose number stands in a file, if it still holds the lock.
 fn running(path: &Path) -> Option<i32> {
-    let pid: i32 = fs::read_to_string(path).ok()?.trim().parse().ok()?;
-    machine::is_mainstay(pid).then_some(pid)
+    let mut file = fs::File::open(path).ok()?;
+    match file.try_lock_shared() {
+        Err(fs::TryLockError::WouldBlock) => number_in(&mut file),
+        _ => None,
+    }
+}
+
+fn number_in(file: &mut fs::File) -> Option<i32> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
 }
 
 /// Asks the process whose number stands in `dir`/`name` to end and waits for it; tells whether there was one.
 pub(super) fn stop(dir: &Path, name: &str) -> Result<bool, Error> {
-    let Some(pid) = running(&dir.join(name)) else { return Ok(false) };
+    let path = dir.join(name);
+    let Some(pid) = running(&path) else { return Ok(false) };
     match kill(Pid::from_raw(pid), Signal::SIGTERM) {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(e) => return Err(Error::ours(format!("process {pid}: {e}"))),
     }
     let deadline = Instant::now() + Duration::from_secs(STOP_SECONDS_MAX);
-    while machine::is_mainstay(pid) {
+    while running(&path) == Some(pid) {
         if Instant::now() > deadline {
             let text = format!("process {pid} did not end within {STOP_SECONDS_MAX} s");
             return Err(Error::ours(text).hint(format!("its talk is in {}", dir.display())));
@@ -114,4 +139,27 @@ pub(super) fn stop(dir: &Path, name: &str) -> Result<bool, Error> {
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_counts_only_while_its_process_lives() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.pid");
+        // Left by a process that was killed; its number is somebody else's now, here our own.
+        fs::write(&path, std::process::id().to_string()).unwrap();
+        assert_eq!(running(&path), None);
+        assert!(!stop(dir.path(), "x.pid").unwrap());
+
+        let held = PidFile::take(dir.path(), "x.pid").unwrap();
+        assert_eq!(running(&path), Some(std::process::id().cast_signed()));
+        let again = PidFile::take(dir.path(), "x.pid").err().unwrap();
+        assert!(again.message.contains("runs in"), "{}", again.message);
+        drop(held);
+        assert!(!path.exists());
+        assert_eq!(running(&path), None);
+    }
 }

@@ -46,14 +46,6 @@ pub(super) fn terminated() -> anyhow::Result<CancellationToken> {
     Ok(token)
 }
 
-/// Whether a process of this number runs this program; a zombie has ended.
-pub(super) fn is_mainstay(pid: i32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let zombie = status.lines().any(|l| l.starts_with("State:") && l.contains('Z'));
-    let name = status.lines().next().unwrap_or_default();
-    name.ends_with("mainstay") && !zombie
-}
-
 /// The address from which this machine would reach others; nothing is sent. Loopback when it reaches nobody.
 pub(super) fn own_address() -> IpAddr {
     let ask = || {

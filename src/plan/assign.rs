@@ -88,9 +88,7 @@ impl Told {
         if !whole && upserts.is_empty() && deletes.is_empty() {
             return Vec::new();
         }
-        deletes.iter().for_each(|key| {
-            self.sent.remove(key);
-        });
+        self.sent.retain(|key, _| wanted.contains_key(key));
         for object in &upserts {
             let (revision, terminating) = (object.revision(), object.is_terminating());
             self.sent.insert(object.key().clone(), Sent { revision, terminating });

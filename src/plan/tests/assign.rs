@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
 use serde_json::json;
 
 use super::world::{World, deployment};
@@ -91,8 +91,11 @@ fn later_changes_do_not_put_the_end_off() {
     assert!(!bench.ends());
     bench.program(&["a", "b"]);
     // The successor comes in, which changes the same EndpointSlice once more.
-    bench.world.run_pods();
+    let before = bench.world.view().revision();
+    let successor = bench.world.bound().into_iter().map(|(key, _)| key).find(|k| *k != bench.pod);
+    bench.world.report(&successor.unwrap(), true);
     bench.world.settle();
+    assert!(bench.world.all::<EndpointSlice>()[0].0.revision() > before);
     assert!(bench.ends());
 }
 
