@@ -101,7 +101,7 @@ fn a_stranger_is_told_health_and_version_only() {
     for path in ["/healthz", "/livez", "/readyz", "/version"] {
         assert_eq!(w.curl(2, &[&url(path)]).0, 200, "{path}");
     }
-    let secret = ["/metrics", "/mainstay/v1/status", "/mainstay/v1/history", "/api/v1/secrets"];
+    let secret = ["/metrics", "/mainstay/v1/status", "/mainstay/v1/commits", "/mainstay/v1/objects"];
     for path in secret {
         let (code, body) = w.curl(2, &[&url(path)]);
         assert!([401, 403].contains(&code), "{path}: {code} {body}");
