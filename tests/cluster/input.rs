@@ -115,7 +115,7 @@ fn hostile_urls_and_references_are_refused_with_words() {
     let command = format!("ext::touch {}", touched.display());
     let urls = [&*command, "-oProxyCommand=true", "fd::7", "git://example.com/x", "ftp://x/y"];
     for (n, url) in urls.iter().enumerate() {
-        let said = init(n, &["--source", url]);
+        let said = init(n, &[&format!("--source={url}")]);
         assert!(said.contains("repository address"), "{url}: {said}");
     }
     for (n, branch) in ["--upload-pack=x", "a..b", "x.lock", "a b", "../../x"].iter().enumerate() {
