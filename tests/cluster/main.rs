@@ -3,5 +3,9 @@
 //! they are missing.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test of a shell")]
 
+mod look;
+mod nodes;
 mod servers;
+mod services;
+mod workloads;
 mod world;
