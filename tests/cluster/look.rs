@@ -83,25 +83,62 @@ pub(crate) fn get_from(w: &World, place: &str, url: &str) -> Result<String, i32>
     }
 }
 
-/// Asks until each of `wanted` has answered; every request on the way must be answered by one of
-/// them.
-pub(crate) fn each_answers(
-    what: &str,
-    wanted: &BTreeSet<String>,
-    mut ask: impl FnMut() -> Result<String, i32>,
-) {
-    // With three endpoints the chance that one is never chosen in 80 requests is 1 in 10^13.
-    const REQUESTS: usize = 80;
-    let mut seen = BTreeSet::new();
-    for request in 0..REQUESTS {
-        let answer = ask().unwrap_or_else(|code| panic!("{what}, request {request}: error {code}"));
-        assert!(wanted.contains(&answer), "{what}: answered by {answer:?}, not of {wanted:?}");
-        seen.insert(answer);
-        if seen == *wanted {
-            return;
-        }
+/// What came of many requests, one after the other: a body, or an error code as curl's.
+pub(crate) type Answers = Vec<Result<String, i32>>;
+
+/// How many requests are made at once. With three endpoints the chance that one of them is never
+/// chosen is 1 in 10^10.
+const REQUESTS: usize = 60;
+
+/// Many requests from inside a pod.
+pub(crate) fn asks(w: &World, pod: &Pod, to: &str, path: &str) -> Answers {
+    let (code, text) = pod.run(w, "web", &["get", to, path, &REQUESTS.to_string()]);
+    if code != 0 {
+        return vec![Err(code)];
     }
-    panic!("{what}: only {seen:?} of {wanted:?} answered");
+    answers(&text)
+}
+
+/// Many requests by curl in a node (`1`) or in the network outside (`fab`).
+pub(crate) fn asks_from(w: &World, place: &str, url: &str) -> Answers {
+    let all = format!("{url}?[1-{REQUESTS}]");
+    let curl = ["exec", place, "curl", "-s", "--max-time", "3", "-w", " %{exitcode}\n", &all];
+    answers(&String::from_utf8_lossy(&w.harness(&curl).output().unwrap().stdout))
+}
+
+/// Each line is a body and an error code.
+fn answers(text: &str) -> Answers {
+    let answer = |line: &str| {
+        let (body, code) = line.rsplit_once(' ').unwrap();
+        match code.parse().unwrap() {
+            0 => Ok(body.to_owned()),
+            code => Err(code),
+        }
+    };
+    text.lines().map(answer).collect()
+}
+
+/// Asserts that every request was answered by one of `wanted`, and that all of them answered.
+pub(crate) fn each_answers(what: &str, wanted: &BTreeSet<String>, answers: &Answers) {
+    let problem = differs(wanted, answers);
+    assert!(problem.is_none(), "{what}: {problem:?}");
+}
+
+/// Waits until that is so.
+pub(crate) fn settles(what: &str, wanted: &BTreeSet<String>, mut ask: impl FnMut() -> Answers) {
+    until(what, || differs(wanted, &ask()).is_none().then_some(()));
+}
+
+/// What is wrong with the answers.
+pub(crate) fn differs(wanted: &BTreeSet<String>, answers: &Answers) -> Option<String> {
+    let mut seen = BTreeSet::new();
+    for (request, answer) in answers.iter().enumerate() {
+        match answer {
+            Ok(name) if wanted.contains(name) => seen.insert(name.clone()),
+            other => return Some(format!("request {request} got {other:?}, not of {wanted:?}")),
+        };
+    }
+    (seen != *wanted).then(|| format!("only {seen:?} of {wanted:?} answered"))
 }
 
 /// A Deployment in the namespace `shop` with this pod spec.

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::{
     look::{
-        Pod, addresses, container, each_answers, events, folders, get_from, is_ready, nothing_left,
-        pods, sandboxes, workload,
+        Answers, Pod, addresses, asks_from, container, each_answers, events, folders, is_ready,
+        nothing_left, pods, sandboxes, settles, workload,
     },
     world::{CALM, NAMESPACE, World, deployment, run, service, throughout, until},
 };
@@ -44,9 +44,7 @@ fn running(w: &World, config: &str, agents: &[u8], replicas: u32) -> Vec<Pod> {
     assert_eq!(all.len(), usize::try_from(replicas).unwrap(), "{all:?}");
     let names = hosts(&all);
     for &node in agents {
-        until("every endpoint answers", || {
-            (0..20).all(|_| ask(w, node).is_ok_and(|n| names.contains(&n))).then_some(())
-        });
+        settles("every endpoint answers", &names, || ask(w, node));
     }
     all
 }
@@ -55,8 +53,8 @@ fn hosts(pods: &[Pod]) -> BTreeSet<String> {
     pods.iter().map(|p| p.host().to_owned()).collect()
 }
 
-fn ask(w: &World, node: u8) -> Result<String, i32> {
-    get_from(w, &node.to_string(), "http://127.0.0.1:30080/name")
+fn ask(w: &World, node: u8) -> Answers {
+    asks_from(w, &node.to_string(), "http://127.0.0.1:30080/name")
 }
 
 /// The process of a container's program, as the node sees it.
@@ -93,10 +91,10 @@ fn an_agent_that_comes_back_finds_everything_as_it_was() {
             true => w.kill_agent(2),
             false => w.stop_agent(2),
         }
-        each_answers("without an agent", &names, || ask(&w, 2));
+        each_answers("without an agent", &names, &ask(&w, 2));
         assert_eq!(pods(&w, &[1, 2], "shop/web-"), before);
         w.start_agent(2);
-        each_answers("with an agent again", &names, || ask(&w, 2));
+        each_answers("with an agent again", &names, &ask(&w, 2));
         // What it does at its start is over once it acts on something new.
         let version = if kill { "k" } else { "s" };
         let spec = json!({"containers": [container("web", &["serve", "8080"])],
@@ -203,7 +201,7 @@ fn a_docker_that_hangs_or_dies_is_unknown_and_not_dead() {
         let names: BTreeSet<String> =
             hosts(&before).into_iter().filter(|n| n != dies.host()).collect();
         for node in [1, 2] {
-            each_answers("the pods that live", &names, || ask(&w, node));
+            each_answers("the pods that live", &names, &ask(&w, node));
         }
         match hang {
             true => signal_dockerd(&w, 2, "CONT"),
@@ -224,10 +222,8 @@ fn a_docker_that_hangs_or_dies_is_unknown_and_not_dead() {
         assert_eq!(after.len(), here.len(), "nothing was started twice: {after:?}");
         assert_eq!(pods(&w, &[1], "shop/web-"), elsewhere, "nothing moved");
         let names = hosts(&before);
-        until("it gets requests again", || {
-            (0..40).map(|_| ask(&w, 1)).any(|n| n.as_deref() == Ok(dies.host())).then_some(())
-        });
-        each_answers("all again", &names, || ask(&w, 2));
+        settles("it gets requests again", &names, || ask(&w, 1));
+        each_answers("all again", &names, &ask(&w, 2));
         nothing_is_orphaned(&w, 2);
         before = pods(&w, &[1, 2], "shop/web-");
     }
@@ -252,10 +248,8 @@ fn a_node_that_is_cut_off_is_replaced_and_comes_back_empty() {
     }
     let names = hosts(&replaced);
     for node in [1, 2] {
-        until("the lost pod's endpoint is gone", || {
-            (0..20).all(|_| ask(&w, node).is_ok_and(|n| names.contains(&n))).then_some(())
-        });
-        each_answers("the others", &names, || ask(&w, node));
+        settles("the lost pod's endpoint is gone", &names, || ask(&w, node));
+        each_answers("the others", &names, &ask(&w, node));
     }
     // The node itself lets its pod live: nobody told it otherwise.
     assert_eq!(pods(&w, &[3], "shop/web-").iter().collect::<Vec<_>>(), lost);
@@ -263,9 +257,7 @@ fn a_node_that_is_cut_off_is_replaced_and_comes_back_empty() {
     until("the node is back", || (is_ready(&w, 3) == Some(true)).then_some(()));
     nothing_left(&w, &[3], "shop/web-");
     assert_eq!(pods(&w, &[1, 2], "shop/web-"), replaced, "nobody moves back");
-    until("its rules are those of the others", || {
-        (0..20).all(|_| ask(&w, 3).is_ok_and(|n| names.contains(&n))).then_some(())
-    });
+    settles("its rules are those of the others", &names, || ask(&w, 3));
     nothing_is_orphaned(&w, 3);
     // No taint is left: it takes pods again.
     takes_pods(&w, 3);
@@ -301,7 +293,7 @@ fn a_node_that_lost_power_comes_back_clean() {
     nothing_left(&w, &[2], "shop/web-");
     nothing_is_orphaned(&w, 2);
     assert_eq!(pods(&w, &[1], "shop/web-"), replaced, "nobody moves back");
-    until("services answer there", || ask(&w, 2).ok());
+    settles("services answer there", &hosts(&replaced), || ask(&w, 2));
     takes_pods(&w, 2);
 
     // So short that nobody noticed: its pod is started again, as itself.
