@@ -12,7 +12,9 @@ use std::{collections::BTreeMap, time::Instant};
 
 use bollard::{
     Docker,
-    models::{ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, NetworkingConfig},
+    models::{
+        ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, NetworkingConfig,
+    },
     query_parameters::RemoveContainerOptionsBuilder,
 };
 use common::Result;
@@ -116,7 +118,8 @@ async fn agent(
     let gone = async {
         while !node::leftovers().await.is_empty() {
             // The agent tells of each pod that has gone.
-            let _told = tokio::time::timeout(std::time::Duration::from_millis(200), seen.recv()).await;
+            let _told =
+                tokio::time::timeout(std::time::Duration::from_millis(200), seen.recv()).await;
         }
     };
     tokio::time::timeout(common::DEADLINE, gone).await?;

@@ -267,9 +267,11 @@ mod tests {
             self.entries += 1;
             let outcomes = self.state.apply(Entry::new(RequestId(self.entries), NOW, commands));
             assert!(outcomes.iter().all(|o| matches!(o, Outcome::Done(_))), "{outcomes:?}");
-            assert!(crate::state::check(self.state.view()).iter().all(|v| {
-                v.severity == crate::state::Severity::Untidy
-            }));
+            assert!(
+                crate::state::check(self.state.view())
+                    .iter()
+                    .all(|v| { v.severity == crate::state::Severity::Untidy })
+            );
         }
 
         fn candidate(&self, known: &Known) -> Candidate {
@@ -290,7 +292,16 @@ mod tests {
                 }
             }
             git(&repo, &["add", "-A"]);
-            git(&repo, &["commit", "-q", "--allow-empty", "-m", "Prune-Approved: yes\n\nPrune-Approved: yes"]);
+            git(
+                &repo,
+                &[
+                    "commit",
+                    "-q",
+                    "--allow-empty",
+                    "-m",
+                    "Prune-Approved: yes\n\nPrune-Approved: yes",
+                ],
+            );
             let tip = self.mirror.fetch(std::time::Duration::from_secs(60)).unwrap().tip;
             let anew = Known::read(&self.mirror, &tip, "", None).unwrap();
             let known = Known::read(&self.mirror, &tip, "", self.known.clone()).unwrap();
@@ -315,7 +326,8 @@ mod tests {
     #[test]
     fn a_difference_admits_what_the_whole_commit_would() {
         let mut world = World::new();
-        let first: Vec<_> = (0..80).map(|i| (format!("a/{i}.yaml"), Some(map(&format!("m{i}"), "one")))).collect();
+        let first: Vec<_> =
+            (0..80).map(|i| (format!("a/{i}.yaml"), Some(map(&format!("m{i}"), "one")))).collect();
         let first: Vec<_> = first.iter().map(|(p, c)| (p.as_str(), c.clone())).collect();
         assert_eq!(world.commit(&first).wanted.len(), 80);
         // One line: one object.
@@ -334,7 +346,11 @@ mod tests {
         assert_eq!(world.commit(&[("bad.yaml", None)]).problems, []);
         // Somebody deletes an object by hand: the next commit brings it back.
         let key = Key::parse("ConfigMap/default/m8").unwrap();
-        world.apply(vec![Command::Write(vec![Op::Delete { key: key.clone(), uid: String::new(), grace_seconds: None }])]);
+        world.apply(vec![Command::Write(vec![Op::Delete {
+            key: key.clone(),
+            uid: String::new(),
+            grace_seconds: None,
+        }])]);
         world.commit(&[("a/9.yaml", Some(map("m9", "two")))]);
         assert!(world.state.view().object(&key).is_some());
         // Other rules: everything is listed again.
