@@ -127,21 +127,24 @@ async fn export(
 
 /// Pushes a status commit when a file of the branch changed; tells whether there was one.
 async fn status(mirror: &Arc<Mirror>, view: &View, term: u64) -> Result<bool, Error> {
-    let since = view.exported();
-    let files = report::status_branch(view, since);
-    if files.files.is_empty() && !files.whole {
-        return Ok(false);
-    }
-    let commit = StatusCommit {
-        changes: files.files,
-        message: git::Message::from_text(&report::status_commit_message(view, since, term))?,
-        identity: Some("Index".to_owned()),
-    };
-    let mirror = mirror.clone();
+    let (mirror, view) = (mirror.clone(), view.clone());
+    // Thousands of files after a large commit: no work for the threads that serve sessions and the log.
     let pushed = tokio::task::spawn_blocking(move || {
-        mirror.write_status(STATUS_BRANCH, &commit, &us(), Duration::from_secs(PUSH_SECONDS_MAX))
+        let since = view.exported();
+        let files = report::status_branch(&view, since);
+        if files.files.is_empty() && !files.whole {
+            return Ok(None);
+        }
+        let text = report::status_commit_message(&view, since, term);
+        let commit = StatusCommit {
+            changes: files.files,
+            message: git::Message::from_text(&text)?,
+            identity: Some("Index".to_owned()),
+        };
+        let within = Duration::from_secs(PUSH_SECONDS_MAX);
+        mirror.write_status(STATUS_BRANCH, &commit, &us(), within).map(Some)
     });
-    let pushed = pushed.await??;
+    let Some(pushed) = pushed.await?? else { return Ok(false) };
     tracing::info!(event = "status pushed", commit = %pushed.commit, attempts = pushed.attempts);
     Ok(true)
 }
