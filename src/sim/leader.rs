@@ -21,8 +21,7 @@ use crate::{
         admission::{self, Candidate},
         assign::Told,
     },
-    render,
-    report,
+    render, report,
     state::{Command, OutboxItem, Outcome, Refusal, View},
 };
 
