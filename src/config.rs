@@ -36,6 +36,9 @@ pub struct ServerConfig {
     pub timing: TimingConfig,
     /// The log's heartbeat and elections.
     pub raft: RaftConfig,
+    /// Go on without the lost entries of a damaged log; only by `mainstay server --accept-loss`, for one start.
+    #[serde(skip)]
+    pub accept_loss: bool,
 }
 
 impl Default for ServerConfig {
@@ -49,6 +52,7 @@ impl Default for ServerConfig {
             network: NetworkConfig::default(),
             timing: TimingConfig::default(),
             raft: RaftConfig::default(),
+            accept_loss: false,
         }
     }
 }

@@ -155,6 +155,9 @@ pub struct Agent {
     stop: CancellationToken,
     tasks: JoinSet<()>,
     health: watch::Receiver<Health>,
+    keys: KeyFiles,
+    dial: watch::Sender<Arc<rustls::ClientConfig>>,
+    serve: watch::Sender<Arc<rustls::ServerConfig>>,
 }
 
 impl Agent {
@@ -167,9 +170,9 @@ impl Agent {
             })?;
         }
         let keys = KeyFiles::new(options.dir.join("pki"));
-        let (ca, issued) = (keys.ca_certificate()?, keys.issued("node")?);
-        let dial_tls = trust::client(&ca, &issued, ALPN_AGENT)?;
-        let serve_tls = trust::server(&ca, &issued, &[ALPN_HTTP[1]])?;
+        let (dial_tls, serve_tls) = tls(&keys)?;
+        let (dial, dial_tls) = watch::channel(dial_tls);
+        let (serve, serve_tls) = watch::channel(serve_tls);
         let listener = TcpListener::bind(options.listen).await;
         let listener =
             listener.map_err(|cause| StartError::Listen { address: options.listen, cause })?;
@@ -184,7 +187,6 @@ impl Agent {
         let (pods, observations, pods_task) = driver::start(machine, settings);
         let (tell, health) = watch::channel(Health::default());
         let mut tasks = JoinSet::new();
-        let (_renewed, serve_tls) = watch::channel(serve_tls);
         tasks.spawn(serve::run(listener, serve_tls, pods.clone(), stop.clone()));
         let main = Main {
             cache: Cache::new(&options.dir),
@@ -208,7 +210,16 @@ impl Agent {
             main.run(dial_tls, observations, stopped).await;
             pods_task.abort();
         });
-        Ok(Self { stop, tasks, health })
+        Ok(Self { stop, tasks, health, keys, dial, serve })
+    }
+
+    /// Takes up the node's key and certificate from its folder again, after they were renewed. What is open stays
+    /// open; what is dialled or accepted from now on uses the new ones.
+    pub fn reload_keys(&self) -> Result<(), trust::Error> {
+        let (dial, serve) = tls(&self.keys)?;
+        self.dial.send_replace(dial);
+        self.serve.send_replace(serve);
+        Ok(())
     }
 
     /// How it does, now and whenever it changes.
@@ -221,6 +232,14 @@ impl Agent {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
     }
+}
+
+/// How the node dials servers, and how it serves them.
+fn tls(
+    keys: &KeyFiles,
+) -> Result<(Arc<rustls::ClientConfig>, Arc<rustls::ServerConfig>), trust::Error> {
+    let (ca, issued) = (keys.ca_certificate()?, keys.issued("node")?);
+    Ok((trust::client(&ca, &issued, ALPN_AGENT)?, trust::server(&ca, &issued, &[ALPN_HTTP[1]])?))
 }
 
 async fn wait_for_docker(
@@ -271,7 +290,7 @@ struct Main {
 impl Main {
     async fn run(
         mut self,
-        tls: Arc<rustls::ClientConfig>,
+        tls: watch::Receiver<Arc<rustls::ClientConfig>>,
         mut observations: mpsc::Receiver<Observation>,
         stop: CancellationToken,
     ) {
@@ -280,7 +299,6 @@ impl Main {
         let (servers_tell, servers) = watch::channel(self.options.servers.clone());
         let (reports, to_send) = mpsc::channel(REPORTS_MAX);
         let (news_tell, mut news) = mpsc::channel(REPORTS_MAX);
-        let (_tls_renewed, tls) = watch::channel(tls);
         let (hello_tell, hello) = watch::channel(self.hello());
         let said = move || hello.borrow().clone();
         let dialing = tokio::spawn(session::run(tls, servers, said, news_tell, to_send));

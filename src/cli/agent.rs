@@ -15,7 +15,7 @@ use super::{
     background::{self, PidFile},
     dev::Endpoints,
     joining::Door,
-    machine, output,
+    machine, output, renewal,
 };
 use crate::{
     agent::{self, Agent},
@@ -134,7 +134,10 @@ async fn serve(dir: &Path) -> Result<(), Error> {
     let text = serde_json::to_string(&endpoints).map_err(|e| Error::ours(e.to_string()))?;
     write(&dir.join("endpoints.json"), text.as_bytes())?;
     output::write(format!("{text}\n").as_bytes())?;
-    terminated.cancelled_owned().await;
+    tokio::select! {
+        () = terminated.cancelled_owned() => {}
+        () = renewal::keep(dir, &config, &agent) => {}
+    }
     tracing::info!(event = "stopping");
     agent.stop().await;
     stop.cancel();

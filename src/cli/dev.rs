@@ -147,14 +147,17 @@ async fn foreground(verb: &Verb, dir: &Path) -> anyhow::Result<()> {
     output::write(format!("{text}\n").as_bytes())?;
     tracing::info!(event = "ready", dir = %dir.display(), api = endpoints.api);
 
-    terminated.cancelled_owned().await;
+    let failed = tokio::select! {
+        () = terminated.cancelled_owned() => None,
+        why = server.failed() => Some(why),
+    };
     tracing::info!(event = "stopping");
     agent.stop().await;
     stop.cancel();
     serving.await?;
     server.stop().await;
     fs::remove_file(dir.join("endpoints.json"))?;
-    Ok(())
+    failed.map_or(Ok(()), |why| Err(anyhow::Error::msg(why)))
 }
 
 /// The CA once; everything it signs anew at each start, so that nothing of a dev cluster expires.

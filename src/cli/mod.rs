@@ -21,6 +21,7 @@ mod logs;
 mod machine;
 mod output;
 mod plan;
+mod renewal;
 mod rollback;
 mod server;
 mod status;

@@ -46,6 +46,10 @@ pub(super) struct Verb {
     /// Return when the server is ready and leave it running
     #[arg(long, global = true)]
     detach: bool,
+    /// Start once on a damaged log that no other server can repair, without the entries it lost:
+    /// what was acknowledged may be gone
+    #[arg(long)]
+    accept_loss: bool,
     #[command(subcommand)]
     verb: Option<ServerVerb>,
 }
@@ -94,10 +98,14 @@ pub(super) fn run(verb: &Verb) -> Result<(), Error> {
         None => {}
     }
     if verb.detach {
-        let args: Vec<OsString> = vec!["server".into(), "--dir".into(), dir.clone().into()];
+        let mut args: Vec<OsString> = vec!["server".into(), "--dir".into(), dir.clone().into()];
+        if verb.accept_loss {
+            args.push("--accept-loss".into());
+        }
         return background::detach(&dir, "server.log", &args);
     }
-    foreground(&dir)
+    super::start_logging();
+    runtime()?.block_on(serve(&dir, verb.accept_loss))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
@@ -107,7 +115,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Error> {
 /// Runs the server of a folder until it is asked to end.
 pub(super) fn foreground(dir: &Path) -> Result<(), Error> {
     super::start_logging();
-    runtime()?.block_on(serve(dir))
+    runtime()?.block_on(serve(dir, false))
 }
 
 /// Where a server that is not a member yet asks.
@@ -116,8 +124,9 @@ struct Joining {
     server: String,
 }
 
-async fn serve(dir: &Path) -> Result<(), Error> {
-    let config = read_config(&dir.join(CONFIG))?;
+async fn serve(dir: &Path, accept_loss: bool) -> Result<(), Error> {
+    let mut config = read_config(&dir.join(CONFIG))?;
+    config.accept_loss = accept_loss;
     let setup: Option<Setup> = read_json(&dir.join(SETUP))?;
     let _pid = PidFile::take(dir, PID)?;
     let terminated = machine::terminated().map_err(|e| Error::ours(e.to_string()))?;
@@ -161,7 +170,7 @@ async fn serve(dir: &Path) -> Result<(), Error> {
         () = terminated.cancelled_owned() => {}
         why = server.failed() => {
             server.stop().await;
-            return Err(Error::ours(format!("the log has stopped: {why}")));
+            return Err(Error::ours(why));
         }
     }
     tracing::info!(event = "stopping");

@@ -65,13 +65,14 @@ impl Dial for TcpDial {
 /// TLS over TCP; the peer's certificate must be for the host of its address.
 #[derive(Clone)]
 pub struct TlsDial {
-    /// Our certificate, and whom we believe.
-    pub config: Arc<rustls::ClientConfig>,
+    /// Our certificate, and whom we believe; a renewed one counts for later dials.
+    pub config: tokio::sync::watch::Receiver<Arc<rustls::ClientConfig>>,
 }
 
 impl Dial for TlsDial {
     fn dial(&self, address: &str) -> Dialed {
-        let (address, connector) = (address.to_owned(), TlsConnector::from(self.config.clone()));
+        let connector = TlsConnector::from(self.config.borrow().clone());
+        let address = address.to_owned();
         Box::pin(async move {
             let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
             let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();

@@ -345,7 +345,14 @@ impl<M: Machine> Node<M> {
     /// Compares our state's digests with all members that can be reached, at indexes both have.
     /// Returns how many members could be compared.
     pub async fn compare_digests(&self) -> Result<usize, Divergence> {
-        let mut compared = 0;
+        let all = self.compare_each().await;
+        let compared = all.len();
+        all.into_iter().find_map(|(_, found)| found).map_or(Ok(compared), Err)
+    }
+
+    /// The same for each member that could be compared.
+    pub async fn compare_each(&self) -> Vec<(Member, Option<Divergence>)> {
+        let mut compared = Vec::new();
         for peer in self.members().into_iter().filter(|member| member.id != self.0.id) {
             let mut connection = Connection::new(self.0.dial.clone(), &peer.address);
             let asked = connection.ask(Kind::Digests, &(), self.0.config.timeout).await;
@@ -363,12 +370,14 @@ impl<M: Machine> Node<M> {
                 .filter_map(|theirs| Some((*ours.iter().find(|o| same(o, theirs))?, *theirs)))
                 .collect();
             drop(ours);
-            if let Some((ours, theirs)) = pairs.iter().find(|(a, b)| a.digest != b.digest) {
-                return Err(Divergence { peer, ours: *ours, theirs: *theirs });
+            if pairs.is_empty() {
+                continue;
             }
-            compared += usize::from(!pairs.is_empty());
+            let found = pairs.into_iter().find(|(ours, theirs)| ours.digest != theirs.digest);
+            let found = found.map(|(ours, theirs)| Divergence { peer: peer.clone(), ours, theirs });
+            compared.push((peer, found));
         }
-        Ok(compared)
+        compared
     }
 
     /// What this node knows of itself right now.

@@ -190,8 +190,8 @@ fn no_copy(what: &str) -> Error {
     Error::Damaged {
         what: what.into(),
         hint: "this is the cluster's only voter, so no other server has the lost entries. \
-               Restore the data directory from a backup, or start once with the option to accept \
-               the loss: everything before the damage is kept"
+               Restore the data directory from a backup, or start once with \
+               `mainstay server --accept-loss`: everything before the damage is kept"
             .into(),
     }
 }

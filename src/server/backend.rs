@@ -43,7 +43,7 @@ pub(super) struct Backend {
     pub(super) exports: Arc<export::ExportStats>,
     pub(super) drives: Arc<DriverStats>,
     pub(super) hook_secret: Option<Vec<u8>>,
-    pub(super) agent_tls: Arc<ClientConfig>,
+    pub(super) agent_tls: watch::Receiver<Arc<ClientConfig>>,
 }
 
 impl api::Backend for Backend {
@@ -251,7 +251,8 @@ impl Backend {
 
     async fn read_log(&self, request: LogRequest) -> Result<LogStream, Failure> {
         let (node, address) = log_address(&self.store.view(), &request.pod)?;
-        let connecting = ask_node(self.agent_tls.clone(), node.clone(), address, &request);
+        let tls = self.agent_tls.borrow().clone();
+        let connecting = ask_node(tls, node.clone(), address, &request);
         let limit = Duration::from_secs(NODE_SECONDS_MAX);
         match tokio::time::timeout(limit, connecting).await {
             Ok(Ok(stream)) => stream,

@@ -12,6 +12,7 @@
 
 mod backend;
 mod clock;
+mod compare;
 mod dispatch;
 mod driver;
 mod export;
@@ -19,6 +20,7 @@ mod import;
 mod join;
 mod listen;
 mod machine;
+mod renew;
 mod store;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -34,7 +36,7 @@ use crate::{
     model::CommitId,
     raft::{self, Node, TlsDial},
     state::Command,
-    trust::{self, ALPN_AGENT, ALPN_HTTP, ALPN_RAFT, KeyFiles},
+    trust::{self, KeyFiles},
 };
 
 pub use driver::Heard;
@@ -106,6 +108,8 @@ pub struct Server {
     pub metrics: SocketAddr,
     stop: CancellationToken,
     loops: JoinSet<()>,
+    /// Why this server's state must not be served any more.
+    wrong: watch::Receiver<Option<String>>,
 }
 
 /// What a brand-new cluster starts with.
@@ -123,16 +127,15 @@ impl Server {
         setup: Option<Setup>,
     ) -> Result<Self, Error> {
         let keys = KeyFiles::new(dir.join(PKI));
-        let (ca, issued) = (keys.ca()?, keys.issued("server")?);
-        let alpn = [ALPN_AGENT, ALPN_RAFT, ALPN_HTTP[0], ALPN_HTTP[1]];
-        let tls = trust::server(ca.certificate(), &issued, &alpn)?;
+        let ca = keys.ca()?;
+        let keyring = renew::Keyring::open(keys, ca.clone())?;
         let listener = bind(config.listen).await?;
         let metrics_listener = bind(config.metrics).await?;
         let api_address = local(&listener, config.listen)?;
         let metrics_address = local(&metrics_listener, config.metrics)?;
 
         let (machine, views) = machine::StateMachine::new();
-        let dial = trust::client(ca.certificate(), &issued, ALPN_RAFT)?;
+        let dial = keyring.servers();
         let raft_config = raft_config(dir, config, advertised(config, api_address));
         let node = Node::start(raft_config, machine, Arc::new(TlsDial { config: dial })).await?;
         let store = Store::new(node.clone(), views);
@@ -154,7 +157,7 @@ impl Server {
             exports: exports.clone(),
             drives: drives.clone(),
             hook_secret: hook_secret(&config.source)?,
-            agent_tls: trust::client(ca.certificate(), &issued, ALPN_HTTP[1])?,
+            agent_tls: keyring.agents(),
         });
         let source = config.source.clone();
         let joins = Arc::new(join::Joins { store: store.clone(), ca, source });
@@ -163,8 +166,8 @@ impl Server {
             agents,
             servers: node.clone(),
         };
-        let (_tls_renewed, tls) = watch::channel(tls);
-        loops.spawn(listen::serve(listener, tls, doors, stop.clone()));
+        loops.spawn(listen::serve(listener, keyring.listener(), doors, stop.clone()));
+        loops.spawn(keyring.run(stop.clone()));
         loops.spawn(plain(metrics_listener, api::plain_router(backend), stop.clone()));
         if let Some(setup) = setup
             && !node.is_initialized().await?
@@ -179,7 +182,9 @@ impl Server {
             async move { importer.run(stop).await }
         });
         loops.spawn(export::run(store.clone(), mirror, exports, stop.clone()));
-        Ok(Self { store, api: api_address, metrics: metrics_address, stop, loops })
+        let (tell, wrong) = watch::channel(None);
+        loops.spawn(compare::run(node, tell, stop.clone()));
+        Ok(Self { store, api: api_address, metrics: metrics_address, stop, loops, wrong })
     }
 
     /// The log and the Views.
@@ -187,9 +192,20 @@ impl Server {
         &self.store
     }
 
-    /// Waits until the log stops by itself, as after a disk error, and says why; the process should end then.
+    /// Waits until the server must not serve any more, as after a disk error or when its state differs from the
+    /// others', and says why; the process should end then.
     pub async fn failed(&self) -> String {
-        self.store.node().stopped().await
+        let mut wrong = self.wrong.clone();
+        let differs = async {
+            match wrong.wait_for(Option::is_some).await {
+                Ok(why) => why.clone().unwrap_or_default(),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            why = self.store.node().stopped() => format!("the log has stopped: {why}"),
+            why = differs => why,
+        }
     }
 
     /// Stops every loop and closes the log. Nothing that was acknowledged is lost.
@@ -230,12 +246,24 @@ fn raft_config(dir: &Path, config: &ServerConfig, address: SocketAddr) -> raft::
         heartbeat: Duration::from_millis(config.raft.heartbeat_ms),
         election_min: Duration::from_millis(config.raft.election_ms_min),
         election_max: Duration::from_millis(config.raft.election_ms_max),
+        accept_loss: config.accept_loss,
         ..raft::Config::new(dir.join("log"), address.to_string())
     }
 }
 
+/// Refuses a source that no server would start with: hostile or malformed addresses and names, unreadable key files.
+/// Nothing is contacted.
+pub fn check_source(config: &SourceConfig) -> Result<(), Error> {
+    remote(config)?;
+    hook_secret(config).map(drop)
+}
+
+fn remote(config: &SourceConfig) -> Result<Remote, Error> {
+    Ok(Remote::new(config.url.clone(), reference(&config.reference)?, auth(config)?)?)
+}
+
 async fn open_mirror(dir: &Path, config: &SourceConfig) -> Result<Arc<Mirror>, Error> {
-    let remote = Remote::new(config.url.clone(), reference(&config.reference)?, auth(config)?)?;
+    let remote = remote(config)?;
     let dir = dir.join("mirror.git");
     let open = move || Mirror::open(dir, remote);
     Ok(Arc::new(tokio::task::spawn_blocking(open).await??))

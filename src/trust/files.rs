@@ -9,6 +9,9 @@ use std::{
 
 use super::ca::{Ca, Error, Issued};
 
+/// Stands between the key and the certificate of a replacement under way.
+const BETWEEN: &str = "\n----- and -----\n";
+
 /// The `pki` folder of a server, an agent or a user: `ca.crt`, and by name `<name>.crt` with `<name>.key`.
 #[derive(Clone, Debug)]
 pub struct KeyFiles {
@@ -36,8 +39,15 @@ impl KeyFiles {
         ["crt", "key"].iter().all(|ending| self.path(&format!("{name}.{ending}")).exists())
     }
 
-    /// A certificate and its key.
+    /// A certificate and its key. A replacement that was interrupted is finished first.
     pub fn issued(&self, name: &str) -> Result<Issued, Error> {
+        let next = self.path(&format!("{name}.next"));
+        if next.exists() {
+            let text = self.read(&format!("{name}.next"))?;
+            let (key, certificate) = text.split_once(BETWEEN).unwrap_or_default();
+            let issued = Issued { certificate: certificate.to_owned(), key: key.to_owned() };
+            self.finish(name, &issued)?;
+        }
         Ok(Issued {
             certificate: self.read(&format!("{name}.crt"))?,
             key: self.read(&format!("{name}.key"))?,
@@ -59,6 +69,21 @@ impl KeyFiles {
     pub fn write_issued(&self, name: &str, issued: &Issued) -> Result<(), Error> {
         self.write(&format!("{name}.key"), &issued.key)?;
         self.write(&format!("{name}.crt"), &issued.certificate)
+    }
+
+    /// Replaces a certificate and its key. A crash at any moment leaves the old pair or the new one, never half of
+    /// each: both are written in one file first.
+    pub fn replace_issued(&self, name: &str, issued: &Issued) -> Result<(), Error> {
+        let both = format!("{}{BETWEEN}{}", issued.key, issued.certificate);
+        self.write(&format!("{name}.next"), &both)?;
+        self.finish(name, issued)
+    }
+
+    fn finish(&self, name: &str, issued: &Issued) -> Result<(), Error> {
+        self.write_issued(name, issued)?;
+        let next = self.path(&format!("{name}.next"));
+        fs::remove_file(&next)
+            .map_err(|cause| Error::File { path: next.display().to_string(), cause })
     }
 
     fn path(&self, name: &str) -> PathBuf {

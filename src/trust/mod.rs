@@ -12,11 +12,13 @@
 mod ca;
 mod files;
 mod frames;
+mod renewal;
 mod tls;
 
 pub use ca::{Ca, Error, Issued, Leaf, Request, ca_hash};
 pub use files::{KeyFiles, write_private};
 pub use frames::{read_frame, write_frame};
+pub use renewal::Validity;
 pub use tls::{
     ALPN_AGENT, ALPN_HTTP, ALPN_RAFT, Identity, client, client_pinned, identity, server,
 };

@@ -96,3 +96,69 @@ fn a_request_says_nothing_of_itself() {
     assert_eq!(identity(&der).unwrap().user, "system:node:n2");
     ca.sign("garbage", &leaf("x", &[], &[]), now()).unwrap_err();
 }
+
+#[test]
+fn a_renewed_certificate_says_the_same_for_as_long() {
+    let ca = Ca::generate("a", now()).unwrap();
+    let names = ["localhost", "127.0.0.1", "fd00::1"];
+    let mut wanted = leaf("mainstay:server", &["mainstay:servers", "system:masters"], &names);
+    wanted.days = 90;
+    let then = now().plus_seconds(-80 * 86_400);
+    let old = ca.issue(&wanted, then).unwrap();
+    let before = Validity::of(&old.certificate).unwrap();
+    assert!(before.renew_at() < now(), "two thirds of 90 days are over after 60");
+    assert!(before.renew_at() > then.plus_seconds(59 * 86_400));
+
+    let new = ca.renew(&old.certificate, now()).unwrap();
+    let after = Validity::of(&new.certificate).unwrap();
+    assert_eq!(after.until.0 - after.from.0, before.until.0 - before.from.0);
+    assert!(after.until > now().plus_seconds(89 * 86_400));
+    assert_ne!(new.key, old.key);
+    let identity_of = |issued: &Issued| {
+        identity(&ca::certificate_of(&issued.certificate, "test").unwrap()).unwrap()
+    };
+    assert_eq!(identity_of(&new), identity_of(&old));
+    for name in ["localhost", "127.0.0.1", "::1"] {
+        let known = new_names(&new.certificate).iter().any(|n| n.ends_with(name));
+        assert!(known, "{name}");
+    }
+}
+
+fn new_names(pem: &str) -> Vec<String> {
+    let der = ca::certificate_of(pem, "test").unwrap();
+    let (_, parsed) =
+        <x509_parser::certificate::X509Certificate<'_> as x509_parser::prelude::FromDer<_>>::from_der(&der)
+            .unwrap();
+    let names = parsed.subject_alternative_name().unwrap().unwrap();
+    let text = |name: &x509_parser::prelude::GeneralName<'_>| match name {
+        x509_parser::prelude::GeneralName::IPAddress(b) if b.len() == 16 => {
+            std::net::Ipv6Addr::from(<[u8; 16]>::try_from(*b).unwrap()).to_string()
+        }
+        x509_parser::prelude::GeneralName::IPAddress(b) => {
+            std::net::Ipv4Addr::from(<[u8; 4]>::try_from(*b).unwrap()).to_string()
+        }
+        x509_parser::prelude::GeneralName::DNSName(name) => (*name).to_owned(),
+        other => panic!("{other:?}"),
+    };
+    names.value.general_names.iter().map(text).collect()
+}
+
+#[test]
+fn a_replacement_that_was_interrupted_is_finished() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = KeyFiles::new(dir.path());
+    let ca = Ca::generate("a", now()).unwrap();
+    let [old, new] = [0, 1].map(|_| ca.issue(&leaf("x", &[], &[]), now()).unwrap());
+    keys.write_issued("node", &old).unwrap();
+    keys.replace_issued("node", &new).unwrap();
+    assert_eq!(keys.issued("node").unwrap().key, new.key);
+
+    // A crash behind the first file: the key is new, the certificate old, the pair lies beside.
+    keys.replace_issued("node", &old).unwrap();
+    let next = format!("{}\n----- and -----\n{}", new.key, new.certificate);
+    write_private(&dir.path().join("node.next"), next.as_bytes()).unwrap();
+    write_private(&dir.path().join("node.key"), new.key.as_bytes()).unwrap();
+    let found = keys.issued("node").unwrap();
+    assert_eq!((found.key, found.certificate), (new.key, new.certificate));
+    assert!(!dir.path().join("node.next").exists());
+}

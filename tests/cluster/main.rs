@@ -3,9 +3,13 @@
 //! they are missing.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test of a shell")]
 
+mod input;
+mod joining;
 mod look;
 mod nodes;
 mod servers;
 mod services;
+mod source;
+mod storage;
 mod workloads;
 mod world;

@@ -38,6 +38,7 @@ pub(crate) struct World {
     name: String,
     nodes: u8,
     dir: tempfile::TempDir,
+    disks: Mutex<Vec<PathBuf>>,
     /// Goes last: the next world begins when this one is gone.
     _turn: MutexGuard<'static, ()>,
 }
@@ -67,7 +68,7 @@ impl World {
         Self::up_with(test, nodes, |_| {})
     }
 
-    /// The same; `before` runs before the nodes boot, for `disk`.
+    /// The same; `before` runs before the nodes boot, for [`World::small_disk`].
     pub(crate) fn up_with(test: &str, nodes: u8, before: impl Fn(&Self)) -> Option<Self> {
         if let Some(missing) = missing() {
             eprintln!("skipped {test}: {missing}");
@@ -81,7 +82,7 @@ impl World {
         };
         let name = format!("w{}x{count}", std::process::id());
         let dir = tempfile::Builder::new().prefix("mainstay-world").tempdir().unwrap();
-        let world = Self { name, nodes, dir, _turn: turn };
+        let world = Self { name, nodes, dir, disks: Mutex::default(), _turn: turn };
         before(&world);
         run(world.harness(&["up", &nodes.to_string()]));
         for node in 1..=nodes {
@@ -90,6 +91,15 @@ impl World {
         }
         world.git_init();
         Some(world)
+    }
+
+    /// Puts a file system of so many megabytes at a folder; only before the nodes boot, or they do
+    /// not see it.
+    pub(crate) fn small_disk(&self, folder: &Path, megabytes: u32) {
+        fs::create_dir_all(folder).unwrap();
+        let size = format!("size={megabytes}m");
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder));
+        self.disks.lock().unwrap_or_else(PoisonError::into_inner).push(folder.to_owned());
     }
 
     /// A command of the harness.
@@ -451,6 +461,12 @@ impl Drop for World {
         let down = self.harness(&["down"]).stdout(Stdio::null()).status();
         if !down.is_ok_and(|s| s.success()) {
             eprintln!("{} was not removed", self.name);
+        }
+        for disk in self.disks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let gone = Command::new("umount").arg(disk).status();
+            if !gone.is_ok_and(|s| s.success()) {
+                eprintln!("{} stays mounted", disk.display());
+            }
         }
     }
 }
