@@ -186,13 +186,15 @@ fn what_does_not_run_says_why() {
     let mut image = container("c", &["serve", "8080"]);
     image["image"] = "127.0.0.1:5999/none:1".into();
     image["imagePullPolicy"] = "IfNotPresent".into();
+    let mut unpulled: Value = serde_json::from_str(&broken("image", image)).unwrap();
+    unpulled["spec"]["progressDeadlineSeconds"] = 20.into();
     let mut big = container("c", &["serve", "8080"]);
     big["resources"] = json!({"requests": {"cpu": "64"}});
     let mut elsewhere: Value =
         serde_json::from_str(&broken("far", container("c", &["serve", "8080"]))).unwrap();
     elsewhere["spec"]["template"]["spec"]["nodeSelector"] = json!({"disk": "ssd"});
     for (name, text, words) in [
-        ("image", broken("image", image), vec!["ImagePullBackOff", "connection refused"]),
+        ("image", unpulled.to_string(), vec!["ImagePullBackOff", "connection refused"]),
         (
             "crash",
             broken("crash", container("c", &["exit", "3"])),
@@ -204,7 +206,15 @@ fn what_does_not_run_says_why() {
         let path = format!("{name}.yaml");
         let commit = w.push(&[(&path, &text)], name);
         let says = |text: &str| words.iter().all(|word| text.contains(word));
-        until(&format!("the note on {name}"), || w.note(&commit).filter(|n| says(n)));
+        until(&format!("the status of {name}"), || {
+            let status = w.status(1)?;
+            (status["commit"] == commit.as_str() && says(status["message"].as_str()?)).then_some(())
+        });
+        if name == "image" {
+            // Its progress deadline is short: the commit fails, and the note says of what.
+            let note = until("the note", || w.note(&commit).filter(|n| n.contains("Degraded")));
+            assert!(note.contains("connection refused"), "{note}");
+        }
         until(&format!("why {name}"), || {
             let text = why(&w, &format!("deployment/{name}"));
             (words.iter().any(|word| text.contains(word)) && text.contains(&path)).then_some(())

@@ -1,7 +1,7 @@
 //! What runs in the containers of tests: `testpod serve PORT`, `testpod exit CODE`, `testpod say
 //! WORDS…`, `testpod cat FILE`, `testpod sleepy SECONDS` (serves 80 and takes that long to end);
-//! and what is run beside it: `testpod get HOST:PORT PATH [TIMES]`, `testpod resolve NAME`, `testpod write
-//! FILE TEXT`. Compiled by the test itself, statically, so that its image holds nothing else: names
+//! and what is run beside it: `testpod get HOST:PORT PATH [TIMES]`, `testpod resolve NAME`,
+//! `testpod write FILE TEXT`. Compiled by the test itself, statically, so that its image holds nothing else: names
 //! are resolved by its own few lines, because a static libc cannot.
 
 use std::{
@@ -162,7 +162,8 @@ fn addresses(answer: &[u8], mut at: usize) -> Vec<Ipv4Addr> {
     found
 }
 
-/// `/name` gives the host's name, `/peer` who asks; `/ready` and `/live` answer 200 or 503; `/toggle-ready` and `/toggle-live` change that;
+/// `/name` gives the host's name, `/peer` who asks; `/ready` and `/live` answer 200 or 503;
+/// `/toggle-ready` and `/toggle-live` change that;
 /// `/exit/N` ends the process; `/env` lists the environment; `/file/PATH` gives a file.
 fn serve(port: &str) {
     let listener = TcpListener::bind(format!("0.0.0.0:{port}")).unwrap();
