@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config::ServerConfig,
     plan::token::{self, Token},
-    server::{PKI, Setup, server_leaf},
+    server::{PKI, Setup, check_source, server_leaf},
     state::Command,
     trust::{Ca, KeyFiles, write_private},
 };
@@ -68,6 +68,10 @@ pub(super) fn init(verb: &Init) -> Result<(), Error> {
         let text = "which repository shall the cluster follow?";
         return Err(Error::yours(text).hint("--source https://git.example.com/team/cluster.git"));
     }
+    check_source(&config.source).map_err(|e| {
+        let hint = "give a file://, http(s):// or ssh:// address and a plain branch name";
+        Error::yours(format!("{:#}", anyhow::Error::from(e))).hint(hint)
+    })?;
     let cluster = config.network.cluster(&machine::random_id()).map_err(Error::yours)?;
     let parts = write_keys(&keys, &config)?;
     server::write_config(&dir, &config)?;

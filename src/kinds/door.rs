@@ -71,6 +71,13 @@ pub fn create(object: &Object) -> Object {
     created.and_then(|v| Object::from_value(&v).ok()).unwrap_or_else(|| object.clone())
 }
 
+/// As [`create`], from and to a JSON value. `None` when the kind is not in the registry or the value does not decode
+/// as it.
+pub fn create_value(kind: &GroupKind, value: Value) -> Option<Value> {
+    let info = lookup(kind)?;
+    (info.door.create)(info, value)
+}
+
 /// An update of the main path by the object's owner: keeps the live status, uid, times, allocated
 /// addresses and the annotations of controllers, counts the generation, and refuses what must not
 /// change.

@@ -44,7 +44,9 @@ mod volume;
 pub use ailment::{Ailment, ailment, steady};
 pub use decode::Strictness;
 pub use deployment_hash::template_hash;
-pub use door::{Admitted, admit, adopt, create, decodes, to_object, update, update_status};
+pub use door::{
+    Admitted, admit, adopt, create, create_value, decodes, to_object, update, update_status,
+};
 pub use field::{FieldError, Reason};
 pub use known::{known_kubernetes_kind, unsupported};
 pub use own::{

@@ -12,7 +12,7 @@ use crate::{
         GitSourceSpec, PruneSpec,
     },
     model::{CommitId, Key, Object, ObjectError, Problem, Timestamp},
-    render::{self, FileResult, PruneOptions},
+    render::{self, Picture, PruneOptions, RenderedObject},
     state::{Adopt, Command, Desired, ENTRY_BYTES_MAX, Expect, Op, Origin, OutboxItem, Part, View},
 };
 
@@ -46,8 +46,10 @@ pub struct Candidate {
     pub seen_at: Timestamp,
     /// How long it may take to become healthy, when it or its source says so.
     pub deadline_seconds: Option<i64>,
-    /// Every object it asks for.
-    pub wanted: BTreeMap<Key, Desired>,
+    /// How many objects it asks for, by kind.
+    pub counts: BTreeMap<String, u64>,
+    /// The objects it asks for that may differ from State, by key; the others are known to be as they were.
+    pub wanted: Vec<Desired>,
     /// The objects it may delete: those Git owned and it no longer holds, let through by the prune guard.
     pub deletes: Vec<Key>,
     /// Everything that is wrong with it. One is enough to refuse it whole.
@@ -65,31 +67,22 @@ pub fn is_news(view: &View, tip: &CommitId) -> bool {
     known.is_none_or(|c| c.status.state != CommitState::Refused)
 }
 
-/// A commit's rendered files against a View. `problems` were found while its files were read.
-pub fn candidate<'a>(
+/// A commit's rendered files against a View. `suspects` are the keys that may differ from State (all
+/// when absent); `problems` were found while its files were read.
+pub fn candidate(
     view: &View,
     source: &GitSourceSpec,
     facts: Facts,
-    files: impl IntoIterator<Item = &'a FileResult>,
+    picture: &Picture,
+    suspects: Option<&BTreeSet<Key>>,
     mut problems: Vec<Problem>,
 ) -> Candidate {
     let Facts { commit, spec, trailers, seen_at } = facts;
     let options = render::Options { live_namespaces: foreign_namespaces(view) };
-    let rendered = render::combine(files, &options);
-    problems.extend(rendered.problems);
-    let desired = |(key, found): (Key, render::RenderedObject)| {
-        let origin = Origin {
-            commit: commit.clone(),
-            file: found.file,
-            line: found.line,
-            digest: format!("{:032x}", found.digest),
-        };
-        (key, Desired { object: found.object, origin })
-    };
-    let wanted: BTreeMap<Key, Desired> = rendered.objects.into_iter().map(desired).collect();
+    problems.extend(picture.problems(&options));
     let mut deletes = Vec::new();
     if problems.is_empty() {
-        match prune(view, &wanted, &trailers, &source.prune) {
+        match prune(view, picture, suspects, &trailers, &source.prune) {
             Ok(keys) => deletes = keys,
             Err(problem) => problems.push(problem),
         }
@@ -100,14 +93,32 @@ pub fn candidate<'a>(
     });
     problems.sort();
     Candidate {
-        commit,
         spec,
         seen_at,
         deadline_seconds: deadline.or(source.deadline_seconds),
-        wanted,
+        counts: picture.kinds().map(|(kind, count)| (kind.to_string(), count)).collect(),
+        wanted: wanted(picture, &commit, suspects),
         deletes,
         problems,
-        warnings: rendered.warnings,
+        warnings: picture.warnings(),
+        commit,
+    }
+}
+
+/// The objects of a commit: those of `suspects`, or all.
+fn wanted(picture: &Picture, commit: &CommitId, suspects: Option<&BTreeSet<Key>>) -> Vec<Desired> {
+    let desired = |found: RenderedObject| Desired {
+        object: found.object,
+        origin: Origin {
+            commit: commit.clone(),
+            file: found.file,
+            line: found.line,
+            digest: format!("{:032x}", found.digest),
+        },
+    };
+    match suspects {
+        Some(keys) => keys.iter().filter_map(|key| picture.object(key)).map(desired).collect(),
+        None => picture.objects().map(|(_, found)| desired(found)).collect(),
     }
 }
 
@@ -129,14 +140,19 @@ fn foreign_namespaces(view: &View) -> BTreeSet<String> {
         .collect()
 }
 
+/// What the commit deletes of `suspects`, or of all that Git owns.
 fn prune(
     view: &View,
-    wanted: &BTreeMap<Key, Desired>,
+    picture: &Picture,
+    suspects: Option<&BTreeSet<Key>>,
     trailers: &[(String, String)],
     spec: &PruneSpec,
 ) -> Result<Vec<Key>, Problem> {
-    let owned: BTreeSet<Key> = view.origins().map(|(key, _)| key.clone()).collect();
-    let wanted: BTreeSet<Key> = wanted.keys().cloned().collect();
+    let is_gone = |key: &&Key| view.origin(key).is_some() && !picture.contains(key);
+    let gone: Vec<Key> = match suspects {
+        Some(keys) => keys.iter().filter(is_gone).cloned().collect(),
+        None => view.origins().map(|(key, _)| key).filter(is_gone).cloned().collect(),
+    };
     let usual = PruneOptions::default();
     let options = PruneOptions {
         share_percent_max: spec
@@ -145,7 +161,7 @@ fn prune(
         disabled: spec.disabled,
         ..usual
     };
-    render::prune_guard(&owned, &wanted, trailers, options)
+    render::prune_guard(gone, (view.origins_len(), picture.len()), trailers, options)
 }
 
 /// The command that writes what was found at the remote into the GitSource; `None` when it says so already.
@@ -194,7 +210,7 @@ pub fn admit(
     now: Timestamp,
 ) -> Result<Vec<Command>, ObjectError> {
     let head = view.head().map(|h| h.commit.clone());
-    let changed: Vec<&Desired> = candidate.wanted.values().filter(|d| differs(view, d)).collect();
+    let changed: Vec<&Desired> = candidate.wanted.iter().filter(|d| differs(view, d)).collect();
     let (added, changed_n) = changed.iter().fold((0, 0), |(added, changed), desired| {
         let known = view.origin(desired.object.key()).is_some();
         if known { (added, changed + 1) } else { (added + 1, changed) }
@@ -267,12 +283,8 @@ fn record(candidate: &Candidate, status: CommitStatus) -> Result<Object, ObjectE
 }
 
 fn status_of(candidate: &Candidate) -> CommitStatus {
-    let mut counts = BTreeMap::new();
-    for key in candidate.wanted.keys() {
-        *counts.entry(key.kind.to_string()).or_insert(0) += 1;
-    }
     CommitStatus {
-        counts,
+        counts: candidate.counts.clone(),
         warnings: candidate.warnings.clone(),
         deadline_seconds: candidate.deadline_seconds,
         ..CommitStatus::default()

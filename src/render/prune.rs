@@ -1,7 +1,5 @@
 //! What may be deleted because it is not in Git any more.
 
-use std::collections::BTreeSet;
-
 use crate::model::{Key, Problem};
 
 /// The trailer in a commit's message that allows a large deletion: `Prune-Approved: yes`.
@@ -27,28 +25,26 @@ impl Default for PruneOptions {
     }
 }
 
-/// Says what to delete: what is owned and not wanted, in an order that is safe (workloads first,
-/// namespaces last).
+/// Says what to delete of `gone` (what is owned and not wanted), in an order that is safe (workloads
+/// first, namespaces last).
 ///
-/// `wanted` must come from a completely parsed commit. An empty commit never prunes. More than the
-/// allowed share, or anything precious, waits for [`TRAILER`] among `trailers` (name and value;
-/// `yes` or `true`, any case).
+/// `owned` and `wanted` are how many objects are live and how many the commit holds; the commit must
+/// be completely parsed. An empty commit never prunes. More than the allowed share, or anything
+/// precious, waits for [`TRAILER`] among `trailers` (name and value; `yes` or `true`, any case).
 pub fn prune_guard(
-    live_owned: &BTreeSet<Key>,
-    wanted: &BTreeSet<Key>,
+    mut gone: Vec<Key>,
+    (owned, wanted): (usize, usize),
     trailers: &[(String, String)],
     options: PruneOptions,
 ) -> Result<Vec<Key>, Problem> {
-    let mut gone: Vec<Key> = live_owned.difference(wanted).cloned().collect();
     if gone.is_empty() || options.disabled {
         return Ok(Vec::new());
     }
     let refuse = |message: String| Err(Problem { message, ..Problem::default() });
-    if wanted.is_empty() {
+    if wanted == 0 {
         return refuse(format!(
-            "the commit holds no object, and {} are live: an empty tree never deletes; check \
-             branch and path, or delete the objects one by one",
-            live_owned.len()
+            "the commit holds no object, and {owned} are live: an empty tree never deletes; check \
+             branch and path, or delete the objects one by one"
         ));
     }
     if !approved(trailers) {
@@ -57,13 +53,12 @@ pub fn prune_guard(
         if let Some(key) = gone.iter().find(|k| PRECIOUS.contains(&k.kind.kind.as_str())) {
             return refuse(format!("the commit deletes {key} and all it holds: {ask}"));
         }
-        let many = gone.len() > options.count_free
-            && gone.len() * 100 > live_owned.len() * options.share_percent_max;
+        let many =
+            gone.len() > options.count_free && gone.len() * 100 > owned * options.share_percent_max;
         if many {
             return refuse(format!(
-                "the commit deletes {} of {} objects, more than {} %: {ask}",
+                "the commit deletes {} of {owned} objects, more than {} %: {ask}",
                 gone.len(),
-                live_owned.len(),
                 options.share_percent_max
             ));
         }

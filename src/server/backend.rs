@@ -156,7 +156,7 @@ impl Backend {
     async fn plan_revision(&self, revision: String) -> Result<PlanReport, Failure> {
         let commit = self.resolve(revision).await?;
         let view = self.store.view();
-        let candidate = self.importer.candidate(&commit, &view, clock::now()).await;
+        let candidate = self.importer.whole(&commit, &view, clock::now()).await;
         let candidate = candidate.map_err(|e| Failure::unavailable(e.to_string()))?;
         if !candidate.problems.is_empty() {
             // What could not be read would look like deletions.
@@ -164,8 +164,7 @@ impl Backend {
             let commit = Some(commit.to_string());
             return Ok(PlanReport { commit, problems, warnings, ..PlanReport::default() });
         }
-        let desired: Vec<_> = candidate.wanted.into_values().collect();
-        let mut plan = report::diff(&view, &desired);
+        let mut plan = report::diff(&view, &candidate.wanted);
         plan.commit = Some(commit.to_string());
         plan.warnings = [candidate.warnings, plan.warnings].concat();
         Ok(plan)

@@ -124,30 +124,33 @@ async fn export(
     Ok(())
 }
 
-/// Pushes a status commit when a file of the branch changed; tells whether the branch shows something that it did not
-/// have to show before.
+/// Pushes a status commit when a file of the branch changed; tells whether the branch shows something
+/// that it did not have to show before.
 async fn status(
     mirror: &Arc<Mirror>,
     view: &View,
     term: u64,
     stats: &ExportStats,
 ) -> Result<bool, Error> {
-    let since = view.exported();
-    let files = report::status_branch(view, since);
-    if files.files.is_empty() && !files.whole {
-        return Ok(false);
-    }
-    let commit = StatusCommit {
-        whole: files.whole,
-        changes: files.files,
-        message: git::Message::from_text(&report::status_commit_message(view, since, term))?,
-        identity: Some("Index".to_owned()),
-    };
-    let mirror = mirror.clone();
+    let (mirror, view) = (mirror.clone(), view.clone());
+    // Thousands of files after a large commit: no work for the threads of sessions and the log.
     let pushed = tokio::task::spawn_blocking(move || {
-        mirror.write_status(STATUS_BRANCH, &commit, &us(), Duration::from_secs(PUSH_SECONDS_MAX))
+        let since = view.exported();
+        let files = report::status_branch(&view, since);
+        if files.files.is_empty() && !files.whole {
+            return Ok(None);
+        }
+        let text = report::status_commit_message(&view, since, term);
+        let commit = StatusCommit {
+            whole: files.whole,
+            changes: files.files,
+            message: git::Message::from_text(&text)?,
+            identity: Some("Index".to_owned()),
+        };
+        let within = Duration::from_secs(PUSH_SECONDS_MAX);
+        mirror.write_status(STATUS_BRANCH, &commit, &us(), within).map(Some)
     });
-    let pushed = pushed.await??;
+    let Some(pushed) = pushed.await?? else { return Ok(false) };
     if pushed.attempts == 0 {
         return Ok(true);
     }

@@ -1,7 +1,6 @@
 //! From Git to the log: looks at the remote, renders what is new, proposes it whole or records why not.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -12,14 +11,13 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Store, clock};
+use super::{Store, clock, known::Known};
 use crate::{
-    git::{self, BlobId, Limits, Mirror, Reader},
+    git::{self, Mirror, Reader},
     kinds::{CommitSpec, GitSourceSpec},
     model::{CommitId, Problem, Timestamp},
     plan::admission::{self, Candidate, Facts, admit, is_news, refuse, tell_source},
     raft::ProposeError,
-    render::{self, FileResult},
     state::{Outcome, Refusal, View},
 };
 
@@ -60,15 +58,13 @@ pub(super) struct ImportStats {
     pub failures: AtomicU64,
 }
 
-/// Files that were rendered before, by path and content. Holds those of the last commit only.
-type Cache = BTreeMap<(String, BlobId), Arc<FileResult>>;
-
 /// Follows one source.
 pub(super) struct Importer {
     store: Store,
     mirror: Arc<Mirror>,
     spec: GitSourceSpec,
-    cache: Arc<Mutex<Cache>>,
+    /// What was read last.
+    known: Arc<Mutex<Option<Known>>>,
     nudge: Arc<Notify>,
     /// What was done.
     pub stats: Arc<ImportStats>,
@@ -77,8 +73,8 @@ pub(super) struct Importer {
 impl Importer {
     /// Follows `spec` through `mirror`.
     pub(super) fn new(store: Store, mirror: Arc<Mirror>, spec: GitSourceSpec) -> Self {
-        let (cache, nudge) = (Arc::default(), Arc::default());
-        Self { store, mirror, spec, cache, nudge, stats: Arc::default() }
+        let (known, nudge) = (Arc::default(), Arc::default());
+        Self { store, mirror, spec, known, nudge, stats: Arc::default() }
     }
 
     /// What makes the importer look at once: a hook, a person.
@@ -188,21 +184,50 @@ impl Importer {
             }
         }
         tracing::info!(event = "commit admitted", commit = %candidate.commit);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.as_mut() {
+            known.admitted(&candidate.commit);
+        }
         Ok(None)
     }
 
-    /// Reads and renders a commit against a View. Files that were rendered before are not read again.
-    pub(super) async fn candidate(
+    /// Reads and renders a commit against a View; remembers it, so that the next one costs what it changes.
+    async fn candidate(
         &self,
         commit: &CommitId,
         view: &View,
         seen_at: Timestamp,
     ) -> Result<Candidate, Error> {
-        let (mirror, cache) = (self.mirror.clone(), self.cache.clone());
-        let (commit, view, spec) = (commit.clone(), view.clone(), self.spec.clone());
+        self.read(commit, view, seen_at, Scope::Changed).await
+    }
+
+    /// Reads and renders a commit against a View, with every object it asks for; remembers nothing.
+    pub(super) async fn whole(
+        &self,
+        commit: &CommitId,
+        view: &View,
+        seen_at: Timestamp,
+    ) -> Result<Candidate, Error> {
+        self.read(commit, view, seen_at, Scope::Whole).await
+    }
+
+    async fn read(
+        &self,
+        commit: &CommitId,
+        view: &View,
+        seen_at: Timestamp,
+        scope: Scope,
+    ) -> Result<Candidate, Error> {
+        let (mirror, shared, spec) = (self.mirror.clone(), self.known.clone(), self.spec.clone());
+        let (commit, view) = (commit.clone(), view.clone());
         let read = move || {
-            let reader = mirror.reader()?;
-            candidate(&reader, &commit, &view, &spec, &cache, seen_at)
+            let before = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let known = Known::read(&mirror, &commit, &spec.path, before)?;
+            let candidate = candidate(&mirror.reader()?, &known, &view, &spec, seen_at, scope)?;
+            if scope == Scope::Changed {
+                *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+            }
+            Ok(candidate)
         };
         tokio::task::spawn_blocking(read).await?
     }
@@ -251,18 +276,27 @@ fn reason_of(error: &Error) -> &'static str {
     }
 }
 
-fn candidate(
+/// Which objects a candidate carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Those that may differ from State.
+    Changed,
+    /// All of them.
+    Whole,
+}
+
+/// A commit that was read, against a View.
+pub(super) fn candidate(
     reader: &Reader,
-    commit: &CommitId,
+    known: &Known,
     view: &View,
     spec: &GitSourceSpec,
-    cache: &Mutex<Cache>,
     seen_at: Timestamp,
+    scope: Scope,
 ) -> Result<Candidate, Error> {
-    let facts = reader.commit(commit)?;
-    let (results, problems) = file_results(reader, commit, &spec.path, cache)?;
+    let facts = reader.commit(known.commit())?;
     let facts = Facts {
-        commit: commit.clone(),
+        commit: known.commit().clone(),
         spec: CommitSpec {
             source: SOURCE.to_owned(),
             author: facts.author.name,
@@ -275,31 +309,8 @@ fn candidate(
         trailers: facts.trailers,
         seen_at,
     };
-    Ok(admission::candidate(view, spec, facts, results.iter().map(|r| &**r), problems))
-}
-
-/// The rendered files of a commit, from the cache where their content was seen before.
-fn file_results(
-    reader: &Reader,
-    commit: &CommitId,
-    root: &str,
-    cache: &Mutex<Cache>,
-) -> Result<(Vec<Arc<FileResult>>, Vec<Problem>), Error> {
-    let rules = reader.read_path(commit, render::IGNORE_FILE)?;
-    let ignore = render::Ignore::parse(&rules.unwrap_or_default());
-    let files = reader.files(commit, root, &|path| ignore.is_manifest(path), &Limits::default())?;
-    let before = std::mem::take(&mut *cache.lock().unwrap_or_else(PoisonError::into_inner));
-    let mut now = Cache::new();
-    let mut results = Vec::with_capacity(files.files.len());
-    for file in files.files {
-        let key = (file.path, file.blob);
-        let result = match before.get(&key) {
-            Some(result) => result.clone(),
-            None => Arc::new(render::render_file(&key.0, &reader.read(file.blob)?)),
-        };
-        results.push(result.clone());
-        now.insert(key, result);
-    }
-    *cache.lock().unwrap_or_else(PoisonError::into_inner) = now;
-    Ok((results, files.problems))
+    let suspects = known.suspects(view).filter(|_| scope == Scope::Changed);
+    let problems = known.problems().to_vec();
+    let picture = known.picture();
+    Ok(admission::candidate(view, spec, facts, picture, suspects.as_ref(), problems))
 }

@@ -18,6 +18,7 @@ mod driver;
 mod export;
 mod import;
 mod join;
+mod known;
 mod listen;
 mod machine;
 mod renew;
@@ -252,8 +253,19 @@ fn raft_config(dir: &Path, config: &ServerConfig, address: SocketAddr) -> raft::
     }
 }
 
+/// Refuses a source that no server would start with: hostile or malformed addresses and names, unreadable key files.
+/// Nothing is contacted.
+pub fn check_source(config: &SourceConfig) -> Result<(), Error> {
+    remote(config)?;
+    hook_secret(config).map(drop)
+}
+
+fn remote(config: &SourceConfig) -> Result<Remote, Error> {
+    Ok(Remote::new(config.url.clone(), reference(&config.reference)?, auth(config)?)?)
+}
+
 async fn open_mirror(dir: &Path, config: &SourceConfig) -> Result<Arc<Mirror>, Error> {
-    let remote = Remote::new(config.url.clone(), reference(&config.reference)?, auth(config)?)?;
+    let remote = remote(config)?;
     let dir = dir.join("mirror.git");
     let open = move || Mirror::open(dir, remote);
     Ok(Arc::new(tokio::task::spawn_blocking(open).await??))

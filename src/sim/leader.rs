@@ -21,8 +21,7 @@ use crate::{
         admission::{self, Candidate},
         assign::Told,
     },
-    render::{self, FileResult},
-    report,
+    render, report,
     state::{Command, OutboxItem, Outcome, Refusal, View},
 };
 
@@ -329,14 +328,14 @@ impl World {
         let tree = self.repository.get(commit)?.tree.clone();
         let rules = tree.get(render::IGNORE_FILE).map(|b| &b[..]).unwrap_or_default();
         let ignore = render::Ignore::parse(rules);
-        let mut results: Vec<Arc<FileResult>> = Vec::new();
+        let mut picture = render::Picture::default();
         for (path, bytes) in tree.iter().filter(|(path, _)| ignore.is_manifest(path)) {
             let key = (path.clone(), bytes.clone());
             let rendered = || Arc::new(render::render_file(path, bytes));
-            results.push(self.rendered.entry(key).or_insert_with(rendered).clone());
+            let file = self.rendered.entry(key).or_insert_with(rendered).clone();
+            picture.put(file, &mut BTreeSet::new());
         }
-        let files = results.iter().map(|r| &**r);
-        Some(admission::candidate(view, &source(), facts, files, Vec::new()))
+        Some(admission::candidate(view, &source(), facts, &picture, None, Vec::new()))
     }
 
     fn adopt(

@@ -158,7 +158,7 @@ impl State {
     fn write(&mut self, op: Op, context: &mut Context) -> Result<(), Refusal> {
         match op {
             Op::Put { object, expect, part: Part::Main } => {
-                self.put(&object, expect, Way::Owner, context)
+                self.put(object.key(), object.value(), expect, Way::Owner, context)
             }
             Op::Put { object, expect, part: Part::Status } => self.put_status(&object, expect),
             Op::Delete { key, uid, grace_seconds } => {
@@ -183,29 +183,31 @@ impl State {
     /// Creates or replaces everything but status.
     fn put(
         &mut self,
-        object: &Object,
+        key: &Key,
+        wanted: Value,
         expect: Expect,
         way: Way,
         context: &mut Context,
     ) -> Result<(), Refusal> {
-        let key = object.key();
         let mut value = match self.expected(key, expect)? {
             None => {
-                let mut value = kinds::create(object).value();
+                let mut value =
+                    kinds::create_value(&key.kind, wanted).ok_or_else(|| shapeless(key))?;
                 value["metadata"]["uid"] = context.uid().into();
                 value["metadata"]["creationTimestamp"] = json!(context.at.to_time());
                 value
             }
             Some(live) => {
+                let object = parsed(&wanted, key)?;
                 let updated = match way {
-                    Way::Owner => kinds::update(&live, object),
-                    Way::Git => kinds::adopt(&live, object),
+                    Way::Owner => kinds::update(&live, &object),
+                    Way::Git => kinds::adopt(&live, &object),
                 }
                 .map_err(|errors| invalid(&errors))?;
                 let mut value = updated.value();
                 if key.is::<Namespace>() && live.is_terminating() {
                     // Only the namespace controller lets a namespace go, by writing it without finalizers.
-                    carry(&mut value, &object.value(), "spec");
+                    carry(&mut value, &wanted, "spec");
                 }
                 if value == live.value() {
                     return Ok(());
@@ -371,15 +373,14 @@ impl State {
     fn event(&mut self, new: &NewEvent, context: &mut Context) -> Result<(), Refusal> {
         let key = event::key(new);
         let value = event::count(self.view.objects.get(&key), new, context.at);
-        let object = parsed(&value, &key)?;
         match self.view.objects.contains_key(&key) {
             true => self.set(value),
-            false => self.put(&object, Expect::Absent, Way::Owner, context),
+            false => self.put(&key, value, Expect::Absent, Way::Owner, context),
         }
     }
 
     fn register_node(&mut self, node: &Object, context: &mut Context) -> Result<(), Refusal> {
-        self.put(node, Expect::Absent, Way::Owner, context)?;
+        self.put(node.key(), node.value(), Expect::Absent, Way::Owner, context)?;
         self.put_status(node, Expect::Any)
     }
 
@@ -418,12 +419,14 @@ impl State {
         let mut problems = Vec::new();
         for part in parts {
             if part.part == 0 {
-                self.put(&part.record, Expect::Any, Way::Owner, context)?;
+                let record = &part.record;
+                self.put(record.key(), record.value(), Expect::Any, Way::Owner, context)?;
                 self.put_status(&part.record, Expect::Any)?;
             }
             for key in part.deletes {
-                if self.view.origins.remove(&key).is_some() && self.view.objects.contains_key(&key)
-                {
+                let owned = self.view.origins.remove(&key).is_some();
+                self.view.note_drift(&key);
+                if owned && self.view.objects.contains_key(&key) {
                     self.delete(&key, "", None, context.at)?;
                 }
             }
@@ -451,7 +454,7 @@ impl State {
         value["metadata"]["annotations"]["mainstay.io/commit"] = origin.commit.as_str().into();
         value["metadata"]["annotations"]["mainstay.io/source"] =
             format!("{}:{}", origin.file, origin.line).into();
-        match self.put(&parsed(&value, &key)?, Expect::Any, Way::Git, context) {
+        match self.put(&key, value, Expect::Any, Way::Git, context) {
             Err(Refusal::Invalid { problems: found }) => {
                 problems.extend(found.into_iter().map(|p| Problem {
                     file: origin.file.clone(),
@@ -461,7 +464,8 @@ impl State {
             }
             other => other?,
         }
-        self.view.origins.insert(key, origin);
+        self.view.origins.insert(key.clone(), origin);
+        self.view.note_drift(&key);
         Ok(())
     }
 
@@ -496,6 +500,7 @@ impl State {
         if let Some(new) = &new {
             view.index(new);
         }
+        view.note_drift(key);
         view.history.push_back(Change { revision, key: key.clone(), old, new });
         while view.history.len() > HISTORY_MAX {
             view.history.pop_front();
@@ -517,6 +522,16 @@ impl View {
         }
         for port in allocate::node_ports(object) {
             self.node_ports.insert(port, object.key().clone());
+        }
+    }
+
+    /// Brings [`View::drifted`] up to date for one key.
+    pub(super) fn note_drift(&mut self, key: &Key) {
+        let away = |view: &Self| view.objects.get(key).is_none_or(Object::is_terminating);
+        if self.origins.contains_key(key) && away(self) {
+            self.drifted.insert(key.clone());
+        } else {
+            self.drifted.remove(key);
         }
     }
 

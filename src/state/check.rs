@@ -77,11 +77,16 @@ fn check_indexes(view: &View, found: &mut Vec<Violation>) {
         && fresh.on_node == view.on_node
         && fresh.addresses == view.addresses
         && fresh.node_ports == view.node_ports
-        && fresh.digest == view.digest;
+        && fresh.digest == view.digest
+        && view.origins.keys().filter(|key| is_away(view, key)).eq(view.drifted());
     if !same {
         let what = "an index differs from the objects it was made from".to_owned();
         found.push(Violation { severity: Severity::Broken, key: None, what });
     }
+}
+
+fn is_away(view: &View, key: &Key) -> bool {
+    view.object(key).is_none_or(Object::is_terminating)
 }
 
 /// No address, node port or pod range is given twice.

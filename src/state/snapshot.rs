@@ -76,6 +76,8 @@ impl State {
             view.index(&object);
             view.objects.insert(object.key().clone(), object);
         }
+        let owned: Vec<Key> = view.origins.keys().cloned().collect();
+        owned.iter().for_each(|key| view.note_drift(key));
         Ok(Self {
             view,
             staged: snapshot.staged,

@@ -99,6 +99,7 @@ pub struct View {
     pub(super) applied_at: Timestamp,
     pub(super) objects: OrdMap<Key, Object>,
     pub(super) origins: OrdMap<Key, Origin>,
+    pub(super) drifted: OrdSet<Key>,
     pub(super) head: Option<Head>,
     pub(super) outbox: OrdMap<u64, OutboxItem>,
     pub(super) exported: Revision,
@@ -144,6 +145,12 @@ impl View {
     /// Every object Git owns, with its place.
     pub fn origins(&self) -> impl Iterator<Item = (&Key, &Origin)> {
         self.origins.iter()
+    }
+
+    /// The keys Git owns whose object is not there or is being deleted: somebody took it away, and the next commit
+    /// brings it back.
+    pub fn drifted(&self) -> impl Iterator<Item = &Key> {
+        self.drifted.iter()
     }
 
     /// How many objects Git owns.

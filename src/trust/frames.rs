@@ -40,7 +40,8 @@ pub async fn write_frame(
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-    stream.write_u32(length).await?;
-    stream.write_all(&frame).await?;
+    // One write: with TLS each write becomes a record, and a packet, of its own.
+    let bytes = [&length.to_be_bytes()[..], &frame].concat();
+    stream.write_all(&bytes).await?;
     stream.flush().await
 }

@@ -5,7 +5,11 @@
 
 mod input;
 mod joining;
+mod look;
+mod nodes;
 mod servers;
+mod services;
 mod source;
 mod storage;
+mod workloads;
 mod world;

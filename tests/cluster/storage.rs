@@ -135,7 +135,9 @@ fn a_single_server_with_a_damaged_log_says_what_to_do() {
     let dir = dir.to_str().unwrap();
     let (said, code) = w.fails(1, &["server", "--dir", dir, "--detach"]);
     assert_eq!(code, 3, "{said}");
-    for word in [".wal", "only voter", "from a backup", "mainstay server --accept-loss"] {
+    for word in
+        ["segment 1 is damaged", "only voter", "from a backup", "mainstay server --accept-loss"]
+    {
         assert!(said.contains(word), "{word} in {said}");
     }
     assert_eq!(segment(&w, 1).1, before, "nothing was touched");

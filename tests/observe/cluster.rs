@@ -126,7 +126,7 @@ impl Cluster {
                 match meta.is_dir() {
                     true => folders.push(entry.path()),
                     false => {
-                        drop(files.insert(entry.path(), (meta.len(), meta.modified().unwrap())))
+                        files.insert(entry.path(), (meta.len(), meta.modified().unwrap()));
                     }
                 }
             }

@@ -1,6 +1,6 @@
 //! What runs in the containers of tests: `testpod serve PORT`, `testpod exit CODE`, `testpod say
 //! WORDS…`, `testpod cat FILE`, `testpod sleepy SECONDS` (serves 80 and takes that long to end);
-//! and what is run beside it: `testpod get HOST:PORT PATH`, `testpod resolve NAME`, `testpod write
+//! and what is run beside it: `testpod get HOST:PORT PATH [TIMES]`, `testpod resolve NAME`, `testpod write
 //! FILE TEXT`. Compiled by the test itself, statically, so that its image holds nothing else: names
 //! are resolved by its own few lines, because a static libc cannot.
 
@@ -48,6 +48,11 @@ fn main() {
             println!("ended by itself");
         }
         ["get", to, path] => std::process::exit(get(to, path)),
+        ["get", to, path, times] => {
+            for _ in 0..times.parse().unwrap() {
+                println!(" {}", get(to, path));
+            }
+        }
         ["resolve", name] => {
             let found = resolve(name);
             found.iter().for_each(|ip| println!("{ip}"));
@@ -173,7 +178,8 @@ fn serve(port: &str) {
         while reader.read_line(&mut header).is_ok_and(|n| n > 2) {
             header.clear();
         }
-        let path = line.split(' ').nth(1).unwrap_or("/").to_owned();
+        let path = line.split(' ').nth(1).unwrap_or("/");
+        let path = path.split('?').next().unwrap_or(path).to_owned();
         let peer = stream.peer_addr().map(|a| a.ip().to_string()).unwrap_or_default();
         let (status, body) = if path == "/peer" { (200, peer) } else { answer(&path) };
         let length = body.len();

@@ -1,0 +1,106 @@
+//! One changed file among 10,000: the processor time from the look at the remote to the admitted
+//! commit, against `git diff-tree` on the two trees. Run with `cargo bench --bench onefile`.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a measurement prints")]
+
+mod common;
+
+use std::{path::Path, process::Command, time::Instant};
+
+use common::Result;
+use mainstay::model::CommitId;
+
+/// Commits that are measured, after a first one that is not: it may still list everything.
+const ROUNDS: usize = 9;
+
+/// Runs of git together, since the kernel counts a child's time in hundredths of a second.
+const GIT_RUNS: usize = 50;
+
+fn main() -> Result<()> {
+    common::title("onefile: one changed file among 10,000, processor time");
+    let dir = tempfile::tempdir()?;
+    common::repository(&dir.path().join("repo.git"))?;
+    tokio::runtime::Runtime::new()?.block_on(measure(dir.path()))
+}
+
+async fn measure(dir: &Path) -> Result<()> {
+    let repository = dir.join("repo.git");
+    let first = common::head(&repository)?;
+    let own = tempfile::tempdir_in(dir)?;
+    common::keys(own.path())?;
+    let server = common::server(own.path(), &repository).await?;
+    common::until(&server, |view| common::runs(view, &first)).await?;
+    let (mut ours, mut theirs, mut walls, mut before) = (vec![], vec![], vec![], first);
+    for round in 0..=ROUNDS {
+        settle(&server).await?;
+        let next = prepare(&repository, &before, round)?;
+        let git = diff_tree_ms(&repository, &before, &next)?;
+        let (cpu, begun) = (common::cpu_ms(), Instant::now());
+        git2::Repository::open_bare(&repository)?.reference(
+            "refs/heads/main",
+            git2::Oid::from_str(next.as_str())?,
+            true,
+            "bench",
+        )?;
+        common::until(&server, |view| common::runs(view, &next)).await?;
+        if round > 0 {
+            ours.push(common::cpu_ms() - cpu);
+            walls.push(common::ms(begun.elapsed()));
+            theirs.push(git);
+        }
+        before = next;
+    }
+    common::compare(
+        ("look to admitted, processor time", &ours),
+        ("git diff-tree, processor time", &theirs),
+        5.0,
+    );
+    eprintln!("from the moved ref to the admitted commit: {:.1} ms", common::median(&walls));
+    eprintln!("resident memory: {:.0} MiB", common::memory_mib("VmRSS"));
+    server.stop().await;
+    Ok(())
+}
+
+/// Waits until the status branch shows everything and no thread works.
+async fn settle(server: &mainstay::server::Server) -> Result<()> {
+    let begun = Instant::now();
+    let mut before = (server.store().view().revision(), common::cpu_ms());
+    loop {
+        tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+        let now = (server.store().view().revision(), common::cpu_ms());
+        if now.0 == before.0 && now.1 - before.1 < 20.0 {
+            return Ok(());
+        }
+        if begun.elapsed() > common::DEADLINE {
+            return Err("the server does not come to rest".into());
+        }
+        before = now;
+    }
+}
+
+/// Writes the objects of a commit that changes one line of one file; no ref moves yet.
+fn prepare(repository: &Path, parent: &CommitId, round: usize) -> Result<CommitId> {
+    let repo = git2::Repository::open_bare(repository)?;
+    let parent = repo.find_commit(git2::Oid::from_str(parent.as_str())?)?;
+    let i = (round * 997 + 2) % common::OBJECTS;
+    let blob = repo.blob(common::object(i, &format!("round-{round}")).as_bytes())?;
+    let mut update = git2::build::TreeUpdateBuilder::new();
+    update.upsert(common::file(i), blob, git2::FileMode::Blob);
+    let tree = repo.find_tree(update.create_updated(&repo, &parent.tree()?)?)?;
+    let who = git2::Signature::now("Ann", "ann@example.org")?;
+    let id = repo.commit(None, &who, &who, &format!("round {round}"), &tree, &[&parent])?;
+    CommitId::parse(&id.to_string()).ok_or_else(|| "no commit".into())
+}
+
+/// The processor time of one `git diff-tree`, with its start.
+fn diff_tree_ms(repository: &Path, from: &CommitId, to: &CommitId) -> Result<f64> {
+    let line = format!(
+        "for i in $(seq {GIT_RUNS}); do git diff-tree -r {from} {to} >/dev/null || exit 1; done; \
+         cat /proc/$$/stat"
+    );
+    let output = Command::new("sh").args(["-c", &line]).current_dir(repository).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let (_, fields) = text.rsplit_once(") ").ok_or("git diff-tree failed")?;
+    // `cutime` and `cstime`, proc(5); a tick is 10 ms.
+    let ticks = fields.split(' ').skip(13).take(2).map(|n| n.parse::<f64>());
+    Ok(ticks.sum::<std::result::Result<f64, _>>()? * 10.0 / GIT_RUNS as f64)
+}

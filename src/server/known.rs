@@ -1,0 +1,366 @@
+//! The commit that was read last, so that the next one costs what it changes.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use imbl::OrdMap;
+use smol_str::SmolStr;
+
+use super::import::Error;
+use crate::{
+    git::{self, BlobId, Change, File, Files, Limits, Mirror, Reader},
+    model::{CommitId, Key, Problem},
+    render::{self, FileResult, Ignore, Picture},
+    state::View,
+};
+
+/// After so many commits that were read as a difference one is listed whole: the bounds of a whole commit (files,
+/// bytes) are only counted then.
+const DIFFS_MAX: u32 = 100;
+
+/// Files from which on more than one thread renders; below, starting threads costs more than it saves.
+const PARALLEL_FILES_MIN: usize = 64;
+
+/// Most threads that render. More would take the processors from the log while a large commit comes in.
+const THREADS_MAX: usize = 4;
+
+/// Files a thread takes at a time.
+const BATCH_FILES: usize = 16;
+
+/// One commit, read and rendered. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Known {
+    commit: CommitId,
+    rules: Vec<u8>,
+    blobs: OrdMap<SmolStr, BlobId>,
+    picture: Picture,
+    /// What the tree itself has that cannot be used. A commit with any is no base for a difference.
+    problems: Vec<Problem>,
+    diffs: u32,
+    /// The commit that this server admitted last, and the keys whose files changed since.
+    admitted: Option<CommitId>,
+    touched: BTreeSet<Key>,
+}
+
+impl Known {
+    /// Reads a commit; from the difference to `before` where that is exact, with the unchanged files of it otherwise.
+    pub(super) fn read(
+        mirror: &Mirror,
+        commit: &CommitId,
+        root: &str,
+        before: Option<Self>,
+    ) -> Result<Self, Error> {
+        let reader = mirror.reader()?;
+        let rules = reader.read_path(commit, render::IGNORE_FILE)?.unwrap_or_default();
+        let ignore = Ignore::parse(&rules);
+        let is_wanted = |path: &str| ignore.is_manifest(path);
+        let exact = |b: &Self| b.problems.is_empty() && b.diffs < DIFFS_MAX && b.rules == rules;
+        let mut known = before.unwrap_or_else(|| Self::nothing(commit));
+        let diff = match exact(&known) && !known.blobs.is_empty() {
+            // The mirror may have been made anew without the older commit: then everything is listed.
+            true => reader.diff(&known.commit, commit, root, &is_wanted, &Limits::default()).ok(),
+            false => None,
+        };
+        let (changed, gone) = match diff {
+            Some(diff) => {
+                known.diffs += 1;
+                known.problems = diff.problems;
+                split(diff.changes)
+            }
+            None => {
+                let files = reader.files(commit, root, &is_wanted, &Limits::default())?;
+                known.diffs = 0;
+                known.against(files)
+            }
+        };
+        known.take(reader, changed, &gone)?;
+        known.commit = commit.clone();
+        known.rules = rules;
+        Ok(known)
+    }
+
+    fn nothing(commit: &CommitId) -> Self {
+        Self {
+            commit: commit.clone(),
+            rules: Vec::new(),
+            blobs: OrdMap::new(),
+            picture: Picture::default(),
+            problems: Vec::new(),
+            diffs: 0,
+            admitted: None,
+            touched: BTreeSet::new(),
+        }
+    }
+
+    /// What a whole listing has that is new here, and the paths it no longer has.
+    fn against(&mut self, files: Files) -> (Vec<File>, Vec<String>) {
+        self.problems = files.problems;
+        let listed: BTreeSet<&str> = files.files.iter().map(|f| f.path.as_str()).collect();
+        let gone = self.blobs.keys().filter(|path| !listed.contains(path.as_str()));
+        let gone = gone.map(SmolStr::to_string).collect();
+        let is_new = |file: &File| self.blobs.get(file.path.as_str()) != Some(&file.blob);
+        (files.files.into_iter().filter(is_new).collect(), gone)
+    }
+
+    fn take(&mut self, reader: Reader, changed: Vec<File>, gone: &[String]) -> Result<(), Error> {
+        for path in gone {
+            self.blobs.remove(path.as_str());
+            self.picture.remove(path, &mut self.touched);
+        }
+        for (blob, result) in rendered(reader, changed)? {
+            self.blobs.insert(SmolStr::from(&result.path), blob);
+            self.picture.put(Arc::new(result), &mut self.touched);
+        }
+        Ok(())
+    }
+
+    /// The commit.
+    pub(super) fn commit(&self) -> &CommitId {
+        &self.commit
+    }
+
+    /// What its files say together.
+    pub(super) fn picture(&self) -> &Picture {
+        &self.picture
+    }
+
+    /// What the tree has that cannot be used.
+    pub(super) fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// The keys that may differ from State: those whose files changed since the head was read, and those whose object
+    /// went away. `None` when the head is not what this server made it: then everything may differ.
+    pub(super) fn suspects(&self, view: &View) -> Option<BTreeSet<Key>> {
+        let head = view.head().map(|h| &h.commit);
+        (head.is_some() && head == self.admitted.as_ref())
+            .then(|| self.touched.iter().chain(view.drifted()).cloned().collect())
+    }
+
+    /// Remembers that State is now as this commit says.
+    pub(super) fn admitted(&mut self, commit: &CommitId) {
+        if self.commit == *commit {
+            self.admitted = Some(commit.clone());
+            self.touched.clear();
+        }
+    }
+}
+
+fn split(changes: Vec<(String, Change)>) -> (Vec<File>, Vec<String>) {
+    let (mut changed, mut gone) = (Vec::new(), Vec::new());
+    for (path, change) in changes {
+        match change {
+            Change::Added(blob) | Change::Modified { to: blob, .. } => {
+                changed.push(File { path, blob });
+            }
+            Change::Removed(_) => gone.push(path),
+        }
+    }
+    (changed, gone)
+}
+
+/// Files that wait for a thread, and the reader they come from: one thread reads at a time, all of them render.
+struct Queue {
+    reader: Reader,
+    files: std::vec::IntoIter<File>,
+}
+
+impl Queue {
+    fn next(&mut self) -> git::Result<Vec<(File, Vec<u8>)>> {
+        let files = self.files.by_ref().take(BATCH_FILES);
+        files.map(|file| self.reader.read(file.blob).map(|bytes| (file, bytes))).collect()
+    }
+}
+
+/// Reads and renders files.
+fn rendered(reader: Reader, files: Vec<File>) -> Result<Vec<(BlobId, FileResult)>, Error> {
+    let threads = match files.len() {
+        0..PARALLEL_FILES_MIN => 1,
+        _ => thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX),
+    };
+    let queue = Mutex::new(Queue { reader, files: files.into_iter() });
+    let work = || {
+        let mut results = Vec::new();
+        loop {
+            let batch = queue.lock().unwrap_or_else(PoisonError::into_inner).next()?;
+            if batch.is_empty() {
+                return Ok(results);
+            }
+            let render = |(file, bytes): (File, Vec<u8>)| {
+                (file.blob, render::render_file(&file.path, &bytes))
+            };
+            results.extend(batch.into_iter().map(render));
+        }
+    };
+    if threads == 1 {
+        return work();
+    }
+    let results: Vec<Result<_, Error>> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let join = |worker: thread::ScopedJoinHandle<'_, _>| {
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        workers.into_iter().map(join).collect()
+    });
+    let parts = results.into_iter().collect::<Result<Vec<_>, _>>()?;
+    Ok(parts.into_iter().flatten().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path, process::Command as Process};
+
+    use super::*;
+    use crate::{
+        git::{Auth, Reference, Remote},
+        kinds::GitSourceSpec,
+        model::{RequestId, Timestamp},
+        plan::admission::{Candidate, admit},
+        server::import::{Scope, candidate},
+        state::{ClusterConfig, Command, Entry, Op, Outcome, State},
+    };
+
+    const NOW: Timestamp = Timestamp(1_790_000_000_000);
+
+    fn git(dir: &Path, args: &[&str]) -> String {
+        let output = Process::new("git")
+            .args(["-c", "user.name=Ann", "-c", "user.email=ann@example.org"])
+            .args(args)
+            .current_dir(dir)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    fn map(name: &str, text: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\ndata:\n  text: {text}\n---\n"
+        )
+    }
+
+    /// A repository, a mirror of it, and a State that takes its commits.
+    struct World {
+        dir: tempfile::TempDir,
+        mirror: Mirror,
+        known: Option<Known>,
+        state: State,
+        entries: u128,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            git(dir.path(), &["init", "-q", "-b", "main", "repo"]);
+            let url = format!("file://{}", dir.path().join("repo").display());
+            let remote = Remote::new(url, Reference::Branch("main".into()), Auth::None).unwrap();
+            let mirror = Mirror::open(dir.path().join("mirror"), remote).unwrap();
+            let mut world = Self { dir, mirror, known: None, state: State::default(), entries: 0 };
+            world.apply(vec![Command::Configure(ClusterConfig::with_id("test"))]);
+            world
+        }
+
+        fn apply(&mut self, commands: Vec<Command>) {
+            self.entries += 1;
+            let outcomes = self.state.apply(Entry::new(RequestId(self.entries), NOW, commands));
+            assert!(outcomes.iter().all(|o| matches!(o, Outcome::Done(_))), "{outcomes:?}");
+            assert!(
+                crate::state::check(self.state.view())
+                    .iter()
+                    .all(|v| { v.severity == crate::state::Severity::Untidy })
+            );
+        }
+
+        fn candidate(&self, known: &Known) -> Candidate {
+            let (reader, spec) = (self.mirror.reader().unwrap(), GitSourceSpec::default());
+            candidate(&reader, known, self.state.view(), &spec, NOW, Scope::Changed).unwrap()
+        }
+
+        /// Commits the files (`None` removes one), reads the commit both ways, and admits it when it may be.
+        fn commit(&mut self, files: &[(&str, Option<String>)]) -> Candidate {
+            let repo = self.dir.path().join("repo");
+            for (path, content) in files {
+                match content {
+                    Some(content) => {
+                        fs::create_dir_all(repo.join(path).parent().unwrap()).unwrap();
+                        fs::write(repo.join(path), content).unwrap();
+                    }
+                    None => fs::remove_file(repo.join(path)).unwrap(),
+                }
+            }
+            git(&repo, &["add", "-A"]);
+            git(
+                &repo,
+                &[
+                    "commit",
+                    "-q",
+                    "--allow-empty",
+                    "-m",
+                    "Prune-Approved: yes\n\nPrune-Approved: yes",
+                ],
+            );
+            let tip = self.mirror.fetch(std::time::Duration::from_secs(60)).unwrap().tip;
+            let anew = Known::read(&self.mirror, &tip, "", None).unwrap();
+            let known = Known::read(&self.mirror, &tip, "", self.known.clone()).unwrap();
+            let (all, some) = (self.candidate(&anew), self.candidate(&known));
+            assert_eq!(some.problems, all.problems);
+            assert_eq!(some.warnings, all.warnings);
+            assert_eq!(some.counts, all.counts);
+            self.known = Some(known);
+            if all.problems.is_empty() {
+                let view = self.state.view();
+                let commands = admit(view, &some, NOW).unwrap();
+                assert_eq!(commands, admit(view, &all, NOW).unwrap());
+                commands.into_iter().for_each(|command| self.apply(vec![command]));
+                self.known.as_mut().unwrap().admitted(&tip);
+            }
+            some
+        }
+    }
+
+    /// What must not happen: a commit read as a difference that changes something else than the same commit read
+    /// whole; a difference that walks over everything.
+    #[test]
+    fn a_difference_admits_what_the_whole_commit_would() {
+        let mut world = World::new();
+        let first: Vec<_> =
+            (0..80).map(|i| (format!("a/{i}.yaml"), Some(map(&format!("m{i}"), "one")))).collect();
+        let first: Vec<_> = first.iter().map(|(p, c)| (p.as_str(), c.clone())).collect();
+        assert_eq!(world.commit(&first).wanted.len(), 80);
+        // One line: one object.
+        assert_eq!(world.commit(&[("a/3.yaml", Some(map("m3", "two")))]).wanted.len(), 1);
+        // Moved, removed, added.
+        let moved = world.commit(&[
+            ("a/4.yaml", None),
+            ("b/4.yaml", Some(map("m4", "one"))),
+            ("a/5.yaml", None),
+            ("c.yaml", Some(map("c", "one") + &map("d", "one"))),
+        ]);
+        assert_eq!((moved.wanted.len(), moved.deletes.len()), (3, 1));
+        // Refused, then put right by leaving the bad file out: what changed beside it is not forgotten.
+        let twice = [("a/6.yaml", Some(map("m6", "two"))), ("bad.yaml", Some(map("m7", "other")))];
+        assert_eq!(world.commit(&twice).problems.len(), 1);
+        assert_eq!(world.commit(&[("bad.yaml", None)]).problems, []);
+        // Somebody deletes an object by hand: the next commit brings it back.
+        let key = Key::parse("ConfigMap/default/m8").unwrap();
+        world.apply(vec![Command::Write(vec![Op::Delete {
+            key: key.clone(),
+            uid: String::new(),
+            grace_seconds: None,
+        }])]);
+        world.commit(&[("a/9.yaml", Some(map("m9", "two")))]);
+        assert!(world.state.view().object(&key).is_some());
+        // Other rules: everything is listed again.
+        let rules = render::IGNORE_FILE;
+        assert_eq!(world.commit(&[(rules, Some("b/\n".to_owned()))]).deletes.len(), 1);
+        assert_eq!(world.commit(&[(rules, Some("# none\n".to_owned()))]).deletes.len(), 0);
+        // A link is a problem, and the commit after it is no difference to a listing that was cut short.
+        std::os::unix::fs::symlink("a/1.yaml", world.dir.path().join("repo/link.yaml")).unwrap();
+        assert_eq!(world.commit(&[]).problems.len(), 1);
+        assert_eq!(world.commit(&[("a/10.yaml", Some(map("m10", "two")))]).problems.len(), 1);
+        assert_eq!(world.commit(&[("link.yaml", None)]).problems, []);
+    }
+}
