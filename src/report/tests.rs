@@ -141,34 +141,34 @@ fn the_status_branch_shows_every_object_git_owns_and_nothing_of_a_secret() {
         &files,
         "README.md",
         expect![[r#"
-        # The cluster
+            # The cluster
 
-        **Healthy**: 9f8e7d6 “web: change 9” by Ada.
+            **Healthy**: 9f8e7d6 “web: change 9” by Ada.
 
-        ## Workloads
+            ## Workloads
 
-        | Workload | Ready | State | Commit | Nodes |
-        |---|---|---|---|---|
-        | Deployment shop/web | 2/2 | Complete | 9f8e7d6 | n1 |
+            | Workload | Ready | State | Commit | Nodes |
+            |---|---|---|---|---|
+            | Deployment shop/web | 2/2 | Complete | 9f8e7d6 | n1 |
 
-        ## Services
+            ## Services
 
-        | Service | Address | Ports | Ready endpoints |
-        |---|---|---|---|
-        | shop/web | 10.98.54.169 | 80:30080/TCP | 2 |
+            | Service | Address | Ports | Ready endpoints |
+            |---|---|---|---|
+            | shop/web | 10.98.54.169 | 80:30080/TCP | 2 |
 
-        ## Nodes
+            ## Nodes
 
-        | Node | State | Pods | CPU asked for | Memory asked for |
-        |---|---|---|---|---|
-        | n1 | Ready | 2 | 200m of 2000m | 128 MiB of 4096 MiB |
+            | Node | State | Pods | CPU asked for | Memory asked for |
+            |---|---|---|---|---|
+            | n1 | Ready | 2 | 0.2 of 2 | 128Mi of 4Gi |
 
-        ## Commits
+            ## Commits
 
-        | Commit | State | Subject | Author |
-        |---|---|---|---|
-        | 9f8e7d6 | Healthy | web: change 9 | Ada |
-    "#]],
+            | Commit | State | Subject | Author |
+            |---|---|---|---|
+            | 9f8e7d6 | Healthy | web: change 9 | Ada |
+        "#]],
     );
     file(
         &files,
@@ -350,7 +350,7 @@ fn a_status_commit_says_one_line_for_a_change_of_state() {
         shop/web 0/3 on 1a2b3c4, was 9f8e7d6, and 3 more
 
         shop/web 0/3 on 1a2b3c4, was 9f8e7d6
-        1a2b3c4 admitted
+        1a2b3c4 admitted: “web: change 1”
         Secret shop/key on 1a2b3c4, was 9f8e7d6
         Service shop/web on 1a2b3c4, was 9f8e7d6
 
