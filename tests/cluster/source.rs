@@ -181,7 +181,8 @@ fn commits_come_over_ssh() {
     fs::copy(w.path("user.pub"), w.path("authorized_keys")).unwrap();
     let config = format!(
         "Port 2222\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
-         StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n",
+         StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n\
+         SetEnv HOME=/nonexistent\n",
         path("host"),
         path("authorized_keys")
     );
