@@ -163,7 +163,7 @@ fn source_line((old, new): Span<'_>) -> Option<String> {
     }
 }
 
-/// `Service shop/web answers on 2 pods, was 3`
+/// `Service shop/web answered by 2 pods, was 3`
 fn answers_line((old, new): Span<'_>) -> Option<String> {
     let service = service_of(new?)?;
     let count =
