@@ -20,9 +20,11 @@ pub const AGENT_PORT: u16 = 10250;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ServerConfig {
-    /// Address and port the API, the agents' sessions and the other servers' log traffic come in on.
+    /// Address and port the API, the agents' sessions and the other servers' log traffic come in
+    /// on.
     pub listen: SocketAddr,
-    /// Address and port others dial to reach this server; the listen address when it is not a wildcard.
+    /// Address and port others dial to reach this server; the listen address when it is not a
+    /// wildcard.
     pub advertise: Option<SocketAddr>,
     /// Names and addresses its certificate answers to, beside the above.
     pub names: Vec<String>,
@@ -36,7 +38,8 @@ pub struct ServerConfig {
     pub timing: TimingConfig,
     /// The log's heartbeat and elections.
     pub raft: RaftConfig,
-    /// Go on without the lost entries of a damaged log; only by `mainstay server --accept-loss`, for one start.
+    /// Go on without the lost entries of a damaged log; only by `mainstay server --accept-loss`,
+    /// for one start.
     #[serde(skip)]
     pub accept_loss: bool,
 }

@@ -1,7 +1,8 @@
 //! mainstay runs a cluster of machines from a Git repository: *the cluster stays what main says*.
 //!
-//! The rooms stand in the order of the data flow. Pure rooms decide (values in, values out); shell rooms carry
-//! values between them and the world. `tests/architecture.rs` holds which room may use which.
+//! The rooms stand in the order of the data flow. Pure rooms decide (values in, values out); shell
+//! rooms carry values between them and the world. `tests/architecture.rs` holds which room may use
+//! which.
 
 pub mod model;
 

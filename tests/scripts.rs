@@ -1,4 +1,5 @@
 //! The whole brain in one thread: scripts that read from top to bottom, and random runs from seeds.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test of a shell")]
 
 use std::{
     fs,
@@ -22,7 +23,8 @@ fn scripts() -> Vec<PathBuf> {
     paths
 }
 
-/// What a script gave stands below its commands; `UPDATE_EXPECT=1` writes it anew, and the diff is reviewed.
+/// What a script gave stands below its commands; `UPDATE_EXPECT=1` writes it anew, and the diff is
+/// reviewed.
 #[test]
 fn every_script_gives_what_it_says() {
     let update = std::env::var_os("UPDATE_EXPECT").is_some();

@@ -1,4 +1,5 @@
-//! What the servers last said, on disk: with every server dead, an agent that starts goes on with it.
+//! What the servers last said, on disk: with every server dead, an agent that starts goes on with
+//! it.
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +30,8 @@ pub struct Known {
     coming: Option<BTreeMap<Key, Object>>,
 }
 
-/// A server sent an older set than the agent has: it does not lead any more, or is not of this cluster.
+/// A server sent an older set than the agent has: it does not lead any more, or is not of this
+/// cluster.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the server sent generation {sent}, this node has {known} already")]
 pub struct Older {
@@ -38,7 +40,8 @@ pub struct Older {
 }
 
 impl Known {
-    /// Takes in one part; tells whether a set is complete now. An older generation is refused and changes nothing.
+    /// Takes in one part; tells whether a set is complete now. An older generation is refused and
+    /// changes nothing.
     pub fn take(&mut self, desired: Desired) -> Result<bool, Older> {
         if desired.generation < self.generation {
             return Err(Older { sent: desired.generation, known: self.generation });
@@ -87,8 +90,9 @@ impl Cache {
         Self { path: dir.join("desired.json") }
     }
 
-    /// Reads what was known; nothing when there is no file. A file that cannot be read is an error the caller tells:
-    /// the agent then starts knowing nothing, and so stops nothing, until a server speaks.
+    /// Reads what was known; nothing when there is no file. A file that cannot be read is an error
+    /// the caller tells: the agent then starts knowing nothing, and so stops nothing, until a
+    /// server speaks.
     pub fn load(&self) -> io::Result<Option<Known>> {
         let bytes = match std::fs::read(&self.path) {
             Ok(bytes) => bytes,

@@ -109,7 +109,8 @@ impl Machine {
         self.calls.clone()
     }
 
-    /// Removes every container of every pod, running or not, and the sandbox image. Gives what could not be removed.
+    /// Removes every container of every pod, running or not, and the sandbox image. Gives what
+    /// could not be removed.
     pub async fn remove_everything(&self) -> Vec<String> {
         let ids = match self.ids(None).await {
             Ok(ids) => ids,

@@ -49,7 +49,8 @@ impl MachineFacts {
         }
     }
 
-    /// The status of the Node. The Ready condition says that the agent lives; a server says when it does not.
+    /// The status of the Node. The Ready condition says that the agent lives; a server says when it
+    /// does not.
     pub fn status(
         &self,
         images: Vec<ContainerImage>,

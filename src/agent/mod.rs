@@ -165,7 +165,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts the agent of a node whose keys (`node.crt`, `node.key`, `ca.crt`) are in `dir`/pki. Waits for Docker.
+    /// Starts the agent of a node whose keys (`node.crt`, `node.key`, `ca.crt`) are in `dir`/pki.
+    /// Waits for Docker.
     pub async fn start(options: Options, stop: CancellationToken) -> Result<Self, StartError> {
         for folder in [&options.dir, &options.memory] {
             std::fs::create_dir_all(folder).map_err(|cause| StartError::Folder {
@@ -221,8 +222,8 @@ impl Agent {
         Ok(Self { stop, tasks, vitals, keys, dial, serve })
     }
 
-    /// Takes up the node's key and certificate from its folder again, after they were renewed. What is open stays
-    /// open; what is dialled or accepted from now on uses the new ones.
+    /// Takes up the node's key and certificate from its folder again, after they were renewed. What
+    /// is open stays open; what is dialled or accepted from now on uses the new ones.
     pub fn reload_keys(&self) -> Result<(), trust::Error> {
         let (dial, serve) = tls(&self.keys)?;
         self.dial.send_replace(dial);
@@ -295,7 +296,8 @@ struct Main {
     images: Vec<k8s_openapi::api::core::v1::ContainerImage>,
     started: k8s_openapi::jiff::Timestamp,
     open: bool,
-    /// What the proxy has programmed; told again whenever a session opens, so that servers wait for no more than that.
+    /// What the proxy has programmed; told again whenever a session opens, so that servers wait for
+    /// no more than that.
     programmed: Option<Revision>,
     unsaved: bool,
     /// Some reports did not fit into the session's queue.
@@ -524,8 +526,9 @@ impl Main {
         }
     }
 
-    /// Sends a report when a session is open; otherwise everything is told when one opens. Never waits: the session
-    /// may be waiting for us. What does not fit is made up for by telling everything once there is room.
+    /// Sends a report when a session is open; otherwise everything is told when one opens. Never
+    /// waits: the session may be waiting for us. What does not fit is made up for by telling
+    /// everything once there is room.
     fn report(&mut self, report: ToServer, reports: &mpsc::Sender<ToServer>) {
         if self.open && reports.try_send(report).is_err() {
             self.behind = true;
@@ -630,7 +633,8 @@ async fn changed(
     }
 }
 
-/// Removes everything this agent made on the node: containers, network, rules, routes, files. Gives what could not be.
+/// Removes everything this agent made on the node: containers, network, rules, routes, files. Gives
+/// what could not be.
 pub async fn clean(options: &Options) -> Vec<String> {
     let mut problems = Vec::new();
     let socket = options.docker.display().to_string();

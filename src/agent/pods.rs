@@ -255,8 +255,9 @@ impl Pods {
             Image::Busy { .. } => true,
             _ => used.contains(name.as_str()),
         });
-        // One that was not there may have come meanwhile. What is known stands until the answer is here: without it
-        // every status would say something else for a moment, each time the machine is listed.
+        // One that was not there may have come meanwhile. What is known stands until the answer is
+        // here: without it every status would say something else for a moment, each time the
+        // machine is listed.
         let absent = self.images.iter().filter(|(_, image)| matches!(image, Image::Absent));
         out.extend(absent.map(|(name, _)| Effect::Image { image: name.clone(), pull: None }));
         self.listed = true;

@@ -1,4 +1,5 @@
-//! The session with a server: dials one after the other until one that leads answers, and keeps the talk going.
+//! The session with a server: dials one after the other until one that leads answers, and keeps the
+//! talk going.
 
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
@@ -40,8 +41,8 @@ pub enum News {
     Closed,
 }
 
-/// Keeps sessions until `reports` is closed. What is sent into `reports` while no session is open is dropped by the
-/// agent, which reports everything at [`News::Open`].
+/// Keeps sessions until `reports` is closed. What is sent into `reports` while no session is open
+/// is dropped by the agent, which reports everything at [`News::Open`].
 pub async fn run(
     tls: watch::Receiver<Arc<ClientConfig>>,
     mut servers: watch::Receiver<Vec<String>>,
@@ -158,8 +159,8 @@ async fn dial(
     TlsConnector::from(config).connect(name, stream).await
 }
 
-/// Reads until the server is silent for too long. When it closes, `said` is closed and whoever talks ends the
-/// session, having heard everything that was said before.
+/// Reads until the server is silent for too long. When it closes, `said` is closed and whoever
+/// talks ends the session, having heard everything that was said before.
 async fn listen<S: AsyncRead>(
     reader: &mut ReadHalf<S>,
     said: mpsc::Sender<ToAgent>,

@@ -112,6 +112,9 @@ pub struct Look {
     pub usage: Vec<Usage>,
 }
 
+/// What was seen at the last look, and when that was.
+type Looked = (Instant, Vec<Usage>);
+
 /// Tells how an agent does whenever it is asked. Cheap to clone.
 #[derive(Clone)]
 pub struct Vitals {
@@ -119,7 +122,7 @@ pub struct Vitals {
     pub(super) health: watch::Receiver<Health>,
     pub(super) calls: Arc<Calls>,
     pub(super) loads: Arc<Loads>,
-    pub(super) last: Arc<Mutex<Option<(Instant, Vec<Usage>)>>>,
+    pub(super) last: Arc<Mutex<Option<Looked>>>,
 }
 
 impl Vitals {

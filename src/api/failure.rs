@@ -64,7 +64,8 @@ impl Failure {
         Self::of(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
     }
 
-    /// This server cannot answer now (it does not lead, its remote is down); another or a later one may.
+    /// This server cannot answer now (it does not lead, its remote is down); another or a later one
+    /// may.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::of(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
     }

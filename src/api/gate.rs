@@ -16,7 +16,8 @@ use tokio::sync::Semaphore;
 use super::Failure;
 use crate::report::Sample;
 
-/// Most requests that are answered at once. Each holds at most a body of 2 MiB and a view, so this bounds memory.
+/// Most requests that are answered at once. Each holds at most a body of 2 MiB and a view, so this
+/// bounds memory.
 pub const REQUESTS_MAX: usize = 256;
 /// Most requests at once that wait for the cluster or stream a log; they hold little, but for long.
 pub const STREAMS_MAX: usize = 256;
@@ -67,8 +68,9 @@ impl Gate {
     }
 }
 
-/// Lets in as many as there is room for and ends what takes too long. Health is always answered: a server that is
-/// busy lives. A stream gives its place back with its answer's head; its own bounds hold from there.
+/// Lets in as many as there is room for and ends what takes too long. Health is always answered: a
+/// server that is busy lives. A stream gives its place back with its answer's head; its own bounds
+/// hold from there.
 pub(super) async fn bounded(
     State(gate): State<Arc<Gate>>,
     request: Request,

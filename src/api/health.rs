@@ -19,7 +19,8 @@ pub struct Check {
     pub failed: Option<String>,
 }
 
-/// The process answers; nothing else is asked of it, so that a restart is only ever the answer to being stuck.
+/// The process answers; nothing else is asked of it, so that a restart is only ever the answer to
+/// being stuck.
 pub(super) async fn live() -> &'static str {
     "ok"
 }
@@ -45,7 +46,8 @@ pub(super) async fn ready(State(api): State<Api>, RawQuery(query): RawQuery) -> 
     (code, text).into_response()
 }
 
-/// Which program answers. `major` and `minor` are those of the Kubernetes API it serves, which is what clients read.
+/// Which program answers. `major` and `minor` are those of the Kubernetes API it serves, which is
+/// what clients read.
 pub(super) async fn version() -> Json<Value> {
     let version = env!("CARGO_PKG_VERSION");
     Json(json!({

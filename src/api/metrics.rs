@@ -19,8 +19,9 @@ use crate::report::{
 
 /// The samples, and what the process says of itself (`process_…`), as Prometheus text.
 ///
-/// Each scrape fills a registry of its own: the values follow from State, so there is nothing to keep between scrapes
-/// and a series whose object is gone is gone. A sample that comes twice or has the wrong labels is an error.
+/// Each scrape fills a registry of its own: the values follow from State, so there is nothing to
+/// keep between scrapes and a series whose object is gone is gone. A sample that comes twice or has
+/// the wrong labels is an error.
 pub fn encode(samples: &[Sample]) -> Result<String, prometheus::Error> {
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;

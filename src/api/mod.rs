@@ -1,9 +1,10 @@
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests start promtool"))]
 //! HTTP for people and machines.
 //!
-//! In: requests with a [`Peer`] that the TLS listener found out, and a [`Backend`] that answers for the server. Out:
-//! [`routers`] for the TLS port and the plain one. `server` serves
-//! them (an agent the [`metrics_router`]); `cli` and kubectl ask. Never here: deciding what a controller decides, or proposing to the log by itself.
+//! In: requests with a [`Peer`] that the TLS listener found out, and a [`Backend`] that answers for
+//! the server. Out: [`routers`] for the TLS port and the plain one. `server` serves them (an agent
+//! the [`metrics_router`]); `cli` and kubectl ask. Never here: deciding what a controller decides,
+//! or proposing to the log by itself.
 //!
 //! | path | who | what |
 //! |---|---|---|
@@ -12,8 +13,8 @@
 //! | `/metrics` | `system:masters` | Prometheus text |
 //! | `/mainstay/v1/…` | `system:masters` | what `mainstay <verb>` asks ([`talk`]) |
 //!
-//! Every request is bounded: its body ([`BODY_BYTES_MAX`]), its time ([`REQUEST_SECONDS_MAX`], or what it asked for),
-//! and how many run at once ([`REQUESTS_MAX`], [`STREAMS_MAX`]).
+//! Every request is bounded: its body ([`BODY_BYTES_MAX`]), its time ([`REQUEST_SECONDS_MAX`], or
+//! what it asked for), and how many run at once ([`REQUESTS_MAX`], [`STREAMS_MAX`]).
 
 mod failure;
 mod gate;
@@ -45,8 +46,8 @@ use crate::{
     state::View,
 };
 
-/// Most bytes of a request's body. Forges describe whole pushes in their hooks; what we need of them is small, and a
-/// body is only read, never parsed, before its signature is checked.
+/// Most bytes of a request's body. Forges describe whole pushes in their hooks; what we need of
+/// them is small, and a body is only read, never parsed, before its signature is checked.
 pub const BODY_BYTES_MAX: usize = 2 << 20;
 
 /// Which log is wanted.
@@ -67,7 +68,8 @@ pub struct LogRequest {
 /// The bytes of a log as they come.
 pub type LogStream = BoxStream<'static, std::io::Result<Bytes>>;
 
-/// What the API needs of a server. Everything that follows from State follows from the view; this is the rest.
+/// What the API needs of a server. Everything that follows from State follows from the view; this
+/// is the rest.
 pub trait Backend: Send + Sync + 'static {
     /// The latest view, and notice of each one after it.
     fn views(&self) -> watch::Receiver<View>;
@@ -87,21 +89,23 @@ pub trait Backend: Send + Sync + 'static {
     /// Why each node does not take a pod that waits.
     fn verdicts(&self, view: &View, pod: &Object) -> Vec<NodeVerdict>;
 
-    /// Whether `commit` is an ancestor of `of` (or the same), as Git says. False when one is not known here.
+    /// Whether `commit` is an ancestor of `of` (or the same), as Git says. False when one is not
+    /// known here.
     fn contains(&self, of: CommitId, commit: CommitId) -> BoxFuture<'_, bool>;
 
     /// What a revision of the source's repository would change.
     fn plan(&self, revision: String) -> BoxFuture<'_, Result<PlanReport, Failure>>;
 
-    /// Pushes a commit that restores the files of `revision` (when absent: that reverts the head), authored by `who`.
-    /// Answers with its id.
+    /// Pushes a commit that restores the files of `revision` (when absent: that reverts the head),
+    /// authored by `who`. Answers with its id.
     fn rollback(
         &self,
         revision: Option<String>,
         who: Peer,
     ) -> BoxFuture<'_, Result<CommitId, Failure>>;
 
-    /// Something was pushed; true when it was a source of ours. The signature is checked before the body is parsed.
+    /// Something was pushed; true when it was a source of ours. The signature is checked before the
+    /// body is parsed.
     fn hook(&self, headers: HeaderMap, body: Bytes) -> BoxFuture<'_, Result<bool, Failure>>;
 
     /// A container's log from its node.
@@ -121,8 +125,8 @@ impl Api {
     }
 }
 
-/// Everything a server serves over TLS. The listener puts a [`Peer`] into each request's extensions when the client
-/// showed a certificate; without one only the open paths answer.
+/// Everything a server serves over TLS. The listener puts a [`Peer`] into each request's extensions
+/// when the client showed a certificate; without one only the open paths answer.
 ///
 /// Also gives [`plain`](Routers::plain), and both count their answers together.
 pub fn routers(backend: Arc<dyn Backend>) -> Routers {

@@ -1,4 +1,5 @@
-//! What `mainstay <verb>` asks, under `/mainstay/v1/`: each answer is the JSON that `-o json` prints.
+//! What `mainstay <verb>` asks, under `/mainstay/v1/`: each answer is the JSON that `-o json`
+//! prints.
 
 use std::time::Duration;
 

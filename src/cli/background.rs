@@ -1,4 +1,5 @@
-//! Processes that go on by themselves: started so that they tell when they are ready, and stopped by their number.
+//! Processes that go on by themselves: started so that they tell when they are ready, and stopped
+//! by their number.
 
 use std::{
     ffi::OsString,
@@ -24,8 +25,8 @@ const STOP_SECONDS_MAX: u64 = 30;
 /// How many of its last words are shown of a process that ended before it was ready.
 const LAST_LINES: usize = 8;
 
-/// Starts this program again with `args` in a process group of its own, its talk appended to `dir`/`log`, and waits
-/// for the line with which it says that it is ready; prints that line.
+/// Starts this program again with `args` in a process group of its own, its talk appended to
+/// `dir`/`log`, and waits for the line with which it says that it is ready; prints that line.
 pub(super) fn detach(dir: &Path, log: &str, args: &[OsString]) -> Result<(), Error> {
     let ours = |what: &str| {
         let what = what.to_owned();
@@ -68,8 +69,8 @@ fn last_lines(path: &Path) -> String {
 
 /// The file with the number of a running process; removed when it ends in order.
 ///
-/// The process holds a lock on it as long as it lives, however it ends: a number alone may be another process's by
-/// now.
+/// The process holds a lock on it as long as it lives, however it ends: a number alone may be
+/// another process's by now.
 pub(super) struct PidFile {
     path: PathBuf,
     /// Holds the lock until it is closed.
@@ -122,7 +123,8 @@ fn number_in(file: &mut fs::File) -> Option<i32> {
     text.trim().parse().ok()
 }
 
-/// Asks the process whose number stands in `dir`/`name` to end and waits for it; tells whether there was one.
+/// Asks the process whose number stands in `dir`/`name` to end and waits for it; tells whether
+/// there was one.
 pub(super) fn stop(dir: &Path, name: &str) -> Result<bool, Error> {
     let path = dir.join(name);
     let Some(pid) = running(&path) else { return Ok(false) };

@@ -92,8 +92,8 @@ pub(super) fn init(verb: &Init) -> Result<(), Error> {
     server::foreground(&dir)
 }
 
-/// Makes the CA, the first server's and the administrator's keys, and the first token (kept in `join.json` so that a
-/// script finds it).
+/// Makes the CA, the first server's and the administrator's keys, and the first token (kept in
+/// `join.json` so that a script finds it).
 fn write_keys(keys: &KeyFiles, config: &ServerConfig) -> Result<JoinParts, Error> {
     let ours = |e: crate::trust::Error| Error::ours(e.to_string());
     let now = machine::now();

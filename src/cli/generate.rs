@@ -62,7 +62,8 @@ pub(super) fn pretty(schema: &Value) -> String {
     format!("{schema:#}\n")
 }
 
-/// Every schema by file name: the kinds, the files of the status branch, the answers of verbs, our configuration.
+/// Every schema by file name: the kinds, the files of the status branch, the answers of verbs, our
+/// configuration.
 pub(super) fn schemas() -> BTreeMap<String, Value> {
     let mut all = kinds::schemas();
     let own = [

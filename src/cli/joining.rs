@@ -1,4 +1,5 @@
-//! How a machine asks to join: over TLS that is pinned to the CA's hash first, with its own certificate after.
+//! How a machine asks to join: over TLS that is pinned to the CA's hash first, with its own
+//! certificate after.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +15,8 @@ use tokio_rustls::TlsConnector;
 use super::Error;
 use crate::{server::LEADER_HEADER, trust};
 
-/// How long one answer may take: a new server is taken into the log meanwhile, which may copy a snapshot.
+/// How long one answer may take: a new server is taken into the log meanwhile, which may copy a
+/// snapshot.
 const ANSWER_SECONDS_MAX: u64 = 300;
 
 /// Most bytes of an answer: certificates and a configuration.

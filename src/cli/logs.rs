@@ -72,7 +72,8 @@ struct Lines(Vec<u8>);
 const LINE_BYTES_MAX: usize = 1 << 20;
 
 impl Lines {
-    /// Text goes out as it comes; JSON and YAML are one string for each line, so that they stay readable as a stream.
+    /// Text goes out as it comes; JSON and YAML are one string for each line, so that they stay
+    /// readable as a stream.
     fn push(&mut self, format: Format, data: &[u8]) -> Result<(), Error> {
         if format == Format::Text {
             return output::write(data);

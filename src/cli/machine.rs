@@ -46,7 +46,8 @@ pub(super) fn terminated() -> anyhow::Result<CancellationToken> {
     Ok(token)
 }
 
-/// The address from which this machine would reach others; nothing is sent. Loopback when it reaches nobody.
+/// The address from which this machine would reach others; nothing is sent. Loopback when it
+/// reaches nobody.
 pub(super) fn own_address() -> IpAddr {
     let ask = || {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;

@@ -1,9 +1,9 @@
 #![expect(clippy::disallowed_methods, reason = "shell: reads and writes files")]
 //! One file per verb.
 //!
-//! In: the command line. Out: data on stdout, talk on stderr, and an exit code: 0 done, 1 the answer is no, 2 you
-//! erred, 3 we erred. `main.rs` calls [`main`]. Never here: logic that a test would want; what a verb prints is a
-//! pure function in [`text`].
+//! In: the command line. Out: data on stdout, talk on stderr, and an exit code: 0 done, 1 the
+//! answer is no, 2 you erred, 3 we erred. `main.rs` calls [`main`]. Never here: logic that a test
+//! would want; what a verb prints is a pure function in [`text`].
 
 mod agent;
 mod agent_metrics;
@@ -158,7 +158,8 @@ fn cluster_dir(dir: Option<&Path>) -> Result<PathBuf, Error> {
     std::path::absolute(&dir).map_err(|e| Error::yours(format!("{}: {e}", dir.display())))
 }
 
-/// Log lines on stderr, for verbs that go on running; `MAINSTAY_LOG` sets what is told (`info`, `mainstay=debug`).
+/// Log lines on stderr, for verbs that go on running; `MAINSTAY_LOG` sets what is told (`info`,
+/// `mainstay=debug`).
 fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("MAINSTAY_LOG")
         .unwrap_or_else(|_| "info,openraft=warn".into());

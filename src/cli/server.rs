@@ -243,7 +243,8 @@ async fn join(
     keys.write_issued("server", &issued).map_err(ours)
 }
 
-/// Where others dial this server: as configured; otherwise the address from which this machine reaches others.
+/// Where others dial this server: as configured; otherwise the address from which this machine
+/// reaches others.
 pub(super) fn advertised(config: &ServerConfig) -> SocketAddr {
     config.advertise.unwrap_or_else(|| match config.listen.ip().is_unspecified() {
         true => SocketAddr::new(machine::own_address(), config.listen.port()),

@@ -59,7 +59,8 @@ fn vet(dir: &Path, live_namespaces: &[String]) -> Result<VetReport, Error> {
     })
 }
 
-/// The files under a folder by path, as a commit of it would hold them: no `.git`, and links are not followed.
+/// The files under a folder by path, as a commit of it would hold them: no `.git`, and links are
+/// not followed.
 fn collect(
     dir: &Path,
     prefix: &str,

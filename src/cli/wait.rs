@@ -55,7 +55,8 @@ pub(super) async fn run(verb: &Verb) -> Result<(), Error> {
     }
 }
 
-/// Asks until there is an answer or the time is over. A server that goes away meanwhile is asked again.
+/// Asks until there is an answer or the time is over. A server that goes away meanwhile is asked
+/// again.
 async fn until(
     client: &Client,
     commit: &CommitId,

@@ -106,7 +106,8 @@ pub struct Message {
 }
 
 impl Message {
-    /// Takes a text apart: its first line, what stands between, and the trailers of its last paragraph.
+    /// Takes a text apart: its first line, what stands between, and the trailers of its last
+    /// paragraph.
     pub fn from_text(text: &str) -> Result<Self> {
         let trailers = trailers(text.as_bytes())?;
         let (subject, rest) = text.split_once('\n').unwrap_or((text, ""));

@@ -113,8 +113,8 @@ impl Mirror {
         }
     }
 
-    /// The commit a person names: a full or abbreviated id, a branch or a tag of the remote, or how far back from one
-    /// of them (`main~2`). What the mirror does not know yet is fetched.
+    /// The commit a person names: a full or abbreviated id, a branch or a tag of the remote, or how
+    /// far back from one of them (`main~2`). What the mirror does not know yet is fetched.
     pub fn resolve(&self, revision: &str, within: Duration) -> Result<CommitId> {
         let _shared = self.swap.read().unwrap_or_else(PoisonError::into_inner);
         let repo = self.repository()?;
@@ -318,8 +318,9 @@ fn bring_everything(repo: &Repository, exchange: &Exchange<'_>) -> Result<()> {
     })
 }
 
-/// What a person's word for a commit stands for in the mirror. Branches and tags are looked up where the mirror keeps
-/// the remote's; words with which libgit2 would search messages or logs (`:/text`, `@{1}`) mean nothing here.
+/// What a person's word for a commit stands for in the mirror. Branches and tags are looked up
+/// where the mirror keeps the remote's; words with which libgit2 would search messages or logs
+/// (`:/text`, `@{1}`) mean nothing here.
 fn known_revision(repo: &Repository, revision: &str) -> Result<Option<CommitId>> {
     if revision.is_empty() || revision.starts_with('-') || revision.contains([':', '{', '\0']) {
         let reason = "name a commit by its id, a branch, a tag, or as main~2".to_owned();

@@ -71,8 +71,8 @@ pub fn create(object: &Object) -> Object {
     created.and_then(|v| Object::from_value(&v).ok()).unwrap_or_else(|| object.clone())
 }
 
-/// As [`create`], from and to a JSON value. `None` when the kind is not in the registry or the value does not decode
-/// as it.
+/// As [`create`], from and to a JSON value. `None` when the kind is not in the registry or the
+/// value does not decode as it.
 pub fn create_value(kind: &GroupKind, value: Value) -> Option<Value> {
     let info = lookup(kind)?;
     (info.door.create)(info, value)

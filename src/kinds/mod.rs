@@ -3,9 +3,9 @@
 //! JSON values come in, [`Object`]s or [`FieldError`]s go out: [`admit`] is the one door for Git,
 //! the API and the controllers (decode strictly, default, validate), [`create`], [`update`],
 //! [`adopt`] and [`update_status`] say what of an object its writer may set, [`lookup`] and
-//! [`registry()`] describe the kinds. Called by render, api, state and the controllers. Never touches
-//! State, clocks or the network: allocated addresses, uids, names and times are given by the caller
-//! afterwards.
+//! [`registry()`] describe the kinds. Called by render, api, state and the controllers. Never
+//! touches State, clocks or the network: allocated addresses, uids, names and times are given by
+//! the caller afterwards.
 
 mod ailment;
 mod amount;

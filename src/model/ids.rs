@@ -49,8 +49,8 @@ impl From<CommitId> for String {
 
 /// The counter in State that each object change raises by one: Kubernetes' `resourceVersion`.
 ///
-/// The same on every replica, unique inside one transaction, and only growing; so an assignment made from a
-/// View carries its revision as generation, and an agent can refuse an older one.
+/// The same on every replica, unique inside one transaction, and only growing; so an assignment
+/// made from a View carries its revision as generation, and an agent can refuse an older one.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -70,7 +70,8 @@ impl fmt::Display for Revision {
     }
 }
 
-/// Names one proposal, so that a retried one is applied once. 128 random bits drawn by the proposer.
+/// Names one proposal, so that a retried one is applied once. 128 random bits drawn by the
+/// proposer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RequestId(pub u128);

@@ -46,9 +46,9 @@ impl fmt::Display for GroupKind {
 
 /// Kind, namespace and name: what an object is, wherever its file lies.
 ///
-/// Ordered by kind, then namespace, then name, so that one kind (and one namespace of it) is one range of a map.
-/// `Display` is for people (`Deployment shop/web`); serde uses the path form `Deployment.apps/shop/web`,
-/// with an empty namespace for cluster-scoped kinds (`Node//n1`).
+/// Ordered by kind, then namespace, then name, so that one kind (and one namespace of it) is one
+/// range of a map. `Display` is for people (`Deployment shop/web`); serde uses the path form
+/// `Deployment.apps/shop/web`, with an empty namespace for cluster-scoped kinds (`Node//n1`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Key {

@@ -1,6 +1,7 @@
 //! The words of the cluster: keys, ids, time, quantities, selectors and objects.
 //!
-//! Everything here is a value. Every other room uses these words and no other room defines them again.
+//! Everything here is a value. Every other room uses these words and no other room defines them
+//! again.
 //!
 //! Glossary (one word for one thing, in code, metrics, status files and docs):
 //!

@@ -12,9 +12,11 @@ use serde_json::Value;
 
 use super::{GroupKind, Key, Revision};
 
-/// One object: canonical JSON (keys sorted, no white space) and, beside it, the typed view, decoded once.
+/// One object: canonical JSON (keys sorted, no white space) and, beside it, the typed view, decoded
+/// once.
 ///
-/// Cheap to clone. A list or a watch sends [`bytes`](Object::bytes) as they are. Two objects are equal when their bytes are.
+/// Cheap to clone. A list or a watch sends [`bytes`](Object::bytes) as they are. Two objects are
+/// equal when their bytes are.
 #[derive(Clone)]
 pub struct Object(Arc<Inner>);
 
@@ -126,8 +128,9 @@ impl Object {
         serde_json::from_slice(&self.0.bytes).unwrap_or_default()
     }
 
-    /// The typed view, decoded at the first call and kept. `None` when this is an object of another kind or its
-    /// bytes do not decode as `T` (`state::apply` refuses such bytes, so in State that does not happen).
+    /// The typed view, decoded at the first call and kept. `None` when this is an object of another
+    /// kind or its bytes do not decode as `T` (`state::apply` refuses such bytes, so in State that
+    /// does not happen).
     pub fn view<T>(&self) -> Option<&T>
     where
         T: Resource + DeserializeOwned + Send + Sync + 'static,

@@ -21,7 +21,8 @@ impl Quantity {
     /// Nothing.
     pub const ZERO: Quantity = Quantity(0);
 
-    /// Reads a quantity: a decimal number with a binary (`Ki`…`Ei`), decimal (`n`…`E`) or exponent (`e3`) suffix.
+    /// Reads a quantity: a decimal number with a binary (`Ki`…`Ei`), decimal (`n`…`E`) or exponent
+    /// (`e3`) suffix.
     pub fn parse(text: &str) -> Result<Self, QuantityError> {
         let digits_end = text
             .char_indices()
@@ -43,7 +44,8 @@ impl Quantity {
         Ok(Self(scaled.div_euclid(divisor) + i128::from(scaled.rem_euclid(divisor) != 0)))
     }
 
-    /// The quantity of a Kubernetes field; unreadable text counts as zero (validation has refused it before).
+    /// The quantity of a Kubernetes field; unreadable text counts as zero (validation has refused
+    /// it before).
     pub fn of(text: &Text) -> Self {
         Self::parse(&text.0).unwrap_or_default()
     }

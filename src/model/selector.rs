@@ -9,8 +9,9 @@ pub type Labels = BTreeMap<String, String>;
 
 /// A conjunction of requirements on labels.
 ///
-/// An empty selector matches everything; where Kubernetes says that an absent one matches nothing, the caller holds
-/// an `Option`. Source: kubernetes.io/docs/concepts/overview/working-with-objects/labels.
+/// An empty selector matches everything; where Kubernetes says that an absent one matches nothing,
+/// the caller holds an `Option`. Source:
+/// kubernetes.io/docs/concepts/overview/working-with-objects/labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector(Vec<Requirement>);
 

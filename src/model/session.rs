@@ -1,15 +1,17 @@
 //! What a server and an agent say to each other over one session.
 //!
-//! The agent dials, says [`ToServer::Hello`], and from then on both send when they have something to say. Each
-//! message is one frame: a length (4 bytes, big endian) and that many bytes of JSON, at most [`FRAME_BYTES_MAX`].
+//! The agent dials, says [`ToServer::Hello`], and from then on both send when they have something
+//! to say. Each message is one frame: a length (4 bytes, big endian) and that many bytes of JSON,
+//! at most [`FRAME_BYTES_MAX`].
 
 use k8s_openapi::api::core::v1::{NodeStatus, PodStatus};
 use serde::{Deserialize, Serialize};
 
 use super::{Key, NodeName, Object, Revision, Timestamp};
 
-/// Most bytes one frame may hold. A [`ToAgent::Desired`] that would be larger is sent in parts.
-/// 16 MiB holds the largest object (1.5 MiB) several times over and bounds what a hostile peer can make us buffer.
+/// Most bytes one frame may hold. A [`ToAgent::Desired`] that would be larger is sent in parts. 16
+/// MiB holds the largest object (1.5 MiB) several times over and bounds what a hostile peer can
+/// make us buffer.
 pub const FRAME_BYTES_MAX: usize = 16 << 20;
 
 /// From a server to an agent.
@@ -20,7 +22,8 @@ pub enum ToAgent {
     Welcome(Welcome),
     /// What the node shall run and know, whole or as a change.
     Desired(Desired),
-    /// The server has heard the agent up to this moment of the agent's clock (the answer to [`ToServer::Heartbeat`]).
+    /// The server has heard the agent up to this moment of the agent's clock (the answer to
+    /// [`ToServer::Heartbeat`]).
     Heard(Timestamp),
     /// The server is going away or does not lead; dial another one.
     Goodbye(String),
@@ -36,12 +39,13 @@ pub struct Welcome {
     pub servers: Vec<String>,
 }
 
-/// Objects for one agent: its own pods, the ConfigMaps and Secrets these use, and of the whole cluster the
-/// Services, EndpointSlices and Nodes (addresses and pod ranges), nothing else.
+/// Objects for one agent: its own pods, the ConfigMaps and Secrets these use, and of the whole
+/// cluster the Services, EndpointSlices and Nodes (addresses and pod ranges), nothing else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Desired {
-    /// The revision of the View this was made from. An agent refuses an older one than it has on disk.
+    /// The revision of the View this was made from. An agent refuses an older one than it has on
+    /// disk.
     pub generation: Revision,
     /// Whether this opens a whole new set (true) or changes the one before (false).
     pub whole: bool,
@@ -49,7 +53,8 @@ pub struct Desired {
     pub more: bool,
     /// Objects that are new or changed.
     pub upserts: Vec<Object>,
-    /// Objects the agent no longer needs. A pod that is not desired any more is stopped and removed.
+    /// Objects the agent no longer needs. A pod that is not desired any more is stopped and
+    /// removed.
     pub deletes: Vec<Key>,
 }
 
@@ -101,7 +106,8 @@ pub struct ObservedPod {
     pub gone: bool,
 }
 
-/// Something that happened to a pod or node, in Kubernetes' words (`Pulled`, `BackOff`, `Unhealthy`, …).
+/// Something that happened to a pod or node, in Kubernetes' words (`Pulled`, `BackOff`,
+/// `Unhealthy`, …).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ObservedEvent {

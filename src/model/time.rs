@@ -5,7 +5,8 @@ use std::{fmt, ops, time::Duration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use serde::{Deserialize, Serialize};
 
-/// A moment, in milliseconds since 1970 (UTC). Shells read the clock; everything that decides is given one.
+/// A moment, in milliseconds since 1970 (UTC). Shells read the clock; everything that decides is
+/// given one.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

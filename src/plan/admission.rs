@@ -48,9 +48,11 @@ pub struct Candidate {
     pub deadline_seconds: Option<i64>,
     /// How many objects it asks for, by kind.
     pub counts: BTreeMap<String, u64>,
-    /// The objects it asks for that may differ from State, by key; the others are known to be as they were.
+    /// The objects it asks for that may differ from State, by key; the others are known to be as
+    /// they were.
     pub wanted: Vec<Desired>,
-    /// The objects it may delete: those Git owned and it no longer holds, let through by the prune guard.
+    /// The objects it may delete: those Git owned and it no longer holds, let through by the prune
+    /// guard.
     pub deletes: Vec<Key>,
     /// Everything that is wrong with it. One is enough to refuse it whole.
     pub problems: Vec<Problem>,
@@ -67,8 +69,8 @@ pub fn is_news(view: &View, tip: &CommitId) -> bool {
     known.is_none_or(|c| c.status.state != CommitState::Refused)
 }
 
-/// A commit's rendered files against a View. `suspects` are the keys that may differ from State (all
-/// when absent); `problems` were found while its files were read.
+/// A commit's rendered files against a View. `suspects` are the keys that may differ from State
+/// (all when absent); `problems` were found while its files were read.
 pub fn candidate(
     view: &View,
     source: &GitSourceSpec,
@@ -164,7 +166,8 @@ fn prune(
     render::prune_guard(gone, (view.origins_len(), picture.len()), trailers, options)
 }
 
-/// The command that writes what was found at the remote into the GitSource; `None` when it says so already.
+/// The command that writes what was found at the remote into the GitSource; `None` when it says so
+/// already.
 ///
 /// `look` is how the last look ended: one word and one sentence when it failed.
 pub fn tell_source(
@@ -203,7 +206,8 @@ pub fn tell_source(
     Ok(Some(Command::Write(vec![put(Part::Main), put(Part::Status)])))
 }
 
-/// Everything to propose so that the commit becomes the head, in order, one entry each; the last makes it visible.
+/// Everything to propose so that the commit becomes the head, in order, one entry each; the last
+/// makes it visible.
 pub fn admit(
     view: &View,
     candidate: &Candidate,

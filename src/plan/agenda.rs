@@ -8,8 +8,9 @@ use crate::{
     state::{Command, View},
 };
 
-/// How long after a refused command its object is planned again when nothing changes meanwhile: long enough not to
-/// fill the log with refusals, short enough for a person who frees an exhausted range.
+/// How long after a refused command its object is planned again when nothing changes meanwhile:
+/// long enough not to fill the log with refusals, short enough for a person who frees an exhausted
+/// range.
 const RETRY_SECONDS: i64 = 5;
 
 /// What one controller wants done for one object.
@@ -25,9 +26,11 @@ pub struct Planned {
     pub notes: Vec<Note>,
 }
 
-/// Remembers up to which revision changes were looked at and which objects want to be looked at when.
+/// Remembers up to which revision changes were looked at and which objects want to be looked at
+/// when.
 ///
-/// Holds nothing that does not follow from State: a new leader starts with an empty one, which plans everything once.
+/// Holds nothing that does not follow from State: a new leader starts with an empty one, which
+/// plans everything once.
 #[derive(Clone, Debug, Default)]
 pub struct Agenda {
     seen: Option<Revision>,
@@ -38,7 +41,8 @@ impl Agenda {
     /// Plans what changed since the last round and what is due at `inputs.now`.
     ///
     /// Every command in the result must be applied (or refused) before the next round is asked for.
-    /// Costs what changed; the first round, and one after more changes than the history keeps, costs a full pass.
+    /// Costs what changed; the first round, and one after more changes than the history keeps,
+    /// costs a full pass.
     pub fn round(&mut self, view: &View, inputs: &Inputs<'_>) -> Vec<Planned> {
         let due = self.due(view, inputs.now);
         self.seen = Some(view.revision());
@@ -75,7 +79,8 @@ impl Agenda {
         due
     }
 
-    /// Takes back a plan whose command was refused: its object is planned again soon, or when something changes.
+    /// Takes back a plan whose command was refused: its object is planned again soon, or when
+    /// something changes.
     pub fn refused(&mut self, planned: &Planned, now: Timestamp) {
         if let Some(index) = CONTROLLERS.iter().position(|c| c.name == planned.controller) {
             let retry = now.plus_seconds(RETRY_SECONDS);

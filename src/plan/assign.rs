@@ -1,9 +1,11 @@
-//! What one agent is told: its own pods and what they use, and of everybody's objects what its network needs.
+//! What one agent is told: its own pods and what they use, and of everybody's objects what its
+//! network needs.
 //!
-//! This is also who may read what: an agent never gets a Secret or ConfigMap that no pod on it uses.
+//! This is also who may read what: an agent never gets a Secret or ConfigMap that no pod on it
+//! uses.
 //!
-//! And it is when a pod may be asked to end: its node learns of the deletion only once no proxy sends there any more
-//! ([`Told::update`]), so that a rolling update loses no request.
+//! And it is when a pod may be asked to end: its node learns of the deletion only once no proxy
+//! sends there any more ([`Told::update`]), so that a rolling update loses no request.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,12 +19,14 @@ use crate::{
     state::View,
 };
 
-/// Most bytes of objects in one frame; a larger set goes in parts. A quarter of what a frame may hold.
+/// Most bytes of objects in one frame; a larger set goes in parts. A quarter of what a frame may
+/// hold.
 const PART_BYTES_MAX: usize = 4 << 20;
 
-/// How long after its deletion a pod runs on at most because a proxy has not confirmed that it sends there no more.
-/// A proxy programs in well under a second, even on a busy machine; one that does not confirm by then is broken, and
-/// a broken node must not keep every other node's pods from ending.
+/// How long after its deletion a pod runs on at most because a proxy has not confirmed that it
+/// sends there no more. A proxy programs in well under a second, even on a busy machine; one that
+/// does not confirm by then is broken, and a broken node must not keep every other node's pods from
+/// ending.
 pub const CONFIRM_SECONDS_MAX: i64 = 5;
 
 /// What was sent over one session.
@@ -45,7 +49,8 @@ struct Sent {
 /// Why an agent is not told of a deletion yet.
 #[derive(Clone, Copy, Debug)]
 struct Hold {
-    /// The generation that proxies must have programmed; unknown while a Service still lists the pod as usable.
+    /// The generation that proxies must have programmed; unknown while a Service still lists the
+    /// pod as usable.
     after: Option<Revision>,
     /// When it is told anyway.
     until: Timestamp,
@@ -59,10 +64,11 @@ impl Told {
 
     /// What to send so that the agent knows `view`; empty when nothing that concerns it changed.
     ///
-    /// The deletion of a pod is kept back until the proxies of all nodes in `programmed` (those with a session, and
-    /// the generation each has confirmed) have the EndpointSlices that took the pod out, at most
-    /// [`CONFIRM_SECONDS_MAX`] after the deletion. A session that begins is told everything as it is: what an agent
-    /// knew before is not known here, and a pod that it already stops must not look alive again.
+    /// The deletion of a pod is kept back until the proxies of all nodes in `programmed` (those
+    /// with a session, and the generation each has confirmed) have the EndpointSlices that took the
+    /// pod out, at most [`CONFIRM_SECONDS_MAX`] after the deletion. A session that begins is told
+    /// everything as it is: what an agent knew before is not known here, and a pod that it already
+    /// stops must not look alive again.
     pub fn update(
         &mut self,
         view: &View,
@@ -147,8 +153,9 @@ fn deleted_at(object: &Object) -> Option<Timestamp> {
     Some(deadline.plus_seconds(-grace))
 }
 
-/// The revision by which every EndpointSlice of the namespace had the pod out; `None` while one still has it in.
-/// Later changes of the same slices may raise what this gives, so it is asked once.
+/// The revision by which every EndpointSlice of the namespace had the pod out; `None` while one
+/// still has it in. Later changes of the same slices may raise what this gives, so it is asked
+/// once.
 fn taken_out_at(view: &View, pod: &Object) -> Option<Revision> {
     let mut newest = Revision::default();
     for (object, slice) in view.list::<EndpointSlice>(Some(&pod.key().namespace)) {

@@ -1,4 +1,5 @@
-//! Gathers what one controller does to the world in one step, so that it happens whole or not at all.
+//! Gathers what one controller does to the world in one step, so that it happens whole or not at
+//! all.
 
 use std::collections::BTreeSet;
 
@@ -137,8 +138,9 @@ pub(super) fn controlled_by(owner: &Object) -> OwnerReference {
     }
 }
 
-/// A name that no object of this kind and namespace has: `prefix` and five characters that follow from the owner,
-/// the revision and `nth`, so that the same View gives the same name on every server.
+/// A name that no object of this kind and namespace has: `prefix` and five characters that follow
+/// from the owner, the revision and `nth`, so that the same View gives the same name on every
+/// server.
 pub(super) fn fresh_name(
     view: &View,
     kind: &Key,

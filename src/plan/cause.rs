@@ -1,4 +1,5 @@
-//! Why a pod does not run: the one sentence a person needs, from what its node and the scheduler said.
+//! Why a pod does not run: the one sentence a person needs, from what its node and the scheduler
+//! said.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 

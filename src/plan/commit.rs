@@ -1,6 +1,7 @@
 //! What becomes of a commit: on its way, healthy, degraded, or overtaken by a later one.
 //!
-//! The rules of "is at its desired state" are kstatus' (github.com/kubernetes-sigs/cli-utils, pkg/kstatus).
+//! The rules of "is at its desired state" are kstatus' (github.com/kubernetes-sigs/cli-utils,
+//! pkg/kstatus).
 
 use std::collections::BTreeSet;
 
@@ -20,13 +21,14 @@ use crate::{
     state::{Change, Command, OutboxItem, View},
 };
 
-/// How long something that ran may be away before its commit counts as degraded: a pod that is replaced is back by
-/// then, and Git is not told of every restart.
+/// How long something that ran may be away before its commit counts as degraded: a pod that is
+/// replaced is back by then, and Git is not told of every restart.
 const AWAY_SECONDS: i64 = 30;
 /// Most problems that a commit's status names; the rest is counted in its message.
 const PROBLEMS_MAX: usize = 20;
 
-/// Most commits that State keeps: what `history` and `kubectl get commits` can show. Git keeps them all.
+/// Most commits that State keeps: what `history` and `kubectl get commits` can show. Git keeps them
+/// all.
 const COMMITS_MAX: usize = 500;
 
 /// Judges commits.

@@ -1,7 +1,8 @@
 //! Deployments: rollouts over ReplicaSets, step by step as Kubernetes takes them.
 //!
-//! One plan is one step (scale up, or scale down, or clean up) and the status after it; the change it makes asks for
-//! the next. Source: kubernetes.io/docs/concepts/workloads/controllers/deployment.
+//! One plan is one step (scale up, or scale down, or clean up) and the status after it; the change
+//! it makes asks for the next. Source:
+//! kubernetes.io/docs/concepts/workloads/controllers/deployment.
 
 use std::{
     cmp::Reverse,
@@ -154,7 +155,8 @@ impl Set<'_> {
     }
 }
 
-/// Whether the status of this step looks at progress and its deadline, as Kubernetes does in rollouts only.
+/// Whether the status of this step looks at progress and its deadline, as Kubernetes does in
+/// rollouts only.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
     Watched,
@@ -283,8 +285,8 @@ impl<'a> Rollout<'a> {
         counted || pods.any(|o| o.view::<Pod>().is_some_and(|pod| !pods::is_over(pod)))
     }
 
-    /// The numbers of a ReplicaSet. Its status may be older than its size and its pods, so the least of the three
-    /// counts: nothing is taken away on the word of an old status.
+    /// The numbers of a ReplicaSet. Its status may be older than its size and its pods, so the
+    /// least of the three counts: nothing is taken away on the word of an old status.
     fn share(&self, set: &Set<'_>) -> Share {
         let uid = set.object.map(Object::uid).unwrap_or_default();
         let ready = |o: &&Object| {
@@ -296,7 +298,8 @@ impl<'a> Rollout<'a> {
         Share { size: set.size(), available: available.min(set.size()).min(ready) }
     }
 
-    /// Gives the ReplicaSet of the current template its revision and annotations, and makes it when asked to.
+    /// Gives the ReplicaSet of the current template its revision and annotations, and makes it when
+    /// asked to.
     fn sync_revision(&mut self, create: bool) {
         let newest = self.old().iter().map(|i| self.sets[*i].revision()).max().unwrap_or(0);
         match self.new {
@@ -416,7 +419,8 @@ impl<'a> Rollout<'a> {
         before != size
     }
 
-    /// Brings a new desired number to the ReplicaSets: to the only active one, or in proportion to several.
+    /// Brings a new desired number to the ReplicaSets: to the only active one, or in proportion to
+    /// several.
     fn scale_all(&mut self) {
         let active: Vec<usize> =
             (0..self.sets.len()).filter(|i| self.sets[*i].size() > 0).collect();
@@ -533,7 +537,8 @@ fn same_template(set: &ReplicaSet, template: &PodTemplateSpec) -> bool {
 
 fn copied_annotations(deployment: &Deployment) -> BTreeMap<String, String> {
     let all = deployment.metadata.annotations.iter().flatten();
-    // Where a Deployment stands in Git says nothing of its ReplicaSets and changes with every commit of its file.
+    // Where a Deployment stands in Git says nothing of its ReplicaSets and changes with every
+    // commit of its file.
     let copied = |name: &str| !NOT_COPIED.contains(&name) && !name.starts_with("mainstay.io/");
     all.filter(|(n, _)| copied(n)).map(|(n, v)| (n.clone(), v.clone())).collect()
 }

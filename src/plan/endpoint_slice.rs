@@ -23,7 +23,8 @@ use crate::{
 const NAME: &str = "endpointslice-controller";
 /// Most endpoints of one slice, as Kubernetes' default.
 const ENDPOINTS_MAX: usize = 100;
-/// Most slices one step writes; the next step goes on. 12 full slices are about 500 kB, half of a log entry.
+/// Most slices one step writes; the next step goes on. 12 full slices are about 500 kB, half of a
+/// log entry.
 const WRITES_MAX: usize = 12;
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 const MANAGER_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
@@ -172,7 +173,8 @@ fn endpoint(
     }
 }
 
-/// The ports of the Service as one pod has them; a named target port that the pod does not have is left out.
+/// The ports of the Service as one pod has them; a named target port that the pod does not have is
+/// left out.
 fn ports(spec: &ServiceSpec, pod: &Pod) -> Vec<Port> {
     let resolved = |port: &ServicePort| {
         let number = target(port, pod)?;
@@ -236,8 +238,9 @@ impl<'a> Slices<'a> {
         Self { view, service, labels, stored, created: 0, written: 0, batch: Batch::default() }
     }
 
-    /// Brings the slices of one set of ports to the wanted endpoints. An endpoint stays in its slice, so that a
-    /// change of one pod changes one slice; new ones go where room is, fullest slice first.
+    /// Brings the slices of one set of ports to the wanted endpoints. An endpoint stays in its
+    /// slice, so that a change of one pod changes one slice; new ones go where room is, fullest
+    /// slice first.
     fn reconcile(&mut self, ports: &[Port], mut wanted: BTreeMap<String, Endpoint>) {
         let (stored, others) = std::mem::take(&mut self.stored)
             .into_iter()

@@ -1,4 +1,5 @@
-//! Evicts the pods that do not tolerate a node's `NoExecute` taints, and removes those whose node is gone.
+//! Evicts the pods that do not tolerate a node's `NoExecute` taints, and removes those whose node
+//! is gone.
 
 use std::collections::BTreeSet;
 
@@ -83,8 +84,9 @@ fn tolerated_until(pod: &Pod, taint: &Taint) -> Option<Timestamp> {
     }
     let seconds = covering.iter().filter_map(|t| t.toleration_seconds).min()?;
     let added = taint.time_added.as_ref().map(Timestamp::from).unwrap_or_default();
-    // A pod that came later has its seconds from then on, as Kubernetes' taint manager gives them: counted from the
-    // taint, its successors on the same node would be evicted one after the other without end.
+    // A pod that came later has its seconds from then on, as Kubernetes' taint manager gives them:
+    // counted from the taint, its successors on the same node would be evicted one after the other
+    // without end.
     let bound = pods::condition(pod, "PodScheduled").filter(|c| c.status == "True");
     let bound = bound.and_then(|c| c.last_transition_time.as_ref()).map(Timestamp::from);
     Some(added.max(bound.unwrap_or_default()).plus_seconds(seconds.max(0)))

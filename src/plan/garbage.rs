@@ -1,7 +1,8 @@
 //! Deletes what is left when its owner is gone.
 //!
-//! Background deletion: the owner goes at once, what it controlled follows. An owner that waits with the finalizer
-//! `foregroundDeletion` goes after what it controls; one with `orphan` lets go of it first.
+//! Background deletion: the owner goes at once, what it controlled follows. An owner that waits
+//! with the finalizer `foregroundDeletion` goes after what it controls; one with `orphan` lets go
+//! of it first.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +17,8 @@ use crate::{
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
-/// Most objects one step deletes or releases; the next step goes on. Bounds the size of one log entry.
+/// Most objects one step deletes or releases; the next step goes on. Bounds the size of one log
+/// entry.
 const BATCH_MAX: usize = 500;
 
 /// Looks at objects that have an owner and at owners that wait for what they own.

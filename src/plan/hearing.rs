@@ -13,7 +13,8 @@ use crate::{
 /// Who says what agents tell.
 const SOURCE: &str = "mainstay-agent";
 
-/// What a message of a node's agent asks of the log; nothing for what is kept out of it (heartbeats, generations).
+/// What a message of a node's agent asks of the log; nothing for what is kept out of it
+/// (heartbeats, generations).
 pub fn command(node: &NodeName, message: ToServer) -> Option<Command> {
     let node = node.clone();
     match message {
@@ -42,8 +43,8 @@ fn event(seen: ObservedEvent) -> Op {
     })
 }
 
-/// Whether the node's Ready condition says that it was not heard for too long. Its agent is then asked for its
-/// status by ending the session: it dials again and says hello.
+/// Whether the node's Ready condition says that it was not heard for too long. Its agent is then
+/// asked for its status by ending the session: it dials again and says hello.
 pub fn is_lost(view: &View, node: &NodeName) -> bool {
     let node = view.object(&Key::of::<Node>("", node.as_str())).and_then(|o| o.view::<Node>());
     let conditions = node.and_then(|n| n.status.as_ref()?.conditions.as_ref());

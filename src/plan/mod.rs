@@ -1,11 +1,12 @@
 //! Controllers: from a View and the time to commands.
 //!
-//! In: a [`View`], the changes since the last look, and [`Inputs`]. Out: a [`Plan`] for each
-//! object that a change touched. `server::driver` holds an [`Agenda`]: it asks for a round, proposes its commands, and
-//! asks again when they are applied or when `wake_at` has come.
+//! In: a [`View`], the changes since the last look, and [`Inputs`]. Out: a [`Plan`] for each object
+//! that a change touched. `server::driver` holds an [`Agenda`]: it asks for a round, proposes its
+//! commands, and asks again when they are applied or when `wake_at` has come.
 //!
-//! A controller says which of its objects a change touches and plans one object at a time, so that cost follows the
-//! change; planning everything gives the same (a property test). Never here: changing State, clocks, waiting.
+//! A controller says which of its objects a change touches and plans one object at a time, so that
+//! cost follows the change; planning everything gives the same (a property test). Never here:
+//! changing State, clocks, waiting.
 
 pub mod admission;
 pub mod assign;
@@ -48,9 +49,10 @@ pub use rollback::{Rollback, rollback};
 pub struct Inputs<'a> {
     /// The leader's clock.
     pub now: Timestamp,
-    /// When each node's agent was last heard, by the leader's clock. Leases are kept out of the log, so that an idle
-    /// cluster writes nothing; a new leader starts with its own start for every node. A node that is not in here
-    /// counts as heard just now: not knowing is no reason to evict.
+    /// When each node's agent was last heard, by the leader's clock. Leases are kept out of the
+    /// log, so that an idle cluster writes nothing; a new leader starts with its own start for
+    /// every node. A node that is not in here counts as heard just now: not knowing is no reason to
+    /// evict.
     pub heard: &'a BTreeMap<NodeName, Timestamp>,
     /// Times that an administrator may change.
     pub timing: &'a Timing,
@@ -65,8 +67,8 @@ pub struct Timing {
     pub event_ttl_seconds: i64,
     /// How long a commit may take to become healthy unless it says otherwise (`Deploy-Deadline:`).
     pub commit_deadline_seconds: i64,
-    /// Least time between two nodes whose pods are evicted, so that a fault of the network that looks like a fault
-    /// of nodes does not empty them all at once (Kubernetes: one node in 10 s).
+    /// Least time between two nodes whose pods are evicted, so that a fault of the network that
+    /// looks like a fault of nodes does not empty them all at once (Kubernetes: one node in 10 s).
     pub eviction_interval_seconds: i64,
 }
 
@@ -88,7 +90,8 @@ pub struct Plan {
     pub commands: Vec<Command>,
     /// Plan this object again at this time, even if nothing changes.
     pub wake_at: Option<Timestamp>,
-    /// Why something waits: the same words reach the condition, the event, the status file and `describe`.
+    /// Why something waits: the same words reach the condition, the event, the status file and
+    /// `describe`.
     pub notes: Vec<Note>,
 }
 
@@ -105,8 +108,8 @@ pub struct Note {
 
 /// One controller.
 ///
-/// A plan is made from one View and is only good for it: whoever proposes it waits for the outcome of its commands
-/// before planning the same object again, or pods would be made twice.
+/// A plan is made from one View and is only good for it: whoever proposes it waits for the outcome
+/// of its commands before planning the same object again, or pods would be made twice.
 #[derive(Debug)]
 pub struct Controller {
     /// As Kubernetes calls it: `deployment-controller`.
@@ -119,8 +122,8 @@ pub struct Controller {
     pub plan: fn(&View, &Key, &Inputs<'_>) -> Plan,
 }
 
-/// How many commands one entry carries: a pod with its owner's labels and template has about 4 KiB, and an entry may
-/// hold 1 MiB.
+/// How many commands one entry carries: a pod with its owner's labels and template has about 4 KiB,
+/// and an entry may hold 1 MiB.
 pub const ENTRY_COMMANDS_MAX: usize = 64;
 
 /// Every controller, in the order in which they are asked.

@@ -16,7 +16,8 @@ use crate::{
 
 /// Namespaces that exist in every cluster.
 const BUILT_IN: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
-/// Most objects of a namespace that one step deletes; the next step goes on. Bounds the size of one log entry.
+/// Most objects of a namespace that one step deletes; the next step goes on. Bounds the size of one
+/// log entry.
 const BATCH_MAX: usize = 500;
 
 /// Keeps namespaces, and empties those that are to go.
@@ -81,7 +82,8 @@ fn default_account(namespace: &str) -> ServiceAccount {
     }
 }
 
-/// Deletes what is in a namespace, pods first so that none outlives what it depends on, and then lets it go.
+/// Deletes what is in a namespace, pods first so that none outlives what it depends on, and then
+/// lets it go.
 fn empty(view: &View, namespace: &Object, batch: &mut Batch) {
     let name = &namespace.key().name;
     let pods = GroupKind::of::<Pod>();

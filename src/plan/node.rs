@@ -1,7 +1,7 @@
 //! Nodes: who is silent, who is not ready, and the taints that say so.
 //!
-//! Silence is a matter of the leader's ears (`Inputs::heard`), not of State: leases stay out of the log. What follows
-//! from silence is written once. `plan::eviction` then acts on the taints.
+//! Silence is a matter of the leader's ears (`Inputs::heard`), not of State: leases stay out of the
+//! log. What follows from silence is written once. `plan::eviction` then acts on the taints.
 
 use std::collections::BTreeSet;
 
@@ -27,16 +27,19 @@ const PRESSURES: [(&str, &str); 4] = [
     ("PIDPressure", "node.kubernetes.io/pid-pressure"),
     ("NetworkUnavailable", "node.kubernetes.io/network-unavailable"),
 ];
-/// What the conditions were when the node fell silent; put back when it is heard again and has nothing new to say.
+/// What the conditions were when the node fell silent; put back when it is heard again and has
+/// nothing new to say.
 const BEFORE_SILENCE: &str = "node.mainstay.io/conditions-before-silence";
 const SILENT: &str = "NodeStatusUnknown";
 /// The reason of a pod that is not ready because its node is silent.
 const POD_SILENT: &str = "NodeNotReady";
-/// Share of nodes that are not ready, in per cent, from which on a fault of the control plane or the network is
-/// likelier than that of nodes, and nothing is evicted (Kubernetes' unhealthy zone threshold, for 3 nodes and more).
+/// Share of nodes that are not ready, in per cent, from which on a fault of the control plane or
+/// the network is likelier than that of nodes, and nothing is evicted (Kubernetes' unhealthy zone
+/// threshold, for 3 nodes and more).
 const DISRUPTED_PERCENT: usize = 55;
 
-/// How often a silent node is looked at, in case nobody said that it was heard again (Kubernetes' monitor period).
+/// How often a silent node is looked at, in case nobody said that it was heard again (Kubernetes'
+/// monitor period).
 const MONITOR_SECONDS: i64 = 5;
 
 /// Judges every node.
@@ -46,7 +49,8 @@ fn all(view: &View) -> BTreeSet<Key> {
     view.of_kind(&GroupKind::of::<Node>(), None).map(|o| o.key().clone()).collect()
 }
 
-/// One node's readiness may end or begin the disruption of all, so a change of it touches every node.
+/// One node's readiness may end or begin the disruption of all, so a change of it touches every
+/// node.
 fn affected(change: &Change, view: &View) -> BTreeSet<Key> {
     if !change.key.is::<Node>() {
         return BTreeSet::new();
@@ -130,7 +134,8 @@ fn is_unknown(node: &Node) -> bool {
     conditions.into_iter().any(|c| c.type_ == "Ready" && c.reason.as_deref() == Some(SILENT))
 }
 
-/// Turns every condition to Unknown and the node's pods to not ready, so that no request goes there.
+/// Turns every condition to Unknown and the node's pods to not ready, so that no request goes
+/// there.
 fn fall_silent(
     view: &View,
     object: &Object,
@@ -270,8 +275,8 @@ fn taints(
     (taints, retry)
 }
 
-/// Whether a node that is not ready may lose its pods by now: never while most nodes are gone at once, and one node
-/// after the other otherwise. The error says when to ask again.
+/// Whether a node that is not ready may lose its pods by now: never while most nodes are gone at
+/// once, and one node after the other otherwise. The error says when to ask again.
 fn may_evict(view: &View, object: &Object, inputs: &Inputs<'_>) -> Result<(), Option<Timestamp>> {
     let nodes: Vec<(&Object, &Node)> = view.list::<Node>(None).collect();
     let bad = nodes.iter().filter(|(o, n)| is_suspect(o, n, inputs)).count();
@@ -303,8 +308,9 @@ fn may_evict(view: &View, object: &Object, inputs: &Inputs<'_>) -> Result<(), Op
     }
 }
 
-/// Whether a node is not ready or has missed half of the time after which it counts as silent: nodes that fall
-/// silent together do so within seconds, and the first of them must not lose its pods before the others count.
+/// Whether a node is not ready or has missed half of the time after which it counts as silent:
+/// nodes that fall silent together do so within seconds, and the first of them must not lose its
+/// pods before the others count.
 fn is_suspect(object: &Object, node: &Node, inputs: &Inputs<'_>) -> bool {
     let heard = inputs.heard.get(&NodeName::new(&object.key().name)).copied();
     let half = inputs.timing.node_silence_seconds.max(2) / 2;

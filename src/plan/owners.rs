@@ -13,8 +13,8 @@ use crate::{
     state::View,
 };
 
-/// The objects of kind `T` that `owner` controls after adopting the orphans its selector names and releasing those
-/// it names no more. A terminating owner adopts nothing.
+/// The objects of kind `T` that `owner` controls after adopting the orphans its selector names and
+/// releasing those it names no more. A terminating owner adopts nothing.
 pub(super) fn claim<'a, T>(
     view: &'a View,
     owner: &Object,

@@ -40,7 +40,8 @@ pub(crate) fn ready_since(pod: &Pod) -> Option<Timestamp> {
     ready.last_transition_time.as_ref().map(Timestamp::from)
 }
 
-/// From when the pod counts as available: ready for `min_ready_seconds`. `None` while it is not ready.
+/// From when the pod counts as available: ready for `min_ready_seconds`. `None` while it is not
+/// ready.
 pub(crate) fn available_from(pod: &Pod, min_ready_seconds: i32) -> Option<Timestamp> {
     if !is_ready(pod) {
         return None;

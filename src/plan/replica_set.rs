@@ -143,8 +143,9 @@ fn pod_of(template: &PodTemplateSpec, owner: &Object, prefix: &str, name: &str) 
     admitted(pod)
 }
 
-/// The pod with what Kubernetes' admission adds (default account, tolerations of 300 s, …). A template that the
-/// door refuses by now is taken as it stands: it was valid when its owner was admitted.
+/// The pod with what Kubernetes' admission adds (default account, tolerations of 300 s, …). A
+/// template that the door refuses by now is taken as it stands: it was valid when its owner was
+/// admitted.
 fn admitted(pod: Pod) -> Pod {
     let value = serde_json::to_value(&pod).unwrap_or_default();
     let admitted = kinds::admit(value, kinds::Strictness::Warn).ok();
@@ -189,8 +190,9 @@ fn crowding(view: &View, set: &Object) -> BTreeMap<String, usize> {
 /// What is deleted first sorts first.
 type Rank = (bool, u8, bool, i32, Reverse<usize>, i64, Reverse<i32>, i64, String);
 
-/// Kubernetes' order: without a node, pending, not ready, lower deletion cost, on the fuller node, ready for a
-/// shorter time, restarted more often, younger. Times count in powers of two, so that it is not always the youngest.
+/// Kubernetes' order: without a node, pending, not ready, lower deletion cost, on the fuller node,
+/// ready for a shorter time, restarted more often, younger. Times count in powers of two, so that
+/// it is not always the youngest.
 fn rank(object: &Object, pod: &Pod, crowd: &BTreeMap<String, usize>, now: Timestamp) -> Rank {
     let phase = match pods::phase(pod) {
         "Pending" => 0,

@@ -7,8 +7,8 @@ use crate::{kinds::Commit, model::CommitId, state::View};
 pub enum Rollback {
     /// A plain revert of the head: its parent is the last good commit (or nothing better is known).
     Revert(CommitId),
-    /// The files of an earlier commit: those between were refused or never became healthy, so reverting the head alone
-    /// would bring one of them.
+    /// The files of an earlier commit: those between were refused or never became healthy, so
+    /// reverting the head alone would bring one of them.
     Restore(CommitId),
 }
 
@@ -46,7 +46,8 @@ mod tests {
         CommitId::parse(&digit.to_string().repeat(40)).unwrap()
     }
 
-    /// Commits in their order: digit, its parent, whether it was admitted, whether it became healthy.
+    /// Commits in their order: digit, its parent, whether it was admitted, whether it became
+    /// healthy.
     fn check(commits: &[(char, Option<char>, bool, bool)], expect: Option<Rollback>) {
         let mut state = State::default();
         let mut head = None;

@@ -75,7 +75,8 @@ fn plan(view: &View, _queue: &Key, inputs: &Inputs<'_>) -> Plan {
     let mut plan = Plan::default();
     let mut failed: BTreeMap<&str, (&Pod, Why)> = BTreeMap::new();
     for (object, pod) in waiting {
-        // While the cluster only fills up, what failed fails again: pods of one template are judged once.
+        // While the cluster only fills up, what failed fails again: pods of one template are judged
+        // once.
         let owner = object.controller_uid();
         let known = owner.and_then(|uid| failed.get(uid)).filter(|(p, _)| p.spec == pod.spec);
         let known = known.map(|(_, why)| why.clone());

@@ -1,5 +1,5 @@
-//! Join tokens in kubeadm's form (`abcdef.0123456789abcdef`): kept as Secrets of `kube-system`, good for a time and a
-//! number of joins.
+//! Join tokens in kubeadm's form (`abcdef.0123456789abcdef`): kept as Secrets of `kube-system`,
+//! good for a time and a number of joins.
 
 use std::collections::BTreeMap;
 
@@ -94,7 +94,8 @@ pub fn create(token: &Token, joins: u32, expires: Timestamp) -> Result<Command, 
     Ok(put(Object::of(&secret)?, Expect::Absent))
 }
 
-/// The command that uses a token once; refused by State when another join used it at the same moment.
+/// The command that uses a token once; refused by State when another join used it at the same
+/// moment.
 pub fn redeem(view: &View, token: &Token, now: Timestamp) -> Result<Command, TokenError> {
     let stored: &Secret = view.get(NAMESPACE, &token.name()).ok_or(TokenError::Unknown)?;
     let field = |name: &str| {

@@ -3,10 +3,10 @@
 //! Bytes by path come in; objects with the place they were written at, and every problem of the
 //! commit at once, go out. Called by `server::import` (and by `mainstay vet` and `plan`). Two
 //! levels, so that an unchanged file costs nothing: [`render_file`] depends on path and bytes alone
-//! and may be kept by path and blob id, a [`Picture`] puts the files of one commit together and takes
-//! those of the next one in place of them ([`combine()`] does it in one go). [`prune_guard`] says what
-//! may be deleted. Never reads a disk or Git, never panics on any bytes:
-//! what is wrong with a file is a [`Problem`], not a failure.
+//! and may be kept by path and blob id, a [`Picture`] puts the files of one commit together and
+//! takes those of the next one in place of them ([`combine()`] does it in one go). [`prune_guard`]
+//! says what may be deleted. Never reads a disk or Git, never panics on any bytes: what is wrong
+//! with a file is a [`Problem`], not a failure.
 
 mod combine;
 mod file;

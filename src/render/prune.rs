@@ -25,12 +25,13 @@ impl Default for PruneOptions {
     }
 }
 
-/// Says what to delete of `gone` (what is owned and not wanted), in an order that is safe (workloads
-/// first, namespaces last).
+/// Says what to delete of `gone` (what is owned and not wanted), in an order that is safe
+/// (workloads first, namespaces last).
 ///
-/// `owned` and `wanted` are how many objects are live and how many the commit holds; the commit must
-/// be completely parsed. An empty commit never prunes. More than the allowed share, or anything
-/// precious, waits for [`TRAILER`] among `trailers` (name and value; `yes` or `true`, any case).
+/// `owned` and `wanted` are how many objects are live and how many the commit holds; the commit
+/// must be completely parsed. An empty commit never prunes. More than the allowed share, or
+/// anything precious, waits for [`TRAILER`] among `trailers` (name and value; `yes` or `true`, any
+/// case).
 pub fn prune_guard(
     mut gone: Vec<Key>,
     (owned, wanted): (usize, usize),

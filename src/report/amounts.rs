@@ -6,7 +6,8 @@ pub fn cores(milli: i64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Bytes in the largest unit that leaves a number above one, three digits at most: `48Mi`, `23.5Gi`.
+/// Bytes in the largest unit that leaves a number above one, three digits at most: `48Mi`,
+/// `23.5Gi`.
 pub fn bytes(bytes: i64) -> String {
     const UNITS: [(&str, u32); 4] = [("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
     let Some((unit, shift)) = UNITS.into_iter().find(|(_, shift)| bytes >> shift > 0) else {

@@ -49,8 +49,9 @@ pub struct Member {
 
 /// The cluster on one page.
 ///
-/// `commit`, `state`, `reason`, `message`, `problems` and `warnings` speak of the newest commit of the source: of a
-/// refused one too. `running` is the commit the cluster runs, whatever became of the newest.
+/// `commit`, `state`, `reason`, `message`, `problems` and `warnings` speak of the newest commit of
+/// the source: of a refused one too. `running` is the commit the cluster runs, whatever became of
+/// the newest.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterStatus {
@@ -200,7 +201,8 @@ pub(super) fn newest_commit(view: &View) -> Option<&Commit> {
 
 /// The commit that stands at the source and was refused.
 ///
-/// A refused commit that is no longer at the source (a later one took its place, or it was taken back) is history.
+/// A refused commit that is no longer at the source (a later one took its place, or it was taken
+/// back) is history.
 pub(super) fn refused_commit(view: &View) -> Option<&Commit> {
     let sources = view.list::<GitSource>(None);
     let observed = sources.filter_map(|(_, s)| s.status.observed_commit.as_deref());

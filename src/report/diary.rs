@@ -20,7 +20,8 @@ use crate::{
     state::{Change, View},
 };
 
-/// Most lines the body of a status commit has. Thousands of objects may change between two of them; the tree says all.
+/// Most lines the body of a status commit has. Thousands of objects may change between two of them;
+/// the tree says all.
 const LINES_MAX: usize = 50;
 /// Most names in a subject that has nothing else to say.
 const NAMES_MAX: usize = 3;
@@ -29,9 +30,9 @@ const PROBLEMS_MAX: usize = 20;
 
 /// The message of the status commit that shows what changed after `since`.
 ///
-/// One line for each change of state (`shop/web 3/3 on 1a2b3c4, was 9f8e7d6`); several get a subject that says how
-/// many. The trailers are for machines: `Commit:` is what the cluster runs, `Index:` the revision shown, `Term:` the
-/// writer's.
+/// One line for each change of state (`shop/web 3/3 on 1a2b3c4, was 9f8e7d6`); several get a
+/// subject that says how many. The trailers are for machines: `Commit:` is what the cluster runs,
+/// `Index:` the revision shown, `Term:` the writer's.
 pub fn status_commit_message(view: &View, since: Revision, term: u64) -> String {
     let changes = (since > Revision(0)).then(|| view.changes_since(since)).flatten();
     let (lines, subjects) = match changes {
@@ -97,8 +98,8 @@ fn spans<'a>(changes: &[&'a Change]) -> BTreeMap<&'a Key, Span<'a>> {
     spans
 }
 
-/// Commits first when they come to an end, then workloads, what ails their pods, commits on their way, nodes, where
-/// Services answer, and the rest.
+/// Commits first when they come to an end, then workloads, what ails their pods, commits on their
+/// way, nodes, where Services answer, and the rest.
 fn lines(view: &View, spans: &BTreeMap<&Key, Span<'_>>) -> Vec<String> {
     let mut ranked: Vec<(u8, String)> = Vec::new();
     for (key, span) in spans {
@@ -163,7 +164,7 @@ fn source_line((old, new): Span<'_>) -> Option<String> {
     }
 }
 
-/// `Service shop/web answers on 2 pods, was 3`
+/// `Service shop/web answered by 2 pods, was 3`
 fn answers_line((old, new): Span<'_>) -> Option<String> {
     let service = service_of(new?)?;
     let count =
@@ -178,8 +179,8 @@ fn answers_line((old, new): Span<'_>) -> Option<String> {
     (before != after).then(|| format!("{service} answered {pods}{was}"))
 }
 
-/// `shop/web: pod web-5d7f-abcde CrashLoopBackOff (exit code 101)` when a pod begins to ail, ails otherwise, or is well
-/// again; the pods of a rollout that goes well have no lines.
+/// `shop/web: pod web-5d7f-abcde CrashLoopBackOff (exit code 101)` when a pod begins to ail, ails
+/// otherwise, or is well again; the pods of a rollout that goes well have no lines.
 fn pod_line(view: &View, (old, new): Span<'_>) -> Option<String> {
     let new = new.filter(|o| !o.is_terminating())?;
     let after = new.view::<Pod>()?;

@@ -85,8 +85,8 @@ pub struct FieldChange {
     pub new: Option<Value>,
 }
 
-/// What making `new` the desired objects would change. `base` and `commit` are left to the caller, as are problems
-/// that were found before there were objects.
+/// What making `new` the desired objects would change. `base` and `commit` are left to the caller,
+/// as are problems that were found before there were objects.
 pub fn diff(view: &View, new: &[Desired]) -> PlanReport {
     let mut report = PlanReport {
         base: view.head().map(|head| head.commit.to_string()),
@@ -230,7 +230,8 @@ fn by_name(list: &[Value]) -> Option<Vec<(&str, &Value)>> {
     (distinct.len() == named.len()).then_some(named)
 }
 
-/// Names that hold a dot (annotations, file names) are written in brackets, so that a path can be read back.
+/// Names that hold a dot (annotations, file names) are written in brackets, so that a path can be
+/// read back.
 fn join(path: &str, field: &str) -> String {
     match (path.is_empty(), field.contains(['.', '/'])) {
         (true, false) => field.to_owned(),

@@ -27,10 +27,11 @@ use crate::{
 /// Files to write to the status branch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StatusFiles {
-    /// Whether `files` is the whole tree: whatever else lies there goes. Otherwise it changes the tree before.
+    /// Whether `files` is the whole tree: whatever else lies there goes. Otherwise it changes the
+    /// tree before.
     pub whole: bool,
-    /// Content by path; `None` removes a file. A file may come out as it already lies there; when all of them do,
-    /// there is nothing to commit.
+    /// Content by path; `None` removes a file. A file may come out as it already lies there; when
+    /// all of them do, there is nothing to commit.
     pub files: BTreeMap<String, Option<Vec<u8>>>,
 }
 
@@ -91,7 +92,8 @@ pub struct PodLine {
     pub message: String,
     /// Whether Services send to it.
     pub ready: bool,
-    /// How often its containers were started again; above five rounded down to 10, 20, 50, 100 and so on.
+    /// How often its containers were started again; above five rounded down to 10, 20, 50, 100 and
+    /// so on.
     pub restarts: u64,
 }
 
@@ -191,8 +193,9 @@ pub struct TimingLines {
     pub failed: Option<String>,
 }
 
-/// The files of the status branch that the changes after `since` touch; the whole tree when `since` is zero or the
-/// history no longer reaches back that far. Costs what the changes touch, and the front page.
+/// The files of the status branch that the changes after `since` touch; the whole tree when `since`
+/// is zero or the history no longer reaches back that far. Costs what the changes touch, and the
+/// front page.
 pub fn status_branch(view: &View, since: Revision) -> StatusFiles {
     let changes = (since > Revision(0)).then(|| view.changes_since(since)).flatten();
     let (whole, subjects) = match changes {
@@ -274,7 +277,8 @@ fn everything(view: &View) -> BTreeSet<Subject> {
     owned.chain(workloads).chain(nodes).chain(commits).collect()
 }
 
-/// Whose files a change touches: the object's own, its owner's (a pod stands in its Deployment's file), its node's.
+/// Whose files a change touches: the object's own, its owner's (a pod stands in its Deployment's
+/// file), its node's.
 pub(super) fn touched(view: &View, change: &Change) -> BTreeSet<Subject> {
     let mut subjects = BTreeSet::new();
     let key = &change.key;
@@ -302,7 +306,8 @@ pub(super) fn touched(view: &View, change: &Change) -> BTreeSet<Subject> {
     subjects
 }
 
-/// The object at the top of the chain of owners; the object itself when nothing in the view controls it.
+/// The object at the top of the chain of owners; the object itself when nothing in the view
+/// controls it.
 pub(super) fn root<'a>(view: &'a View, object: &'a Object) -> &'a Key {
     /// Deployment, ReplicaSet, Pod are three; a chain that is longer is a circle.
     const OWNERS_MAX: usize = 8;
@@ -331,7 +336,8 @@ fn had_file(object: &Object) -> bool {
     object.annotation("mainstay.io/commit").is_some() && object.controller_uid().is_none()
 }
 
-/// How one object fares, as its file says it. Holds nothing of its spec or data, so nothing of a Secret.
+/// How one object fares, as its file says it. Holds nothing of its spec or data, so nothing of a
+/// Secret.
 pub fn object_file(view: &View, object: &Object) -> ObjectFile {
     let (key, health) = (object.key(), lasting_health(object));
     let origin = view.origin(key);
@@ -403,8 +409,8 @@ pub(super) fn pod_line(pod: &Pod) -> PodLine {
     }
 }
 
-/// A count of restarts, above five rounded down to 10, 20, 50, 100 and so on: a container that crashes every five
-/// minutes shall not fill the branch.
+/// A count of restarts, above five rounded down to 10, 20, 50, 100 and so on: a container that
+/// crashes every five minutes shall not fill the branch.
 pub(super) fn about(restarts: u64) -> u64 {
     if restarts <= 5 {
         return restarts;
@@ -428,7 +434,8 @@ pub(super) fn service_line(view: &View, object: &Object, service: &Service) -> S
     }
 }
 
-/// How many addresses answer behind a Service; an absent `ready` counts as ready, as proxies take it.
+/// How many addresses answer behind a Service; an absent `ready` counts as ready, as proxies take
+/// it.
 fn ready_endpoints(view: &View, service: &Object) -> u64 {
     addresses(view.owned_by(service.uid()).filter_map(|o| o.view::<EndpointSlice>()))
 }

@@ -30,7 +30,8 @@ impl Cluster {
         cluster
     }
 
-    /// One commit: a Deployment of two pods, both ready on `n1`, and its Service with two endpoints.
+    /// One commit: a Deployment of two pods, both ready on `n1`, and its Service with two
+    /// endpoints.
     pub(crate) fn web() -> Self {
         let mut cluster = Self::empty();
         cluster.source(FIRST, true);
@@ -130,7 +131,8 @@ impl Cluster {
         })));
     }
 
-    /// The Deployment's ReplicaSet of a commit with ready pods, as controllers and an agent leave them.
+    /// The Deployment's ReplicaSet of a commit with ready pods, as controllers and an agent leave
+    /// them.
     pub(crate) fn rolled_out(&mut self, id: &str, pods: u32, revision: u32) {
         let view = self.state.view().clone();
         let deployment = view.object(&key("Deployment.apps/shop/web")).unwrap();

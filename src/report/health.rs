@@ -61,7 +61,8 @@ pub fn health(object: &Object) -> Health {
     }
 }
 
-/// A status that is older than the spec counts for nothing: replicas are ready when they run what is asked for now.
+/// A status that is older than the spec counts for nothing: replicas are ready when they run what
+/// is asked for now.
 fn of_deployment(object: &Object, deployment: &Deployment) -> Health {
     let spec = &deployment.spec;
     let desired = count(spec.replicas.or(Some(1)));
@@ -139,8 +140,8 @@ pub fn pod_state(pod: &Pod) -> (String, String) {
     (phase, unscheduled.unwrap_or_default())
 }
 
-/// Like [`pod_state`], in words that stay the same while nothing changes: a crash loop is one state, however far its
-/// back-off is. For what is written down.
+/// Like [`pod_state`], in words that stay the same while nothing changes: a crash loop is one
+/// state, however far its back-off is. For what is written down.
 pub(super) fn lasting_state(pod: &Pod) -> (String, String) {
     let status = pod.status.clone().unwrap_or_default();
     let deleted = pod.metadata.deletion_timestamp.is_some();
@@ -190,7 +191,8 @@ fn container_state(container: &ContainerStatus, init: bool) -> Option<(String, S
     Some((reason, ended.message.clone().unwrap_or_default()))
 }
 
-/// The pods of a workload, by name: those it controls, directly or through what it controls. A pod is its own.
+/// The pods of a workload, by name: those it controls, directly or through what it controls. A pod
+/// is its own.
 pub fn pods_of<'a>(view: &'a View, object: &'a Object) -> Vec<&'a Object> {
     if object.key().is::<Pod>() {
         return vec![object];

@@ -1,4 +1,5 @@
-//! `README.md` of the status branch: the cluster on one page. No ages: a page changes only when a state does.
+//! `README.md` of the status branch: the cluster on one page. No ages: a page changes only when a
+//! state does.
 
 use std::fmt::Write as _;
 

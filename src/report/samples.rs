@@ -42,8 +42,8 @@ pub struct Spread {
 }
 
 impl Sample {
-    /// A sample of a metric of the list. Panics when the list has no such metric or it has other labels: every name
-    /// in the code is a literal, and a test scrapes them all.
+    /// A sample of a metric of the list. Panics when the list has no such metric or it has other
+    /// labels: every name in the code is a literal, and a test scrapes them all.
     pub fn new(name: &str, labels: &[&str], value: f64) -> Self {
         let metric = metric(name).unwrap_or_else(|| panic!("{name} is not in the list of metrics"));
         assert_eq!(metric.labels.len(), labels.len(), "labels of {name}");
@@ -57,7 +57,8 @@ impl Sample {
     }
 }
 
-/// Every metric that follows from State. `now` measures how long the newest commit has been on its way.
+/// Every metric that follows from State. `now` measures how long the newest commit has been on its
+/// way.
 pub fn samples(view: &View, now: Timestamp) -> Vec<Sample> {
     let mut out = vec![
         Sample::new("mainstay_build_info", &[env!("CARGO_PKG_VERSION")], 1.0),
@@ -134,7 +135,8 @@ fn lag(commit: &Commit, now: Timestamp, out: &mut Vec<Sample>) {
     }
 }
 
-/// Commits seen after the one the cluster runs: refused ones, as every other newer commit would be the head.
+/// Commits seen after the one the cluster runs: refused ones, as every other newer commit would be
+/// the head.
 fn divergence(view: &View) -> u64 {
     let Some(newest) = newest_commit(view) else { return 0 };
     if newest.status.state != CommitState::Refused {

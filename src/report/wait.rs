@@ -52,8 +52,8 @@ pub struct WaitReport {
     pub waiting: Vec<String>,
 }
 
-/// How a wait for `commit` stands. `follows` says whether the head holds a commit that the cluster has not seen by
-/// itself (it came in one push with later ones): Git knows, a View does not.
+/// How a wait for `commit` stands. `follows` says whether the head holds a commit that the cluster
+/// has not seen by itself (it came in one push with later ones): Git knows, a View does not.
 pub fn wait_on(view: &View, commit: &CommitId, follows: bool) -> WaitReport {
     let asked = view.get::<Commit>("", commit.as_str());
     let head = running(view).filter(|head| follows || asked.is_some_and(|a| !is_before(head, a)));
@@ -80,8 +80,9 @@ pub fn wait_on(view: &View, commit: &CommitId, follows: bool) -> WaitReport {
     report
 }
 
-/// Refused, or never healthy within its deadline. That stays so when a revert mends the cluster: who deployed it must
-/// hear of it. What was healthy once and ails now may recover, so it has not failed.
+/// Refused, or never healthy within its deadline. That stays so when a revert mends the cluster:
+/// who deployed it must hear of it. What was healthy once and ails now may recover, so it has not
+/// failed.
 fn has_failed(commit: &Commit) -> bool {
     let timings = &commit.status.timings;
     match commit.status.state {

@@ -25,7 +25,8 @@ const WARNINGS_MAX: usize = 5;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WhyStep {
-    /// What the step is about (`container`, `Pod`, `ReplicaSet`, `Deployment`, `file`, `commit`, `node`, `warning`).
+    /// What the step is about (`container`, `Pod`, `ReplicaSet`, `Deployment`, `file`, `commit`,
+    /// `node`, `warning`).
     pub what: String,
     /// Its name.
     pub name: String,
@@ -45,8 +46,8 @@ pub struct NodeVerdict {
 
 /// Why an object is as it is. `None` when there is no such object.
 ///
-/// From what runs to who asked for it: its containers, the object, whatever controls it, the line of the file, the
-/// commit. `verdicts` says of a pod that waits for a node what each node lacks.
+/// From what runs to who asked for it: its containers, the object, whatever controls it, the line
+/// of the file, the commit. `verdicts` says of a pod that waits for a node what each node lacks.
 pub fn why(
     view: &View,
     key: &Key,

@@ -26,7 +26,8 @@ pub(super) struct HostPort {
 }
 
 impl HostPort {
-    /// Whether both cannot be taken on one node: the same port of the same protocol where addresses meet.
+    /// Whether both cannot be taken on one node: the same port of the same protocol where addresses
+    /// meet.
     pub(super) fn meets(&self, other: &Self) -> bool {
         const ANY: &str = "0.0.0.0";
         self.port == other.port
@@ -78,7 +79,8 @@ impl<'a> Wish<'a> {
     }
 }
 
-/// The whole cluster at one moment. Pods placed with [`Cluster::assume`] count for those after them.
+/// The whole cluster at one moment. Pods placed with [`Cluster::assume`] count for those after
+/// them.
 #[derive(Clone, Debug, Default)]
 pub struct Cluster {
     pub(super) nodes: Vec<NodeState>,

@@ -10,8 +10,8 @@ use super::cluster::{NodeState, Wish};
 
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 
-/// Why a node cannot take a pod; empty when it can. The first filter that says no speaks, as in Kubernetes: name,
-/// unschedulable, taints, affinity, ports, resources.
+/// Why a node cannot take a pod; empty when it can. The first filter that says no speaks, as in
+/// Kubernetes: name, unschedulable, taints, affinity, ports, resources.
 pub(super) fn reasons(wish: &Wish<'_>, node: &NodeState) -> Vec<String> {
     let say = |text: &str| vec![text.to_owned()];
     let tolerations = wish.spec.tolerations.as_deref().unwrap_or_default();

@@ -1,8 +1,8 @@
 //! Where a pod goes: filter the nodes that can take it, score them, or explain why none can.
 //!
 //! In: a [`View`] (or a [`Cluster`] made of one, to place many pods against each other) and a pod.
-//! Out: a node's name, or [`Why`] not, worded as Kubernetes words it. `plan::scheduler` asks; nothing here writes,
-//! preempts, or looks at a clock. The same View and pod give the same node.
+//! Out: a node's name, or [`Why`] not, worded as Kubernetes words it. `plan::scheduler` asks;
+//! nothing here writes, preempts, or looks at a clock. The same View and pod give the same node.
 
 mod cluster;
 mod filter;

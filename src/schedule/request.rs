@@ -67,16 +67,17 @@ fn of_container(container: &Container) -> Amounts {
     Amounts::of(container.resources.as_ref().and_then(|r| r.requests.as_ref()))
 }
 
-/// What a pod asks for: its containers together, or more where an init container (with the sidecars started before
-/// it) asks for more; the pod's own requests win for what they name; plus overhead.
+/// What a pod asks for: its containers together, or more where an init container (with the sidecars
+/// started before it) asks for more; the pod's own requests win for what they name; plus overhead.
 ///
-/// Source: kubernetes.io/docs/concepts/workloads/pods/sidecar-containers and init-containers (resource sharing).
+/// Source: kubernetes.io/docs/concepts/workloads/pods/sidecar-containers and init-containers
+/// (resource sharing).
 pub fn requests(spec: &PodSpec) -> Amounts {
     sum(spec, of_container)
 }
 
-/// As [`requests`], counting 100m and 200 MiB for a container that names none, as Kubernetes does when it compares
-/// how full nodes are: pods that ask for nothing are spread too.
+/// As [`requests`], counting 100m and 200 MiB for a container that names none, as Kubernetes does
+/// when it compares how full nodes are: pods that ask for nothing are spread too.
 pub(super) fn assumed(spec: &PodSpec) -> Amounts {
     const CPU: i64 = 100;
     const MEMORY: i64 = 200 << 20;

@@ -1,7 +1,7 @@
 //! Which of the nodes that can take a pod takes it best.
 //!
-//! Weights and formulas are those of kube-scheduler's default profile: taints 3, node affinity 2, spreading 2,
-//! least allocated 1, balanced allocation 1, image locality 1; each from 0 to 100.
+//! Weights and formulas are those of kube-scheduler's default profile: taints 3, node affinity 2,
+//! spreading 2, least allocated 1, balanced allocation 1, image locality 1; each from 0 to 100.
 
 use k8s_openapi::api::core::v1::PodSpec;
 
@@ -46,7 +46,8 @@ fn normalized(scores: Vec<i64>, reverse: bool) -> Vec<i64> {
     scores.into_iter().map(stretch).collect()
 }
 
-/// Fewer pods of the same owner are better, as with Kubernetes' default topology spreading over host names.
+/// Fewer pods of the same owner are better, as with Kubernetes' default topology spreading over
+/// host names.
 fn spread(wish: &Wish<'_>, nodes: &[&NodeState]) -> Vec<i64> {
     let Some(owner) = wish.owner else { return vec![0; nodes.len()] };
     let counts: Vec<i64> =
@@ -98,8 +99,8 @@ fn holders(spec: &PodSpec, nodes: &[&NodeState]) -> Vec<(String, i64)> {
     images(spec).map(|i| (i.clone(), i64::try_from(count(&i)).unwrap_or(0))).collect()
 }
 
-/// Bytes of the pod's images that the node has, each counted by the share of nodes that have it, so that one node
-/// with an image does not draw every pod.
+/// Bytes of the pod's images that the node has, each counted by the share of nodes that have it, so
+/// that one node with an image does not draw every pod.
 fn locality(spec: &PodSpec, node: &NodeState, holders: &[(String, i64)], all: usize) -> i64 {
     let all = i64::try_from(all.max(1)).unwrap_or(1);
     let size = |image: &str| node.images.get(image).copied().unwrap_or(0);

@@ -12,7 +12,8 @@ pub(super) fn now() -> Timestamp {
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// The monotonic moment at which the wall clock will show `at`, at most a day away: timers are set anew after that.
+/// The monotonic moment at which the wall clock will show `at`, at most a day away: timers are set
+/// anew after that.
 pub(super) fn instant_of(at: Timestamp) -> Instant {
     Instant::now() + at.since(now()).min(Duration::from_secs(86_400))
 }

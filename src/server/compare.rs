@@ -11,7 +11,8 @@ use crate::raft::{Divergence, Member, Node};
 /// Between two comparisons: a few small messages each.
 const EVERY: Duration = Duration::from_secs(30);
 
-/// Compares this server's State with the others' until `stop`; tells why when it must not be served any more.
+/// Compares this server's State with the others' until `stop`; tells why when it must not be served
+/// any more.
 pub(super) async fn run(
     node: Node<StateMachine>,
     tell: watch::Sender<Option<String>>,
@@ -49,8 +50,8 @@ async fn until_wrong<F: Future<Output = Compared>>(ask: impl Fn() -> F, every: D
     }
 }
 
-/// Why this server's State must not be served: it is not that of more than half of the servers compared, itself
-/// among them. With two that differ nobody knows who is right, so neither goes on.
+/// Why this server's State must not be served: it is not that of more than half of the servers
+/// compared, itself among them. With two that differ nobody knows who is right, so neither goes on.
 fn judge(compared: &Compared) -> Option<String> {
     let differ: Vec<&Divergence> =
         compared.iter().filter_map(|(_, found)| found.as_ref()).collect();

@@ -1,7 +1,7 @@
 //! Sessions of agents: desired state down, observed state up.
 //!
-//! Only the leader holds sessions; a follower sends an agent on to it. So what an agent reports is proposed where it
-//! arrives, and one server knows when each agent was last heard.
+//! Only the leader holds sessions; a follower sends an agent on to it. So what an agent reports is
+//! proposed where it arrives, and one server knows when each agent was last heard.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -22,13 +22,16 @@ use crate::{
     trust::{Identity, read_frame, write_frame},
 };
 
-/// How long a session may be silent before the server closes it. Agents send a heartbeat every few seconds.
+/// How long a session may be silent before the server closes it. Agents send a heartbeat every few
+/// seconds.
 const SILENCE_SECONDS_MAX: u64 = 40;
 
-/// How many messages of one agent wait to be proposed; when they are that many, its session is read no further.
+/// How many messages of one agent wait to be proposed; when they are that many, its session is read
+/// no further.
 const BACKLOG_MAX: usize = 64;
 
-/// What the proxies of each node with a session are programmed to; revision 0 until they have said so.
+/// What the proxies of each node with a session are programmed to; revision 0 until they have said
+/// so.
 pub(super) type Programmed = Arc<watch::Sender<BTreeMap<NodeName, Revision>>>;
 
 /// Serves the sessions of all agents.
@@ -125,7 +128,8 @@ impl Dispatch {
         session
     }
 
-    /// Ends a session, unless the node has a later one. Nobody waits for the node's proxies from now on.
+    /// Ends a session, unless the node has a later one. Nobody waits for the node's proxies from
+    /// now on.
     fn forget(&self, node: &NodeName, session: u64) {
         let ours = self.current.send_if_modified(|all| {
             let ours = all.get(node) == Some(&session);
@@ -254,8 +258,8 @@ impl Dispatch {
         Ok(())
     }
 
-    /// A node that was taken for lost and is heard again is asked for its status by ending the session: it dials
-    /// again and says hello.
+    /// A node that was taken for lost and is heard again is asked for its status by ending the
+    /// session: it dials again and says hello.
     async fn answer_heartbeat(
         &self,
         node: &NodeName,

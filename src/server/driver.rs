@@ -104,7 +104,8 @@ async fn lead(
     }
 }
 
-/// When each node was heard; a node that this leader has not heard yet counts as heard at its start.
+/// When each node was heard; a node that this leader has not heard yet counts as heard at its
+/// start.
 fn heard_or(start: Timestamp, heard: &Heard, view: &View) -> BTreeMap<NodeName, Timestamp> {
     let mut known = heard.borrow().clone();
     for (node, _) in view.list::<Node>(None) {

@@ -1,8 +1,8 @@
 //! What must leave the cluster: status commits and notes, written by the leader only.
 //!
-//! Git itself says what has been written (the `Index:` trailer of the status branch), so a crash between a push and
-//! its acknowledgement, or a new leader, writes nothing twice. While the remote is down everything waits, and goes
-//! out in one commit when it is back.
+//! Git itself says what has been written (the `Index:` trailer of the status branch), so a crash
+//! between a push and its acknowledgement, or a new leader, writes nothing twice. While the remote
+//! is down everything waits, and goes out in one commit when it is back.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -16,8 +16,8 @@ use crate::{
     state::{Command, OutboxItem, View},
 };
 
-/// How long changes are gathered before a status commit, in milliseconds: many changes of one rollout make one
-/// commit, and a reader still sees each stage.
+/// How long changes are gathered before a status commit, in milliseconds: many changes of one
+/// rollout make one commit, and a reader still sees each stage.
 const GATHER_MS: u64 = 1000;
 
 /// How long one push may take.
@@ -97,7 +97,8 @@ async fn pause_for(pause: Option<Duration>) {
     }
 }
 
-/// One round: status first, then notes, so that a note never speaks of a state the branch does not show yet.
+/// One round: status first, then notes, so that a note never speaks of a state the branch does not
+/// show yet.
 async fn export(
     store: &Store,
     mirror: &Arc<Mirror>,
@@ -124,8 +125,8 @@ async fn export(
     Ok(())
 }
 
-/// Pushes a status commit when a file of the branch changed; tells whether the branch shows something
-/// that it did not have to show before.
+/// Pushes a status commit when a file of the branch changed; tells whether the branch shows
+/// something that it did not have to show before.
 async fn status(
     mirror: &Arc<Mirror>,
     view: &View,

@@ -1,4 +1,5 @@
-//! From Git to the log: looks at the remote, renders what is new, proposes it whole or records why not.
+//! From Git to the log: looks at the remote, renders what is new, proposes it whole or records why
+//! not.
 
 use std::{
     sync::{
@@ -191,7 +192,8 @@ impl Importer {
         Ok(None)
     }
 
-    /// Reads and renders a commit against a View; remembers it, so that the next one costs what it changes.
+    /// Reads and renders a commit against a View; remembers it, so that the next one costs what it
+    /// changes.
     async fn candidate(
         &self,
         commit: &CommitId,
@@ -232,7 +234,8 @@ impl Importer {
         tokio::task::spawn_blocking(read).await?
     }
 
-    /// Writes what was found at the remote into the GitSource, when it is something else than before.
+    /// Writes what was found at the remote into the GitSource, when it is something else than
+    /// before.
     async fn tell(&self, tip: Option<&CommitId>, look: Result<(), &Error>) -> Result<(), Error> {
         let look = look.map_err(|error| (reason_of(error), error.to_string()));
         match tell_source(&self.store.view(), &self.spec, tip, look, clock::now())? {

@@ -17,14 +17,16 @@ use crate::{
     state::View,
 };
 
-/// After so many commits that were read as a difference one is listed whole: the bounds of a whole commit (files,
-/// bytes) are only counted then.
+/// After so many commits that were read as a difference one is listed whole: the bounds of a whole
+/// commit (files, bytes) are only counted then.
 const DIFFS_MAX: u32 = 100;
 
-/// Files from which on more than one thread renders; below, starting threads costs more than it saves.
+/// Files from which on more than one thread renders; below, starting threads costs more than it
+/// saves.
 const PARALLEL_FILES_MIN: usize = 64;
 
-/// Most threads that render. More would take the processors from the log while a large commit comes in.
+/// Most threads that render. More would take the processors from the log while a large commit comes
+/// in.
 const THREADS_MAX: usize = 4;
 
 /// Files a thread takes at a time.
@@ -46,7 +48,8 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Reads a commit; from the difference to `before` where that is exact, with the unchanged files of it otherwise.
+    /// Reads a commit; from the difference to `before` where that is exact, with the unchanged
+    /// files of it otherwise.
     pub(super) fn read(
         mirror: &Mirror,
         commit: &CommitId,
@@ -60,7 +63,8 @@ impl Known {
         let exact = |b: &Self| b.problems.is_empty() && b.diffs < DIFFS_MAX && b.rules == rules;
         let mut known = before.unwrap_or_else(|| Self::nothing(commit));
         let diff = match exact(&known) && !known.blobs.is_empty() {
-            // The mirror may have been made anew without the older commit: then everything is listed.
+            // The mirror may have been made anew without the older commit: then everything is
+            // listed.
             true => reader.diff(&known.commit, commit, root, &is_wanted, &Limits::default()).ok(),
             false => None,
         };
@@ -132,8 +136,9 @@ impl Known {
         &self.problems
     }
 
-    /// The keys that may differ from State: those whose files changed since the head was read, and those whose object
-    /// went away. `None` when the head is not what this server made it: then everything may differ.
+    /// The keys that may differ from State: those whose files changed since the head was read, and
+    /// those whose object went away. `None` when the head is not what this server made it: then
+    /// everything may differ.
     pub(super) fn suspects(&self, view: &View) -> Option<BTreeSet<Key>> {
         let head = view.head().map(|h| &h.commit);
         (head.is_some() && head == self.admitted.as_ref())
@@ -162,7 +167,8 @@ fn split(changes: Vec<(String, Change)>) -> (Vec<File>, Vec<String>) {
     (changed, gone)
 }
 
-/// Files that wait for a thread, and the reader they come from: one thread reads at a time, all of them render.
+/// Files that wait for a thread, and the reader they come from: one thread reads at a time, all of
+/// them render.
 struct Queue {
     reader: Reader,
     files: std::vec::IntoIter<File>,
@@ -279,7 +285,8 @@ mod tests {
             candidate(&reader, known, self.state.view(), &spec, NOW, Scope::Changed).unwrap()
         }
 
-        /// Commits the files (`None` removes one), reads the commit both ways, and admits it when it may be.
+        /// Commits the files (`None` removes one), reads the commit both ways, and admits it when
+        /// it may be.
         fn commit(&mut self, files: &[(&str, Option<String>)]) -> Candidate {
             let repo = self.dir.path().join("repo");
             for (path, content) in files {
@@ -321,8 +328,8 @@ mod tests {
         }
     }
 
-    /// What must not happen: a commit read as a difference that changes something else than the same commit read
-    /// whole; a difference that walks over everything.
+    /// What must not happen: a commit read as a difference that changes something else than the
+    /// same commit read whole; a difference that walks over everything.
     #[test]
     fn a_difference_admits_what_the_whole_commit_would() {
         let mut world = World::new();
@@ -340,7 +347,8 @@ mod tests {
             ("c.yaml", Some(map("c", "one") + &map("d", "one"))),
         ]);
         assert_eq!((moved.wanted.len(), moved.deletes.len()), (3, 1));
-        // Refused, then put right by leaving the bad file out: what changed beside it is not forgotten.
+        // Refused, then put right by leaving the bad file out: what changed beside it is not
+        // forgotten.
         let twice = [("a/6.yaml", Some(map("m6", "two"))), ("bad.yaml", Some(map("m7", "other")))];
         assert_eq!(world.commit(&twice).problems.len(), 1);
         assert_eq!(world.commit(&[("bad.yaml", None)]).problems, []);
@@ -357,7 +365,8 @@ mod tests {
         let rules = render::IGNORE_FILE;
         assert_eq!(world.commit(&[(rules, Some("b/\n".to_owned()))]).deletes.len(), 1);
         assert_eq!(world.commit(&[(rules, Some("# none\n".to_owned()))]).deletes.len(), 0);
-        // A link is a problem, and the commit after it is no difference to a listing that was cut short.
+        // A link is a problem, and the commit after it is no difference to a listing that was cut
+        // short.
         std::os::unix::fs::symlink("a/1.yaml", world.dir.path().join("repo/link.yaml")).unwrap();
         assert_eq!(world.commit(&[]).problems.len(), 1);
         assert_eq!(world.commit(&[("a/10.yaml", Some(map("m10", "two")))]).problems.len(), 1);

@@ -23,11 +23,12 @@ use crate::{
     trust::{self, ALPN_AGENT, ALPN_RAFT, Identity},
 };
 
-/// How long a peer may take for its handshake. An unauthenticated peer costs one task and one buffer until then.
+/// How long a peer may take for its handshake. An unauthenticated peer costs one task and one
+/// buffer until then.
 const HANDSHAKE_SECONDS_MAX: u64 = 10;
 
-/// How many connections are served at once: a few hundred agents, as many watches, and headroom. Further ones wait in
-/// the kernel's backlog.
+/// How many connections are served at once: a few hundred agents, as many watches, and headroom.
+/// Further ones wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 8192;
 
 /// Who serves what comes in.
@@ -38,7 +39,8 @@ pub(super) struct Doors {
     pub(super) servers: raft::Node<StateMachine>,
 }
 
-/// Accepts connections until `stop`. A changed TLS configuration (a renewed certificate) counts for later ones.
+/// Accepts connections until `stop`. A changed TLS configuration (a renewed certificate) counts for
+/// later ones.
 pub(super) async fn serve(
     listener: TcpListener,
     tls: watch::Receiver<Arc<ServerConfig>>,

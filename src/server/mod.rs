@@ -4,9 +4,10 @@
 )]
 //! One control-plane replica: the loops that carry values between the rooms.
 //!
-//! In: a folder with keys and a log, a configuration. Out: a running [`Server`]. `import` carries commits from Git into
-//! the log, `driver` what controllers decide, `dispatch` what agents must know and have seen, `export` what must leave
-//! the cluster, `join` new machines. Only the leader's loops act; every server applies the log and serves Views.
+//! In: a folder with keys and a log, a configuration. Out: a running [`Server`]. `import` carries
+//! commits from Git into the log, `driver` what controllers decide, `dispatch` what agents must
+//! know and have seen, `export` what must leave the cluster, `join` new machines. Only the leader's
+//! loops act; every server applies the log and serves Views.
 //!
 //! Never here: deciding. Each loop asks a pure room and does what it says.
 
@@ -121,7 +122,8 @@ pub struct Setup {
 }
 
 impl Server {
-    /// Starts the server whose keys and log are in `dir`. With `setup`, a log that belongs to no cluster begins one.
+    /// Starts the server whose keys and log are in `dir`. With `setup`, a log that belongs to no
+    /// cluster begins one.
     pub async fn start(
         dir: &Path,
         config: &ServerConfig,
@@ -194,8 +196,8 @@ impl Server {
         &self.store
     }
 
-    /// Waits until the server must not serve any more, as after a disk error or when its state differs from the
-    /// others', and says why; the process should end then.
+    /// Waits until the server must not serve any more, as after a disk error or when its state
+    /// differs from the others', and says why; the process should end then.
     pub async fn failed(&self) -> String {
         let mut wrong = self.wrong.clone();
         let differs = async {
@@ -253,8 +255,8 @@ fn raft_config(dir: &Path, config: &ServerConfig, address: SocketAddr) -> raft::
     }
 }
 
-/// Refuses a source that no server would start with: hostile or malformed addresses and names, unreadable key files.
-/// Nothing is contacted.
+/// Refuses a source that no server would start with: hostile or malformed addresses and names,
+/// unreadable key files. Nothing is contacted.
 pub fn check_source(config: &SourceConfig) -> Result<(), Error> {
     remote(config)?;
     hook_secret(config).map(drop)

@@ -9,7 +9,8 @@ use crate::{
     state::{Command, Entry, Outcome, View},
 };
 
-/// How often an entry is proposed while its fate is uncertain. Each try waits for an election to end.
+/// How often an entry is proposed while its fate is uncertain. Each try waits for an election to
+/// end.
 const PROPOSE_TRIES_MAX: u32 = 3;
 
 /// Proposes to the log and reads Views; cheap to clone.
@@ -60,7 +61,8 @@ impl Store {
         self.node.members()
     }
 
-    /// Takes a server into the log, first as a learner. Leader only; asking again goes on where it was.
+    /// Takes a server into the log, first as a learner. Leader only; asking again goes on where it
+    /// was.
     pub async fn add_member(&self, id: NodeId, address: &str) -> Result<(), raft::Error> {
         self.node.add_learner_then_voter(id, address).await
     }
@@ -75,9 +77,11 @@ impl Store {
         self.node.read_barrier().await.map(drop)
     }
 
-    /// Proposes commands in one entry and gives their outcomes once they are applied. On a follower: not the leader.
+    /// Proposes commands in one entry and gives their outcomes once they are applied. On a
+    /// follower: not the leader.
     ///
-    /// An entry whose fate is uncertain is proposed again under the same request id, so it is applied once.
+    /// An entry whose fate is uncertain is proposed again under the same request id, so it is
+    /// applied once.
     pub async fn propose(&self, commands: Vec<Command>) -> Result<Vec<Outcome>, ProposeError> {
         let entry = Entry::new(RequestId(rand::random()), clock::now(), commands);
         let bytes = serde_json::to_vec(&entry).map_err(|e| ProposeError::Stopped(e.to_string()))?;

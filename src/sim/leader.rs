@@ -40,7 +40,8 @@ const RETRY_SECONDS_MAX: u64 = 60;
 /// Between two looks at the remote when nobody tells us (as `server::import`).
 pub(super) const POLL: Duration = Duration::from_secs(30);
 
-/// Most rounds that may follow each other without a pause: a controller that never comes to rest is a bug.
+/// Most rounds that may follow each other without a pause: a controller that never comes to rest is
+/// a bug.
 const ROUNDS_MAX: u32 = 300;
 
 /// One session as the leader has it.
@@ -230,7 +231,7 @@ impl World {
             leading.rounds = 0;
             match leading.agenda.wake_at() {
                 Some(at) if at <= now => {
-                    let text = format!("the driver would spin: {:?} is due and gave nothing", at);
+                    let text = format!("the driver would spin: {at:?} is due and gave nothing");
                     self.fail(text);
                 }
                 Some(at) => self.drive_by(at),

@@ -1,8 +1,8 @@
 //! A log that replicas agree on, as values: what raft gives, without its messages.
 //!
-//! An entry counts once a majority of the servers has it on disk; any majority that elects a leader has a server
-//! that holds every entry that counts. Followers apply later than the leader, and one that was away for long is
-//! given a snapshot.
+//! An entry counts once a majority of the servers has it on disk; any majority that elects a leader
+//! has a server that holds every entry that counts. Followers apply later than the leader, and one
+//! that was away for long is given a snapshot.
 
 use std::sync::Arc;
 
@@ -46,8 +46,9 @@ pub(super) struct Log {
     pub(super) leader: Option<usize>,
     /// How many leaders there were.
     pub(super) term: u64,
-    /// Every how many entries a State is held against its invariants. A promise that broke stays broken, so looking
-    /// less often finds it later and not never; every entry costs a pass over all objects.
+    /// Every how many entries a State is held against its invariants. A promise that broke stays
+    /// broken, so looking less often finds it later and not never; every entry costs a pass over
+    /// all objects.
     pub(super) examine_every: usize,
     /// The first promise that broke.
     pub(super) broken: Option<String>,
@@ -89,8 +90,8 @@ impl Log {
         Some(leader)
     }
 
-    /// Appends an entry and applies it at the leader. `late` says which followers store it only later, as long as
-    /// a majority has it at once.
+    /// Appends an entry and applies it at the leader. `late` says which followers store it only
+    /// later, as long as a majority has it at once.
     pub(super) fn propose(
         &mut self,
         id: RequestId,

@@ -37,9 +37,9 @@ fn metadata(name: &str) -> Value {
 
 /// A Deployment.
 ///
-/// Words: `image`, `replicas`, `strategy`, `surge`, `unavailable`, `min-ready`, `deadline`, `history`, `paused`,
-/// `cpu`, `memory`, `grace`, `select=label:value`, `tolerate=key[:seconds]`, `spread`, `apart`, `config=name`,
-/// `probe=no`, `liveness`.
+/// Words: `image`, `replicas`, `strategy`, `surge`, `unavailable`, `min-ready`, `deadline`,
+/// `history`, `paused`, `cpu`, `memory`, `grace`, `select=label:value`, `tolerate=key[:seconds]`,
+/// `spread`, `apart`, `config=name`, `probe=no`, `liveness`.
 pub(super) fn deployment(name: &str, words: &Words) -> Value {
     let (_, app) = split(name);
     let mut spec = json!({
@@ -138,7 +138,8 @@ pub(super) fn pod(name: &str, words: &Words) -> Value {
     json!({ "apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec })
 }
 
-/// A Service for the pods of a Deployment of the same name (or of `app=`). Words: `type`, `port`, `node-port`.
+/// A Service for the pods of a Deployment of the same name (or of `app=`). Words: `type`, `port`,
+/// `node-port`.
 pub(super) fn service(name: &str, words: &Words) -> Value {
     let app = words.get("app").map_or(split(name).1, String::as_str);
     let mut port = json!({ "port": number(words, "port").unwrap_or(80), "targetPort": 8080 });

@@ -25,7 +25,8 @@ use crate::{
     node::{NodeFacts, files::PodDns, ipam::PodRange},
 };
 
-/// The first and the longest pause between two tries to reach a server, as the agent's session has them.
+/// The first and the longest pause between two tries to reach a server, as the agent's session has
+/// them.
 const DIAL_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// A node of the cluster.
@@ -262,7 +263,8 @@ impl Node {
 }
 
 impl Agent {
-    /// The session over which reports go; what is reported without one is told again when one opens.
+    /// The session over which reports go; what is reported without one is told again when one
+    /// opens.
     pub(super) fn reporting(&self) -> Option<u64> {
         self.session.filter(|_| self.open)
     }

@@ -1,4 +1,5 @@
-//! Random runs: commits, reverts and faults from a seed, and then peace, in which everything must come right.
+//! Random runs: commits, reverts and faults from a seed, and then peace, in which everything must
+//! come right.
 
 use std::{fmt, time::Duration};
 
@@ -17,8 +18,8 @@ use crate::{
 /// Lines of the story that a failure shows.
 const TAIL: usize = 60;
 
-/// How long a world may take to come to rest once nothing is broken any more: the longest back-off (5 min), the
-/// longest toleration (5 min), and a rollout.
+/// How long a world may take to come to rest once nothing is broken any more: the longest back-off
+/// (5 min), the longest toleration (5 min), and a rollout.
 const PEACE: Duration = Duration::from_secs(25 * 60);
 
 /// How far apart commits and faults lie on average, in milliseconds.

@@ -86,7 +86,8 @@ impl Repository {
         tip.map(|c| c.tree.clone()).unwrap_or_default()
     }
 
-    /// The tree of the tip with what `bad` changed taken back, as `git revert` gives when nothing conflicts.
+    /// The tree of the tip with what `bad` changed taken back, as `git revert` gives when nothing
+    /// conflicts.
     pub(super) fn reverted(&self, bad: &CommitId) -> Option<Tree> {
         let stored = self.commits.get(bad)?;
         let before = stored.parent.as_ref().and_then(|p| self.commits.get(p));
@@ -123,7 +124,8 @@ impl Repository {
         })
     }
 
-    /// Puts a commit on the status branch unless one with the same `Index:` is there; tells whether it did.
+    /// Puts a commit on the status branch unless one with the same `Index:` is there; tells whether
+    /// it did.
     pub(super) fn write_status(
         &mut self,
         changes: BTreeMap<String, Option<Vec<u8>>>,

@@ -1,7 +1,7 @@
 //! Scripts: commands, a line `----`, and what they gave.
 //!
-//! A blank line ends what was given; lines that begin with `#` are comments. `name <<EOF` takes the lines up to
-//! `EOF` along.
+//! A blank line ends what was given; lines that begin with `#` are comments. `name <<EOF` takes the
+//! lines up to `EOF` along.
 
 use super::{verbs::Stage, world::World};
 

@@ -13,7 +13,8 @@ use crate::{
     state::View,
 };
 
-/// How long nothing may change until a world counts as at rest: longer than any step of a pod takes.
+/// How long nothing may change until a world counts as at rest: longer than any step of a pod
+/// takes.
 const QUIET: Duration = Duration::from_secs(3);
 
 /// How a world that is at rest can be left.
@@ -76,8 +77,8 @@ impl World {
         self.examine_status(&view);
     }
 
-    /// A full pass over everything plans nothing: what is at rest stays so, and following changes one by one comes
-    /// to the same as looking at everything.
+    /// A full pass over everything plans nothing: what is at rest stays so, and following changes
+    /// one by one comes to the same as looking at everything.
     fn examine_plans(&mut self, view: &View) {
         let Some(leading) = &self.leading else { return };
         let mut heard: BTreeMap<NodeName, Timestamp> = leading.heard.clone();

@@ -623,7 +623,8 @@ impl World {
         }
     }
 
-    /// A machine does what was asked of it, and tells the agent that asked, if that one still lives.
+    /// A machine does what was asked of it, and tells the agent that asked, if that one still
+    /// lives.
     fn deed(&mut self, name: &NodeName, epoch: u64, boot: u64, effect: Effect) {
         let now = self.now;
         let lost = self.chaos && self.rng.random_ratio(1, 2);

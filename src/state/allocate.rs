@@ -1,7 +1,8 @@
-//! ClusterIPs, node ports and the nodes' pod ranges: chosen here, so that no two servers choose differently.
+//! ClusterIPs, node ports and the nodes' pod ranges: chosen here, so that no two servers choose
+//! differently.
 //!
-//! The first choice follows from the object's name, so a cluster rebuilt from its repository comes up with the same
-//! addresses wherever names did not collide.
+//! The first choice follows from the object's name, so a cluster rebuilt from its repository comes
+//! up with the same addresses wherever names did not collide.
 
 use std::net::Ipv4Addr;
 
@@ -14,7 +15,8 @@ use super::{
 };
 use crate::model::{Key, Object, Problem, fnv1a};
 
-/// Gives a Service its ClusterIP and node ports where it has none, and refuses those another one holds.
+/// Gives a Service its ClusterIP and node ports where it has none, and refuses those another one
+/// holds.
 pub(super) fn service(view: &View, key: &Key, value: &mut Value) -> Result<(), Refusal> {
     let Some(config) = view.config() else { return Ok(()) };
     let kind = value["spec"]["type"].as_str().unwrap_or("ClusterIP").to_owned();
@@ -69,7 +71,8 @@ fn cluster_ip(
     Ok(())
 }
 
-/// The address the name points to, or the next free one. The first 16 addresses are left for well-known Services.
+/// The address the name points to, or the next free one. The first 16 addresses are left for
+/// well-known Services.
 fn free_address(
     view: &View,
     config: &ClusterConfig,

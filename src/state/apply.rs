@@ -22,21 +22,24 @@ use crate::{
 };
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 
-/// How many applied request ids are remembered. A proposer retries for seconds, not for 16,384 proposals.
+/// How many applied request ids are remembered. A proposer retries for seconds, not for 16,384
+/// proposals.
 const REQUESTS_MAX: usize = 16_384;
 
 /// State: the [`View`] and what only `apply` needs.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     pub(super) view: View,
-    /// Parts of commits that are not complete yet. At most one commit at a time: a new first part drops older ones.
+    /// Parts of commits that are not complete yet. At most one commit at a time: a new first part
+    /// drops older ones.
     pub(super) staged: Vec<Adopt>,
     pub(super) requests: OrdMap<RequestId, Vec<Outcome>>,
     pub(super) request_order: Vector<RequestId>,
     pub(super) outbox_next: u64,
 }
 
-/// Who replaces an object: its owner, who says all of it, or Git, which never says what runs (owners, nodes).
+/// Who replaces an object: its owner, who says all of it, or Git, which never says what runs
+/// (owners, nodes).
 #[derive(Clone, Copy)]
 enum Way {
     Owner,
@@ -206,7 +209,8 @@ impl State {
                 .map_err(|errors| invalid(&errors))?;
                 let mut value = updated.value();
                 if key.is::<Namespace>() && live.is_terminating() {
-                    // Only the namespace controller lets a namespace go, by writing it without finalizers.
+                    // Only the namespace controller lets a namespace go, by writing it without
+                    // finalizers.
                     carry(&mut value, &wanted, "spec");
                 }
                 if value == live.value() {
@@ -244,8 +248,8 @@ impl State {
         self.set(value)
     }
 
-    /// Removes an object, or marks it as terminating when something still holds it: a node its pod, a finalizer
-    /// anything. A second deletion may shorten the grace period and never lengthens it.
+    /// Removes an object, or marks it as terminating when something still holds it: a node its pod,
+    /// a finalizer anything. A second deletion may shorten the grace period and never lengthens it.
     fn delete(
         &mut self,
         key: &Key,
@@ -312,8 +316,8 @@ impl State {
         self.set(value)
     }
 
-    /// Takes over what an agent saw. Reports about another uid, another node's pod or a pod that has gone are late
-    /// and ignored; a phase never moves back.
+    /// Takes over what an agent saw. Reports about another uid, another node's pod or a pod that
+    /// has gone are late and ignored; a phase never moves back.
     fn observe(
         &mut self,
         node: &NodeName,
@@ -597,7 +601,8 @@ fn carry(to: &mut Value, from: &Value, field: &str) {
     }
 }
 
-/// Whether a terminating object has nothing left that holds it. Pods on a node are held by their node.
+/// Whether a terminating object has nothing left that holds it. Pods on a node are held by their
+/// node.
 fn is_finished(value: &Value) -> bool {
     let terminating = !value["metadata"]["deletionTimestamp"].is_null();
     let held = value["kind"] == "Pod" && !value["spec"]["nodeName"].is_null();
@@ -617,7 +622,8 @@ fn pod_grace(view: &View, pod: &Pod) -> Option<i64> {
     Some(pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30))
 }
 
-/// The agent does not know when its pod was scheduled nor why it is evicted; those conditions stay as they are.
+/// The agent does not know when its pod was scheduled nor why it is evicted; those conditions stay
+/// as they are.
 fn keep_scheduled(status: &mut Value, live: &Value, context: &Context) {
     let ours = |c: &Value| c["type"] == "PodScheduled" || c["type"] == "DisruptionTarget";
     let conditions = live["status"]["conditions"].as_array().into_iter().flatten();

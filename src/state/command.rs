@@ -9,11 +9,13 @@ use crate::model::{
     session::ObservedPod,
 };
 
-/// The version of [`Entry`] this binary writes. A reader refuses a newer one: an old replica must not guess.
+/// The version of [`Entry`] this binary writes. A reader refuses a newer one: an old replica must
+/// not guess.
 pub const LOG_VERSION: u16 = 1;
 
-/// Most bytes one log entry may hold. A commit's diff that is larger goes in parts that become visible together.
-/// 1 MiB keeps a heartbeat interval free on a 100 Mbit/s link and bounds what a follower must buffer.
+/// Most bytes one log entry may hold. A commit's diff that is larger goes in parts that become
+/// visible together. 1 MiB keeps a heartbeat interval free on a 100 Mbit/s link and bounds what a
+/// follower must buffer.
 pub const ENTRY_BYTES_MAX: usize = 1 << 20;
 
 /// One log entry: commands of one proposer, applied in order, each whole or not at all.
@@ -22,8 +24,8 @@ pub const ENTRY_BYTES_MAX: usize = 1 << 20;
 pub struct Entry {
     /// [`LOG_VERSION`] of the writer.
     pub version: u16,
-    /// Drawn by the proposer; an entry that was applied before under the same id is answered, not applied again.
-    /// New uids are made from it.
+    /// Drawn by the proposer; an entry that was applied before under the same id is answered, not
+    /// applied again. New uids are made from it.
     pub id: RequestId,
     /// The proposer's clock.
     pub at: Timestamp,
@@ -152,7 +154,8 @@ pub enum Op {
         key: Key,
         /// Its uid; empty means whichever has the name.
         uid: String,
-        /// Seconds a pod gets to stop; `None` means its own `terminationGracePeriodSeconds`. 0 removes at once.
+        /// Seconds a pod gets to stop; `None` means its own `terminationGracePeriodSeconds`. 0
+        /// removes at once.
         grace_seconds: Option<i64>,
     },
     /// Tells users something; the same event again raises its count.

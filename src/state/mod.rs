@@ -1,11 +1,13 @@
 //! The truth: every object, the commit they come from, and what must still leave the cluster.
 //!
-//! In: [`Entry`]s from the log, in order. Out: [`Outcome`]s for the proposers and, after each, a [`View`] for
-//! everybody who reads. `raft` drives [`State::apply`]; controllers, the API and the report read Views.
+//! In: [`Entry`]s from the log, in order. Out: [`Outcome`]s for the proposers and, after each, a
+//! [`View`] for everybody who reads. `raft` drives [`State::apply`]; controllers, the API and the
+//! report read Views.
 //!
-//! Never here: clocks, randomness, I/O, deciding what a controller decides. The same entries give the same State,
-//! byte for byte, on every replica: an entry carries its own time and its own random bits. A command that does not
-//! fit is refused with a reason and never panics, because it stands in every replica's log.
+//! Never here: clocks, randomness, I/O, deciding what a controller decides. The same entries give
+//! the same State, byte for byte, on every replica: an entry carries its own time and its own
+//! random bits. A command that does not fit is refused with a reason and never panics, because it
+//! stands in every replica's log.
 
 mod allocate;
 mod apply;

@@ -9,7 +9,8 @@ use super::{
 };
 use crate::model::{Key, Object, RequestId, Revision, Timestamp};
 
-/// Everything that indexes cannot be made from. The history is left out: a watch that was on this replica lists again.
+/// Everything that indexes cannot be made from. The history is left out: a watch that was on this
+/// replica lists again.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Snapshot {

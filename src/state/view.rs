@@ -10,8 +10,9 @@ use smol_str::SmolStr;
 use super::command::OutboxItem;
 use crate::model::{CommitId, GroupKind, Key, NodeName, Object, Revision, Timestamp};
 
-/// How many changes the history keeps for watches. A watch that asks for an older revision gets 410 and lists again.
-/// Old and new versions are shared with State, so an entry costs what the superseded version weighs.
+/// How many changes the history keeps for watches. A watch that asks for an older revision gets 410
+/// and lists again. Old and new versions are shared with State, so an entry costs what the
+/// superseded version weighs.
 pub const HISTORY_MAX: usize = 8192;
 
 /// The ranges of a cluster; set once, at its start.
@@ -37,7 +38,8 @@ pub struct ClusterConfig {
 }
 
 impl ClusterConfig {
-    /// The ranges kubeadm users know: Services 10.96.0.0/12, pods 10.244.0.0/16 in /24 per node, ports 30000-32767.
+    /// The ranges kubeadm users know: Services 10.96.0.0/12, pods 10.244.0.0/16 in /24 per node,
+    /// ports 30000-32767.
     pub fn with_id(cluster_id: &str) -> Self {
         Self {
             cluster_id: cluster_id.to_owned(),
@@ -147,8 +149,8 @@ impl View {
         self.origins.iter()
     }
 
-    /// The keys Git owns whose object is not there or is being deleted: somebody took it away, and the next commit
-    /// brings it back.
+    /// The keys Git owns whose object is not there or is being deleted: somebody took it away, and
+    /// the next commit brings it back.
     pub fn drifted(&self) -> impl Iterator<Item = &Key> {
         self.drifted.iter()
     }
@@ -186,8 +188,8 @@ impl View {
         self.objects.is_empty()
     }
 
-    /// The objects of one kind (and of one namespace when `namespace` is given), ordered by namespace and name.
-    /// Costs what it yields.
+    /// The objects of one kind (and of one namespace when `namespace` is given), ordered by
+    /// namespace and name. Costs what it yields.
     pub fn of_kind<'a>(
         &'a self,
         kind: &GroupKind,
@@ -266,7 +268,8 @@ impl View {
         self.exported
     }
 
-    /// The changes after `revision`, in order; `None` when the history no longer reaches back that far.
+    /// The changes after `revision`, in order; `None` when the history no longer reaches back that
+    /// far.
     pub fn changes_since(&self, revision: Revision) -> Option<impl Iterator<Item = &Change>> {
         let first = self.history.front().map_or(self.revision.next(), |c| c.revision);
         if revision.next() < first && revision < self.revision {

@@ -140,7 +140,8 @@ impl Ca {
         Ok(Issued { certificate, key: key.serialize_pem() })
     }
 
-    /// Certifies the key of a request. What the request says of itself is ignored: `leaf` says who it is.
+    /// Certifies the key of a request. What the request says of itself is ignored: `leaf` says who
+    /// it is.
     pub fn sign(&self, csr: &str, leaf: &Leaf, now: Timestamp) -> Result<String, Error> {
         let mut request = CertificateSigningRequestParams::from_pem(csr)?;
         request.params = params(leaf, now)?;
@@ -195,7 +196,8 @@ fn validity(params: &mut CertificateParams, now: Timestamp, days: i64) {
 
 fn name(common_name: &str, organizations: &[String]) -> DistinguishedName {
     let mut name = DistinguishedName::new();
-    // rcgen keeps one value a type; the same OID under its other name makes room for a second group.
+    // rcgen keeps one value a type; the same OID under its other name makes room for a second
+    // group.
     let places = [DnType::OrganizationName, DnType::CustomDnType(ORGANIZATION_OID.to_vec())];
     for (place, organization) in places.into_iter().zip(organizations) {
         name.push(place, organization.as_str());

@@ -12,7 +12,8 @@ use super::ca::{Ca, Error, Issued};
 /// Stands between the key and the certificate of a replacement under way.
 const BETWEEN: &str = "\n----- and -----\n";
 
-/// The `pki` folder of a server, an agent or a user: `ca.crt`, and by name `<name>.crt` with `<name>.key`.
+/// The `pki` folder of a server, an agent or a user: `ca.crt`, and by name `<name>.crt` with
+/// `<name>.key`.
 #[derive(Clone, Debug)]
 pub struct KeyFiles {
     dir: PathBuf,
@@ -71,8 +72,8 @@ impl KeyFiles {
         self.write(&format!("{name}.crt"), &issued.certificate)
     }
 
-    /// Replaces a certificate and its key. A crash at any moment leaves the old pair or the new one, never half of
-    /// each: both are written in one file first.
+    /// Replaces a certificate and its key. A crash at any moment leaves the old pair or the new
+    /// one, never half of each: both are written in one file first.
     pub fn replace_issued(&self, name: &str, issued: &Issued) -> Result<(), Error> {
         let both = format!("{}{BETWEEN}{}", issued.key, issued.certificate);
         self.write(&format!("{name}.next"), &both)?;

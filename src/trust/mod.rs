@@ -4,10 +4,12 @@
 )]
 //! Who is who: the cluster's CA, the certificates it signs, and TLS both ways between all parts.
 //!
-//! In: names and key files. Out: certificates, rustls configurations and [`Identity`]s of peers. Used by `server`,
-//! `agent` and `cli`. Never here: who may do what (`api` decides), tokens' bookkeeping (`server::join`).
+//! In: names and key files. Out: certificates, rustls configurations and [`Identity`]s of peers.
+//! Used by `server`, `agent` and `cli`. Never here: who may do what (`api` decides), tokens'
+//! bookkeeping (`server::join`).
 //!
-//! Only TLS 1.3 is spoken. A certificate's CN is the user, its O are the groups, as Kubernetes reads them.
+//! Only TLS 1.3 is spoken. A certificate's CN is the user, its O are the groups, as Kubernetes
+//! reads them.
 
 mod ca;
 mod files;

@@ -36,7 +36,8 @@ impl Validity {
 }
 
 impl Ca {
-    /// Makes a new key and a certificate that says what `certificate` says and is valid as long, from now on.
+    /// Makes a new key and a certificate that says what `certificate` says and is valid as long,
+    /// from now on.
     pub fn renew(&self, certificate: &str, now: Timestamp) -> Result<Issued, Error> {
         let validity = Validity::of(certificate)?;
         let days = ((validity.until.0 - validity.from.0) / DAY_MS).max(1);

@@ -1,4 +1,5 @@
-//! A handshake over a pipe: who is let in, who is not, and what a joiner sends before it knows whom it talks to.
+//! A handshake over a pipe: who is let in, who is not, and what a joiner sends before it knows whom
+//! it talks to.
 
 use std::sync::Arc;
 
@@ -22,7 +23,8 @@ fn leaf(name: &str, groups: &[&str], names: &[&str]) -> Leaf {
     }
 }
 
-/// Shakes hands; gives what each side says: the client's error, or the client as the server sees it.
+/// Shakes hands; gives what each side says: the client's error, or the client as the server sees
+/// it.
 async fn shake(
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,

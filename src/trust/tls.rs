@@ -70,8 +70,8 @@ fn own(
     Ok((chain, key))
 }
 
-/// The configuration of a listener. A peer may come without a certificate (to join, to ask for health); one that
-/// shows a certificate must show one of this CA.
+/// The configuration of a listener. A peer may come without a certificate (to join, to ask for
+/// health); one that shows a certificate must show one of this CA.
 pub fn server(ca: &str, issued: &Issued, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, Error> {
     let clients = WebPkiClientVerifier::builder_with_provider(roots(ca)?, provider())
         .allow_unauthenticated()
@@ -97,8 +97,8 @@ pub fn client(ca: &str, issued: &Issued, alpn: &[u8]) -> Result<Arc<ClientConfig
     Ok(Arc::new(config))
 }
 
-/// The configuration of a joiner that knows only the hash of the CA's key: the handshake fails, before anything is
-/// sent, unless the server's chain ends in a CA with that hash.
+/// The configuration of a joiner that knows only the hash of the CA's key: the handshake fails,
+/// before anything is sent, unless the server's chain ends in a CA with that hash.
 pub fn client_pinned(ca_hash: &str, alpn: &[u8]) -> Result<Arc<ClientConfig>, Error> {
     let verifier = Pinned { ca_hash: ca_hash.to_owned(), provider: provider() };
     let mut config = ClientConfig::builder_with_provider(provider())
@@ -110,7 +110,8 @@ pub fn client_pinned(ca_hash: &str, alpn: &[u8]) -> Result<Arc<ClientConfig>, Er
     Ok(Arc::new(config))
 }
 
-/// Accepts a server whose chain carries the CA with the wanted hash and whose certificate that CA signed.
+/// Accepts a server whose chain carries the CA with the wanted hash and whose certificate that CA
+/// signed.
 #[derive(Debug)]
 struct Pinned {
     ca_hash: String,

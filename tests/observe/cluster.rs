@@ -123,11 +123,10 @@ impl Cluster {
             // What vanishes meanwhile is a change too: it is missing.
             for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
                 let Ok(meta) = entry.metadata() else { continue };
-                match meta.is_dir() {
-                    true => folders.push(entry.path()),
-                    false => {
-                        files.insert(entry.path(), (meta.len(), meta.modified().unwrap()));
-                    }
+                if meta.is_dir() {
+                    folders.push(entry.path());
+                } else {
+                    files.insert(entry.path(), (meta.len(), meta.modified().unwrap()));
                 }
             }
         }

@@ -1,8 +1,8 @@
 //! What runs in the containers of tests: `testpod serve PORT`, `testpod exit CODE`, `testpod say
 //! WORDS…`, `testpod cat FILE`, `testpod sleepy SECONDS` (serves 80 and takes that long to end);
 //! and what is run beside it: `testpod get HOST:PORT PATH [TIMES]`, `testpod resolve NAME`,
-//! `testpod write FILE TEXT`. Compiled by the test itself, statically, so that its image holds nothing else: names
-//! are resolved by its own few lines, because a static libc cannot.
+//! `testpod write FILE TEXT`. Compiled by the test itself, statically, so that its image holds
+//! nothing else: names are resolved by its own few lines, because a static libc cannot.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

@@ -369,7 +369,8 @@ conntrack v1.4.7 (conntrack-tools): 6 flow entries have been shown.
 }
 
 proptest::proptest! {
-    /// Whatever a Service is called, a rule has only bytes that mean nothing to a shell or to iptables.
+    /// Whatever a Service is called, a rule has only bytes that mean nothing to a shell or to
+    /// iptables.
     #[test]
     fn names_cannot_carry_rules(name in "\\PC{0,40}", port in "\\PC{0,20}") {
         let odd = service(&name, json!({"clusterIP": "10.96.0.9", "ports": [{"name": port, "port": 1, "nodePort": 30001}]}));

@@ -1,7 +1,8 @@
 //! The arithmetic of a rollout: how many pods each ReplicaSet shall have next.
 //!
-//! In: the numbers of a Deployment and of its ReplicaSets. Out: new sizes. `plan::deployment` asks; nothing here
-//! knows objects, names or time. Source: kubernetes.io/docs/concepts/workloads/controllers/deployment.
+//! In: the numbers of a Deployment and of its ReplicaSets. Out: new sizes. `plan::deployment` asks;
+//! nothing here knows objects, names or time. Source:
+//! kubernetes.io/docs/concepts/workloads/controllers/deployment.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -18,8 +19,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Resolves both against the desired number: surge rounds up, unavailable rounds down, and when both come to
-    /// nothing one pod may be unavailable, or no update would ever move.
+    /// Resolves both against the desired number: surge rounds up, unavailable rounds down, and when
+    /// both come to nothing one pod may be unavailable, or no update would ever move.
     pub fn resolve(
         desired: i32,
         surge: Option<&IntOrString>,
@@ -66,7 +67,8 @@ pub struct Share {
     pub available: i32,
 }
 
-/// The next size of the new ReplicaSet: as far up as the surge allows, straight down when it is too large.
+/// The next size of the new ReplicaSet: as far up as the surge allows, straight down when it is too
+/// large.
 pub fn new_size(desired: i32, limits: Limits, new: i32, total: i32) -> i32 {
     if new >= desired {
         return desired;
@@ -75,8 +77,8 @@ pub fn new_size(desired: i32, limits: Limits, new: i32, total: i32) -> i32 {
     if room <= 0 { new } else { new + room.min(desired - new) }
 }
 
-/// The next sizes of the old ReplicaSets, oldest first: pods that are not available go first, then as many as
-/// leave the desired number less `max_unavailable` available.
+/// The next sizes of the old ReplicaSets, oldest first: pods that are not available go first, then
+/// as many as leave the desired number less `max_unavailable` available.
 pub fn old_sizes(desired: i32, limits: Limits, new: Share, old: &[Share]) -> Vec<i32> {
     let mut sizes: Vec<i32> = old.iter().map(|s| s.size).collect();
     let minimum = desired - limits.unavailable_of(desired);
@@ -110,8 +112,9 @@ pub struct Part {
     pub most_before: i32,
 }
 
-/// The sizes that spread a new desired number over ReplicaSets that are both active, largest first (on a tie the
-/// newer first when growing, the older first when shrinking; the caller sorts). What rounding leaves goes to the first.
+/// The sizes that spread a new desired number over ReplicaSets that are both active, largest first
+/// (on a tie the newer first when growing, the older first when shrinking; the caller sorts). What
+/// rounding leaves goes to the first.
 pub fn proportional(desired: i32, limits: Limits, parts: &[Part]) -> Vec<i32> {
     let allowed = if desired > 0 { desired + limits.max_surge } else { 0 };
     let to_add = allowed - parts.iter().map(|p| p.size).sum::<i32>();

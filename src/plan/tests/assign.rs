@@ -1,5 +1,5 @@
-//! When an agent is told what: above all, that a pod ends only after every proxy has confirmed that it sends there no
-//! more.
+//! When an agent is told what: above all, that a pod ends only after every proxy has confirmed that
+//! it sends there no more.
 
 use std::collections::BTreeMap;
 

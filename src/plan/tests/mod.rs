@@ -1,4 +1,5 @@
-//! Controllers against a State: commands are applied, nothing is faked but time, ids and the nodes' reports.
+//! Controllers against a State: commands are applied, nothing is faked but time, ids and the nodes'
+//! reports.
 
 mod agenda;
 mod assign;

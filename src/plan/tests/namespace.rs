@@ -57,7 +57,8 @@ fn events_are_forgotten_after_an_hour() {
     assert!(world.all::<Event>().is_empty());
 }
 
-/// A Namespace from Git starts as one from the API does, survives a change of its file, and is emptied when pruned.
+/// A Namespace from Git starts as one from the API does, survives a change of its file, and is
+/// emptied when pruned.
 #[test]
 fn a_namespace_of_git_lives_and_goes_like_any_other() {
     let mut world = World::new();

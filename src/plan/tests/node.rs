@@ -75,7 +75,8 @@ fn a_short_silence_moves_nothing() {
     assert_eq!(world.bound(), before);
 }
 
-/// The agent's own word comes before the leader's ears notice: its word counts, and its pods are back.
+/// The agent's own word comes before the leader's ears notice: its word counts, and its pods are
+/// back.
 #[test]
 fn a_node_that_reports_again_is_believed() {
     let mut world = world(&["a", "b", "c"]);
@@ -90,7 +91,8 @@ fn a_node_that_reports_again_is_believed() {
     assert_eq!(world.full_pass(), Vec::<String>::new());
 }
 
-/// When most nodes fall silent, though not in the same second, the fault is not theirs: nothing is evicted.
+/// When most nodes fall silent, though not in the same second, the fault is not theirs: nothing is
+/// evicted.
 #[test]
 fn most_nodes_silent_at_once_evicts_nothing() {
     let mut world = world(&["a", "b", "c", "d", "e"]);

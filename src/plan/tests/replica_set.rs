@@ -111,7 +111,8 @@ fn the_pods_missed_least_go_first() {
     assert_eq!(world.said("SuccessfulDelete").len(), 2);
 }
 
-/// A ReplicaSet whose Deployment is gone goes, and its pods with it; an owner of an unknown kind is left alone.
+/// A ReplicaSet whose Deployment is gone goes, and its pods with it; an owner of an unknown kind is
+/// left alone.
 #[test]
 fn garbage_follows_its_owner() {
     let mut world = world();
