@@ -23,19 +23,16 @@ fn main() -> Result<()> {
 fn measure() -> Result<()> {
     common::title("admission: 10,000 small objects, one file each");
     let dir = tempfile::tempdir()?;
-    let (mut ours, mut theirs, mut peaks, mut shown, mut cpu) =
-        (vec![], vec![], vec![], vec![], vec![]);
+    let (mut ours, mut theirs, mut peaks, mut shown) = (vec![], vec![], vec![], vec![]);
     common::repository(&dir.path().join("repo.git"))?;
     for _ in 0..PAIRS {
         theirs.push(common::run_part("parse", dir.path())?["ms"]);
         let admitted = common::run_part("admit", dir.path())?;
         ours.push(admitted["ms"]);
-        cpu.push(admitted["cpu_ms"]);
         peaks.push(admitted["peak_mib"]);
         shown.push((admitted["shown_ms"], admitted["peak_shown_mib"], admitted["rss_mib"]));
     }
     common::compare(("admitted", &ours), ("blobs read and parsed", &theirs), 3.0);
-    common::compare(("admitted, processor time", &cpu), ("blobs read and parsed", &theirs), 3.0);
     let peak = common::median(&peaks);
     let verdict = if peak <= 200.0 { "reached" } else { "NOT reached" };
     eprintln!("peak resident memory at the admission: {peak:.0} MiB (at most 200: {verdict})");
@@ -77,10 +74,9 @@ async fn admit(dir: &Path) -> Result<()> {
     let own = tempfile::tempdir_in(dir)?;
     common::keys(own.path())?;
     let server = common::server(own.path(), &repository).await?;
-    let (begun, cpu) = (Instant::now(), common::cpu_ms());
+    let begun = Instant::now();
     common::until(&server, |view| common::runs(view, &commit)).await?;
     println!("ms={}", common::ms(begun.elapsed()));
-    println!("cpu_ms={}", common::cpu_ms() - cpu);
     println!("peak_mib={}", common::memory_mib("VmHWM"));
     let revision = server.store().view().head().map(|h| h.revision).unwrap_or_default();
     let shown = common::until(&server, |view| view.exported() >= revision).await?;
