@@ -132,7 +132,7 @@ fn pods_are_given_what_they_ask_for() {
     let all = format!("{}\n---\n{rich}\n", cfg("bye"));
     w.healthy(1, &w.push(&[("all.yaml", &all)], "bye"));
     until("the file changes", || (file(&w, &pod, "/cfg/greeting")? == "bye").then_some(()));
-    assert_eq!(pods(&w, &[1], "shop/rich-"), [pod.clone()]);
+    assert_eq!(pods(&w, &[1], "shop/rich-"), std::slice::from_ref(&pod));
 
     // Its liveness goes: this container is started again, the other and the sandbox are not.
     pod.get(&w, "127.0.0.1:8080", "/toggle-live").unwrap();
