@@ -1,7 +1,8 @@
-//! The page of the quickstart: a web server in one file, without any crate, so that its image is made on the spot.
+//! The page of the quickstart: a web server in one file, without any crate, so that its image is
+//! made on the spot.
 //!
-//! `/` says which version answers and which pod, `/ready` whether the pod takes requests: never when BROKEN=1.
-//! SIGTERM lets it finish what has come in.
+//! `/` says which version answers and which pod, `/ready` whether the pod takes requests: never
+//! when BROKEN=1. SIGTERM lets it finish what has come in.
 
 use std::{
     env,
@@ -19,7 +20,8 @@ use std::{
 /// Where it listens.
 const PORT: u16 = 8080;
 
-/// How long it goes on after SIGTERM without a request: connections that were on their way arrive within this.
+/// How long it goes on after SIGTERM without a request: connections that were on their way arrive
+/// within this.
 const QUIET: Duration = Duration::from_millis(300);
 
 /// How long one client may take for its request.
@@ -41,7 +43,8 @@ unsafe extern "C" {
 }
 
 fn main() {
-    // Process 1 of a container ignores signals that it does not handle. The handler only sets a flag.
+    // Process 1 of a container ignores signals that it does not handle. The handler only sets a
+    // flag.
     unsafe { signal(SIGTERM, on_signal) };
     let page = Arc::new(Page::from_env());
     let busy = Arc::new(AtomicUsize::new(0));

@@ -280,7 +280,7 @@ fn has_ended(pod: &Pod) -> bool {
 }
 
 /// What a pod asks for: its containers together, or its largest init container if that is more
-/// (kubernetes.io/docs/concepts/workloads/pods/init-containers/#resource-sharing-within-containers).
+/// (kubernetes.io/docs/concepts/workloads/pods/init-containers, resource sharing).
 pub(super) fn requests(pod: &Pod, resource: &str) -> Quantity {
     let Some(spec) = &pod.spec else { return Quantity::ZERO };
     let of = |container: &k8s_openapi::api::core::v1::Container| {

@@ -40,7 +40,7 @@ const ROOMS: &[Room] = &[
     pure("model", &[], &[]),
     pure("kinds", &["model"], &["serde_ignored", "serde_path_to_error", "serde_saphyr"]),
     shell("git", &["model"], &["git2", "hmac", "notify", "sha1", "tempfile", "tokio", "tracing"]),
-    pure("render", &["model", "kinds"], &["serde_saphyr"]),
+    pure("render", &["model", "kinds"], &["imbl", "serde_saphyr"]),
     pure("state", &["model", "kinds"], &["imbl", "uuid"]),
     shell("trust", &["model"], &["rcgen", "rustls", "tokio", "tokio_rustls", "x509_parser"]),
     shell(
@@ -51,7 +51,7 @@ const ROOMS: &[Room] = &[
             "tokio_util", "tracing", "uuid",
         ],
     ),
-    pure("plan", &["model", "kinds", "state", "schedule"], &[]),
+    pure("plan", &["model", "kinds", "render", "state", "schedule"], &[]),
     pure("schedule", &["model", "kinds", "state"], &[]),
     pure("report", &["model", "kinds", "state"], &["serde_yaml"]),
     shell(
@@ -61,7 +61,7 @@ const ROOMS: &[Room] = &[
             "api", "trust", "config",
         ],
         &[
-            "anyhow", "axum", "futures_util", "http_body_util", "hyper", "hyper_util", "rand",
+            "anyhow", "axum", "futures_util", "http_body_util", "hyper", "hyper_util", "imbl", "rand",
             "rustls", "tokio", "tokio_rustls", "tokio_util", "tracing", "uuid",
         ],
     ),
