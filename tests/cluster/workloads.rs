@@ -195,11 +195,7 @@ fn what_does_not_run_says_why() {
     elsewhere["spec"]["template"]["spec"]["nodeSelector"] = json!({"disk": "ssd"});
     for (name, text, words) in [
         ("image", unpulled.to_string(), vec!["ImagePullBackOff", "connection refused"]),
-        (
-            "crash",
-            broken("crash", container("c", &["exit", "3"])),
-            vec!["CrashLoopBackOff", "back-off 10s"],
-        ),
+        ("crash", broken("crash", container("c", &["exit", "3"])), vec!["exit code 3"]),
         ("big", broken("big", big), vec!["0/2 nodes are available: 2 Insufficient cpu."]),
         ("far", elsewhere.to_string(), vec!["didn't match Pod's node affinity/selector"]),
     ] {
