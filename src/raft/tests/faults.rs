@@ -121,7 +121,8 @@ async fn a_damaged_server_votes_for_nobody_until_it_is_whole() {
     // the damaged one cannot know what it promised.
     damage(dirs[2].path(), 20);
     let third = Server::start(dirs[2].path(), &address).await;
-    assert!(third.node.metrics().healing_index >= Some(index), "it knows what it lost");
+    // Not necessarily up to `index`: a follower may apply what its own disk does not have yet.
+    assert!(third.node.metrics().healing_index.is_some(), "it knows that it lost something");
     let second = Server::start(dirs[1].path(), &second_address).await;
     assert_eq!(second.node.id(), second_id);
     let mut role = second.node.role();
