@@ -22,7 +22,7 @@ use crate::{
     config::AgentConfig,
     model::NodeName,
     server::{JoinAnswer, JoinRequest, JoinRole, PKI},
-    trust::{self, Issued, KeyFiles, Request, write_private},
+    trust::{self, Issued, KeyFiles, Request},
 };
 
 /// The agent's folder unless told otherwise.
@@ -94,7 +94,7 @@ pub(super) fn run(verb: &Verb) -> Result<(), Error> {
             if own.servers.is_empty() {
                 own.servers = vec![server.clone()];
             }
-            runtime()?.block_on(join(&dir, server, token, ca_hash, own))?;
+            machine::runtime()?.block_on(join(&dir, server, token, ca_hash, own))?;
         }
         None => {}
     }
@@ -103,11 +103,7 @@ pub(super) fn run(verb: &Verb) -> Result<(), Error> {
         return background::detach(&dir, "agent.log", &args);
     }
     super::start_logging();
-    runtime()?.block_on(serve(&dir))
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, Error> {
-    tokio::runtime::Runtime::new().map_err(|e| Error::ours(format!("no runtime: {e}")))
+    machine::runtime()?.block_on(serve(&dir))
 }
 
 async fn serve(dir: &Path) -> Result<(), Error> {
@@ -132,7 +128,7 @@ async fn serve(dir: &Path) -> Result<(), Error> {
         agent_metrics: format!("http://{address}/metrics"),
     };
     let text = serde_json::to_string(&endpoints).map_err(|e| Error::ours(e.to_string()))?;
-    write(&dir.join("endpoints.json"), text.as_bytes())?;
+    machine::write(&dir.join("endpoints.json"), text.as_bytes())?;
     output::write(format!("{text}\n").as_bytes())?;
     tokio::select! {
         () = terminated.cancelled_owned() => {}
@@ -176,7 +172,7 @@ async fn join(
     }
     keys.write_ca_certificate(&answer.ca_certificate).map_err(ours)?;
     let text = serde_yaml::to_string(&config).map_err(|e| Error::ours(e.to_string()))?;
-    write(&dir.join(CONFIG), text.as_bytes())?;
+    machine::write(&dir.join(CONFIG), text.as_bytes())?;
     let issued = Issued { certificate: answer.certificate, key: request.key };
     keys.write_issued("node", &issued).map_err(ours)?;
     output::say(&format!("this machine has joined the cluster as node {node}"));
@@ -214,7 +210,7 @@ fn stop(dir: &Path, clean: bool) -> Result<(), Error> {
     }
     // A folder whose configuration is gone or broken is cleaned with what every agent has.
     let config = read_config(&dir.join(CONFIG)).unwrap_or_default();
-    let problems = runtime()?.block_on(agent::clean(&options(dir, &config)?));
+    let problems = machine::runtime()?.block_on(agent::clean(&options(dir, &config)?));
     match problems.is_empty() {
         true => Ok(()),
         false => Err(Error::ours(format!("could not be removed:\n{}", problems.join("\n")))),
@@ -228,10 +224,4 @@ fn read_config(path: &Path) -> Result<AgentConfig, Error> {
         wrong(e.to_string()).hint("`mainstay agent join` makes this machine a node")
     })?;
     serde_yaml::from_str(&text).map_err(|e| wrong(e.to_string()))
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let written = path.parent().map_or(Ok(()), fs::create_dir_all);
-    let written = written.and_then(|()| write_private(path, bytes));
-    written.map_err(|e| Error::ours(format!("{}: {e}", path.display())))
 }

@@ -94,7 +94,7 @@ pub(super) fn run(verb: &Verb) -> Result<(), Error> {
             background::detach(&dir, "dev.log", &args)
         }
         None => {
-            let ran = runtime()?.block_on(foreground(verb, &dir));
+            let ran = machine::runtime()?.block_on(foreground(verb, &dir));
             ran.map_err(|e| Error::ours(format!("{e:#}")))
         }
     }
@@ -241,7 +241,7 @@ fn stop(verb: &Verb, dir: &Path, clean: bool) -> Result<(), Error> {
     }
     let node = machine::node_name().map_err(|e| Error::ours(e.to_string()))?;
     let options = agent_options(dir, &verb.docker, node, machine::own_address());
-    let problems = runtime()?.block_on(agent::clean(&options));
+    let problems = machine::runtime()?.block_on(agent::clean(&options));
     if let Err(error) = fs::remove_dir(RUN) {
         // Another cluster of this machine may have its files there.
         tracing::debug!(event = "folder stays", path = RUN, %error);
@@ -250,8 +250,4 @@ fn stop(verb: &Verb, dir: &Path, clean: bool) -> Result<(), Error> {
         true => Ok(()),
         false => Err(Error::ours(format!("could not be removed:\n{}", problems.join("\n")))),
     }
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, Error> {
-    tokio::runtime::Runtime::new().map_err(|e| Error::ours(format!("no runtime: {e}")))
 }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, UdpSocket},
+    path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -10,7 +11,11 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{NodeName, Timestamp};
+use super::Error;
+use crate::{
+    model::{NodeName, Timestamp},
+    trust::write_private,
+};
 
 /// The wall clock.
 pub(super) fn now() -> Timestamp {
@@ -55,4 +60,16 @@ pub(super) fn own_address() -> IpAddr {
         socket.local_addr()
     };
     ask().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
+}
+
+/// The threads a verb that goes on running works with.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Runtime::new().map_err(|e| Error::ours(format!("no runtime: {e}")))
+}
+
+/// Writes a file that only its owner may read, and its folder where there is none.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let written = path.parent().map_or(Ok(()), fs::create_dir_all);
+    let written = written.and_then(|()| write_private(path, bytes));
+    written.map_err(|e| Error::ours(format!("{}: {e}", path.display())))
 }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     config::ServerConfig,
     server::{JoinAnswer, JoinRequest, JoinRole, MemberRequest, PKI, Server, Setup},
-    trust::{self, Ca, Issued, KeyFiles, Request, write_private},
+    trust::{self, Ca, Issued, KeyFiles, Request},
 };
 
 /// The server's configuration file in its folder.
@@ -93,7 +93,7 @@ pub(super) fn run(verb: &Verb) -> Result<(), Error> {
             };
             own.advertise = advertise.or(own.advertise);
             let joining = join(&dir, server, token, ca_hash, own);
-            runtime()?.block_on(joining)?;
+            machine::runtime()?.block_on(joining)?;
         }
         None => {}
     }
@@ -105,17 +105,13 @@ pub(super) fn run(verb: &Verb) -> Result<(), Error> {
         return background::detach(&dir, "server.log", &args);
     }
     super::start_logging();
-    runtime()?.block_on(serve(&dir, verb.accept_loss))
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, Error> {
-    tokio::runtime::Runtime::new().map_err(|e| Error::ours(format!("no runtime: {e}")))
+    machine::runtime()?.block_on(serve(&dir, verb.accept_loss))
 }
 
 /// Runs the server of a folder until it is asked to end.
 pub(super) fn foreground(dir: &Path) -> Result<(), Error> {
     super::start_logging();
-    runtime()?.block_on(serve(dir, false))
+    machine::runtime()?.block_on(serve(dir, false))
 }
 
 /// Where a server that is not a member yet asks.
@@ -164,7 +160,7 @@ async fn serve(dir: &Path, accept_loss: bool) -> Result<(), Error> {
         agent_metrics: String::new(),
     };
     let text = serde_json::to_string(&endpoints).map_err(|e| Error::ours(e.to_string()))?;
-    write(&dir.join("endpoints.json"), text.as_bytes())?;
+    machine::write(&dir.join("endpoints.json"), text.as_bytes())?;
     output::write(format!("{text}\n").as_bytes())?;
     tokio::select! {
         () = terminated.cancelled_owned() => {}
@@ -239,7 +235,7 @@ async fn join(
     write_config(dir, &config)?;
     let joining = Joining { server: server.to_owned() };
     let text = serde_json::to_vec(&joining).map_err(|e| Error::ours(e.to_string()))?;
-    write(&dir.join(JOINING), &text)?;
+    machine::write(&dir.join(JOINING), &text)?;
     keys.write_issued("server", &issued).map_err(ours)
 }
 
@@ -279,13 +275,13 @@ pub(super) fn write_config(dir: &Path, config: &ServerConfig) -> Result<(), Erro
     let mut config = config.clone();
     config.advertise = Some(advertised(&config));
     let text = serde_yaml::to_string(&config).map_err(|e| Error::ours(e.to_string()))?;
-    write(&dir.join(CONFIG), text.as_bytes())
+    machine::write(&dir.join(CONFIG), text.as_bytes())
 }
 
 /// Writes what a new cluster starts with; read and removed by its first start.
 pub(super) fn write_setup(dir: &Path, setup: &Setup) -> Result<(), Error> {
     let text = serde_json::to_vec(setup).map_err(|e| Error::ours(e.to_string()))?;
-    write(&dir.join(SETUP), &text)
+    machine::write(&dir.join(SETUP), &text)
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
@@ -304,10 +300,4 @@ fn remove(path: &Path) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let written = path.parent().map_or(Ok(()), fs::create_dir_all);
-    let written = written.and_then(|()| write_private(path, bytes));
-    written.map_err(|e| Error::ours(format!("{}: {e}", path.display())))
 }
