@@ -20,6 +20,7 @@ mod failure;
 mod gate;
 mod health;
 mod metrics;
+mod request;
 pub mod talk;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub use failure::Failure;
 pub use gate::{Peer, REQUEST_SECONDS_MAX, REQUESTS_MAX, STREAMS_MAX};
 pub use health::Check;
 pub use metrics::{encode, metrics_router};
+pub use request::{RequestInfo, ResourceInfo};
 
 use crate::{
     model::{CommitId, Key, Object, Timestamp},

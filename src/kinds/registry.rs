@@ -1,5 +1,7 @@
 //! The table of kinds.
 
+use std::{collections::BTreeMap, sync::LazyLock};
+
 use k8s_openapi::{
     Resource,
     api::{
@@ -53,7 +55,7 @@ pub struct KindInfo {
     pub(super) door: Door,
 }
 
-/// What the door does for one kind; function pointers, so that the table is static.
+/// What the door does for one kind; function pointers, so that the table is a value.
 #[derive(Debug)]
 pub(super) struct Door {
     pub(super) admit: fn(&KindInfo, Value, Strictness) -> Result<Decoded, Vec<FieldError>>,
@@ -70,7 +72,7 @@ impl KindInfo {
     }
 
     /// Starts an entry for `T` with what most kinds have.
-    const fn of<T: Kind>(singular: &'static str, apply_order: u8) -> Self {
+    fn of<T: Kind>(singular: &'static str, apply_order: u8) -> Self {
         Self {
             group: <T as Resource>::GROUP,
             version: <T as Resource>::VERSION,
@@ -96,78 +98,117 @@ impl KindInfo {
         }
     }
 
-    const fn short(mut self, names: &'static [&'static str]) -> Self {
+    fn short(mut self, names: &'static [&'static str]) -> Self {
         self.short_names = names;
         self
     }
-    const fn workload(mut self) -> Self {
+    fn workload(mut self) -> Self {
         self.generation = true;
         self.status = true;
         self.categories = &["all"];
         self
     }
-    const fn counted(mut self) -> Self {
+    fn counted(mut self) -> Self {
         self.generation = true;
         self
     }
-    const fn with_status(mut self) -> Self {
+    fn with_status(mut self) -> Self {
         self.status = true;
         self
     }
-    const fn cluster(mut self) -> Self {
+    fn cluster(mut self) -> Self {
         self.namespaced = false;
         self
     }
-    const fn made_by_cluster(mut self) -> Self {
+    fn made_by_cluster(mut self) -> Self {
         self.runtime = true;
         self
     }
-    const fn name_is(mut self, rule: fn(&str) -> Vec<String>) -> Self {
+    fn name_is(mut self, rule: fn(&str) -> Vec<String>) -> Self {
         self.name_rule = rule;
         self
     }
-    const fn all(mut self) -> Self {
+    fn all(mut self) -> Self {
         self.categories = &["all"];
         self
     }
 }
 
-static REGISTRY: [KindInfo; 14] = [
-    KindInfo::of::<Namespace>("namespace", 0)
-        .short(&["ns"])
-        .cluster()
-        .with_status()
-        .name_is(names::dns1123_label),
-    KindInfo::of::<ServiceAccount>("serviceaccount", 1).short(&["sa"]),
-    KindInfo::of::<ConfigMap>("configmap", 2).short(&["cm"]),
-    KindInfo::of::<Secret>("secret", 2),
-    KindInfo::of::<Service>("service", 3)
-        .short(&["svc"])
-        .with_status()
-        .all()
-        .name_is(names::dns1123_label),
-    KindInfo::of::<Pod>("pod", 4).short(&["po"]).workload(),
-    KindInfo::of::<ReplicaSet>("replicaset", 4).short(&["rs"]).workload(),
-    KindInfo::of::<Deployment>("deployment", 4).short(&["deploy"]).workload(),
-    KindInfo::of::<EndpointSlice>("endpointslice", 5).counted(),
-    KindInfo::of::<Node>("node", 5).short(&["no"]).cluster().with_status().made_by_cluster(),
-    KindInfo::of::<Lease>("lease", 5).made_by_cluster(),
-    KindInfo::of::<Event>("event", 5).short(&["ev"]).made_by_cluster(),
-    KindInfo::of::<Commit>("commit", 5).cluster().with_status().made_by_cluster(),
-    KindInfo::of::<GitSource>("gitsource", 5).cluster().with_status().made_by_cluster(),
-];
+/// The kinds of one API group, a function each, so that a group can be read and grown by itself.
+const GROUPS: [fn() -> Vec<KindInfo>; 6] =
+    [core_group, apps_group, coordination_group, discovery_group, events_group, own_group];
+
+fn core_group() -> Vec<KindInfo> {
+    vec![
+        KindInfo::of::<Namespace>("namespace", 0)
+            .short(&["ns"])
+            .cluster()
+            .with_status()
+            .name_is(names::dns1123_label),
+        KindInfo::of::<ServiceAccount>("serviceaccount", 1).short(&["sa"]),
+        KindInfo::of::<ConfigMap>("configmap", 2).short(&["cm"]),
+        KindInfo::of::<Secret>("secret", 2),
+        KindInfo::of::<Service>("service", 3)
+            .short(&["svc"])
+            .with_status()
+            .all()
+            .name_is(names::dns1123_label),
+        KindInfo::of::<Pod>("pod", 4).short(&["po"]).workload(),
+        KindInfo::of::<Node>("node", 5).short(&["no"]).cluster().with_status().made_by_cluster(),
+    ]
+}
+
+fn apps_group() -> Vec<KindInfo> {
+    vec![
+        KindInfo::of::<ReplicaSet>("replicaset", 4).short(&["rs"]).workload(),
+        KindInfo::of::<Deployment>("deployment", 4).short(&["deploy"]).workload(),
+    ]
+}
+
+fn coordination_group() -> Vec<KindInfo> {
+    vec![KindInfo::of::<Lease>("lease", 5).made_by_cluster()]
+}
+
+fn discovery_group() -> Vec<KindInfo> {
+    vec![KindInfo::of::<EndpointSlice>("endpointslice", 5).counted()]
+}
+
+fn events_group() -> Vec<KindInfo> {
+    vec![KindInfo::of::<Event>("event", 5).short(&["ev"]).made_by_cluster()]
+}
+
+fn own_group() -> Vec<KindInfo> {
+    vec![
+        KindInfo::of::<Commit>("commit", 5).cluster().with_status().made_by_cluster(),
+        KindInfo::of::<GitSource>("gitsource", 5).cluster().with_status().made_by_cluster(),
+    ]
+}
+
+/// Every kind in the order of applying, and where each stands.
+struct Registry {
+    kinds: Vec<KindInfo>,
+    places: BTreeMap<(&'static str, &'static str), usize>,
+}
+
+static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
+    let mut kinds: Vec<KindInfo> = GROUPS.iter().flat_map(|group| group()).collect();
+    kinds.sort_by_key(|info| info.apply_order);
+    let places = kinds.iter().enumerate().map(|(at, info)| ((info.group, info.kind), at)).collect();
+    Registry { kinds, places }
+});
 
 /// Every kind, in the order of applying.
 pub fn registry() -> &'static [KindInfo] {
-    &REGISTRY
+    &REGISTRY.kinds
 }
 
 /// What is known of a kind; `None` when it is not served.
 pub fn lookup(kind: &GroupKind) -> Option<&'static KindInfo> {
-    REGISTRY.iter().find(|info| info.kind == kind.kind && info.group == kind.group)
+    let place = REGISTRY.places.get(&(kind.group.as_str(), kind.kind.as_str()))?;
+    REGISTRY.kinds.get(*place)
 }
 
 /// The kind behind a path segment (`apps`, `deployments`).
 pub fn lookup_resource(group: &str, plural: &str) -> Option<&'static KindInfo> {
-    REGISTRY.iter().find(|info| info.plural == plural && info.group == group)
+    registry().iter().find(|info| info.plural == plural && info.group == group)
 }
