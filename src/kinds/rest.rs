@@ -191,11 +191,7 @@ const SELECTABLE: &[(&str, &str, &[&str])] = &[
     ("certificates.k8s.io", "clustertrustbundles", &["spec.signerName"]),
 ];
 
-const fn of(
-    name: &'static str,
-    kind: &'static str,
-    verbs: &'static [&'static str],
-) -> Subresource {
+const fn of(name: &'static str, kind: &'static str, verbs: &'static [&'static str]) -> Subresource {
     Subresource { name, kind, group_version: None, verbs }
 }
 
@@ -245,6 +241,7 @@ fn row<T>(
     table: &'static [(&'static str, &'static str, &'static [T])],
     info: &KindInfo,
 ) -> Option<&'static [T]> {
-    let found = table.iter().find(|(group, plural, _)| (*group, *plural) == (info.group, info.plural));
+    let found =
+        table.iter().find(|(group, plural, _)| (*group, *plural) == (info.group, info.plural));
     found.map(|(_, _, value)| *value)
 }

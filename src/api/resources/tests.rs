@@ -27,7 +27,8 @@ const MAPS: &str = "/api/v1/namespaces/demo/configmaps";
 /// A cluster with the namespace `demo`, whose server takes every write.
 fn demo() -> Arc<Fake> {
     let mut cluster = Cluster::empty();
-    cluster.put(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "demo" } }));
+    cluster
+        .put(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "demo" } }));
     Fake::direct(&cluster)
 }
 
@@ -458,7 +459,11 @@ async fn watched(response: Response, count: usize) -> Vec<Value> {
 fn events(lines: &[Value]) -> Vec<String> {
     let event = |line: &Value| {
         let object = &line["object"];
-        format!("{} {}", line["type"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap_or_default())
+        format!(
+            "{} {}",
+            line["type"].as_str().unwrap(),
+            object["metadata"]["name"].as_str().unwrap_or_default()
+        )
     };
     lines.iter().map(event).collect()
 }
@@ -535,7 +540,8 @@ async fn a_watch_that_fell_behind_is_told_so_and_ends() {
     let backend = demo();
     let slow = answer(&backend, "GET", &format!("{MAPS}?watch=1"), &Value::Null).await;
     forget(&backend);
-    let old = answer(&backend, "GET", &format!("{MAPS}?watch=1&resourceVersion=1"), &Value::Null).await;
+    let old =
+        answer(&backend, "GET", &format!("{MAPS}?watch=1&resourceVersion=1"), &Value::Null).await;
     for watch in [slow, old] {
         let lines = watched(watch, 9).await;
         assert_eq!(lines.len(), 1);
@@ -606,7 +612,8 @@ async fn large_lists_are_sent_in_pieces_and_compressed_for_those_who_take_it() {
     let plain = body(answer(&backend, "GET", MAPS, &Value::Null).await).await;
     let list: Value = serde_json::from_str(&plain).unwrap();
     assert_eq!(list["items"].as_array().unwrap().len(), 20);
-    let mut request = Request::get(MAPS).header("accept-encoding", "gzip").body(Body::empty()).unwrap();
+    let mut request =
+        Request::get(MAPS).header("accept-encoding", "gzip").body(Body::empty()).unwrap();
     request.extensions_mut().insert(admin());
     let response = routers(backend.clone()).tls.oneshot(request).await.unwrap();
     assert_eq!(response.headers()[header::CONTENT_ENCODING], "gzip");
@@ -724,7 +731,8 @@ async fn what_an_object_owns_goes_the_way_that_is_asked_for() {
         ("b", "Background", None),
     ] {
         told(&backend, "POST", DEPLOYMENTS, deployment(name)).await;
-        let options = json!({ "kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": policy });
+        let options =
+            json!({ "kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": policy });
         let (code, answer) =
             told(&backend, "DELETE", &format!("{DEPLOYMENTS}/{name}"), options).await;
         assert_eq!(code, StatusCode::OK);
@@ -752,7 +760,8 @@ async fn what_an_object_owns_goes_the_way_that_is_asked_for() {
         "#]],
     )
     .await;
-    let stale = told(&backend, "DELETE", &one("a"), options(json!({ "resourceVersion": "1" }))).await;
+    let stale =
+        told(&backend, "DELETE", &one("a"), options(json!({ "resourceVersion": "1" }))).await;
     assert_eq!(stale.0, StatusCode::CONFLICT);
 }
 
@@ -812,9 +821,7 @@ async fn a_pod_is_bound_once_and_stops_in_its_own_time() {
 async fn an_eviction_deletes_the_pod_and_says_why() {
     let backend = demo();
     told(&backend, "POST", PODS, pod("p")).await;
-    let eviction = |name: &str| {
-        json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": name } })
-    };
+    let eviction = |name: &str| json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": name } });
     let path = format!("{PODS}/p/eviction");
     let wrong = line(&backend, "POST", &path, eviction("q")).await;
     assert_eq!(wrong, "400 BadRequest: name in URL does not match name in Eviction object");
@@ -879,7 +886,8 @@ async fn discovery_lists_everything_that_is_served() {
         groups["groups"].as_array().unwrap().iter().map(|g| g["name"].as_str().unwrap()).collect();
     assert!(names.contains(&"apps") && names.is_sorted() && !names.contains(&""), "{names:?}");
     let (_, apps) = told(&backend, "GET", "/apis/apps/v1", Value::Null).await;
-    let scale = apps["resources"].as_array().unwrap().iter().find(|r| r["name"] == "deployments/scale");
+    let scale =
+        apps["resources"].as_array().unwrap().iter().find(|r| r["name"] == "deployments/scale");
     assert_eq!(
         scale,
         Some(&json!({

@@ -276,8 +276,7 @@ pub(super) async fn replaced(
         let named = checked_version(ask, live, &value)?;
         let result = replace_once(api, ask, options, part, &view, live, value).await;
         match result {
-            Err(failure)
-                if failure.reason == "Conflict" && !named && tries < TRIES_MAX => {}
+            Err(failure) if failure.reason == "Conflict" && !named && tries < TRIES_MAX => {}
             result => return result,
         }
     }
