@@ -246,12 +246,20 @@ fn ops(info: &KindInfo, live: &Object, options: &DeleteOptions) -> Vec<Op> {
     };
     let put = finalizer.filter(|_| !live.is_terminating());
     let put = put.and_then(|finalizer| with_finalizer(live, finalizer));
+    // A version that was named must still be the live one when the log applies this: a put of the
+    // same object changes nothing and says so.
+    let still = options.version.is_some() && put.is_none();
+    let still = still.then(|| Op::Put {
+        object: live.clone(),
+        expect: Expect::At(live.revision()),
+        part: Part::Main,
+    });
     let delete = Op::Delete {
         key: live.key().clone(),
         uid: live.uid().to_owned(),
         grace_seconds: grace(live, options),
     };
-    put.into_iter().chain([delete]).collect()
+    put.into_iter().chain(still).chain([delete]).collect()
 }
 
 fn with_finalizer(live: &Object, finalizer: &str) -> Option<Op> {

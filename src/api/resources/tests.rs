@@ -220,7 +220,7 @@ async fn what_cannot_be_is_said_in_kubernetes_words() {
             404 NotFound: the server could not find the requested resource
             404 NotFound: the server could not find the requested resource
             405 MethodNotAllowed: the server does not allow this method on the requested resource
-            404 NotFound: namespaces "default" not found
+            403 Forbidden: namespaces "default" is forbidden: this namespace may not be deleted
             405 MethodNotAllowed: the server does not allow this method on the requested resource
         "#]],
     )
