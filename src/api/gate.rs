@@ -99,9 +99,7 @@ fn is_long(request: &Request) -> bool {
     let info = RequestInfo::of(request.method().as_str(), path, query);
     let streams = ["log", "exec", "attach", "portforward", "proxy"];
     match &info.resource {
-        Some(resource) => {
-            info.verb == "watch" || streams.contains(&resource.subresource.as_str())
-        }
+        Some(resource) => info.verb == "watch" || streams.contains(&resource.subresource.as_str()),
         None => path.ends_with("/wait") || path.ends_with("/logs"),
     }
 }

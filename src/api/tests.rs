@@ -37,7 +37,7 @@ pub(super) struct Fake {
 }
 
 impl Fake {
-    fn new(cluster: &Cluster) -> Arc<Self> {
+    pub(super) fn new(cluster: &Cluster) -> Arc<Self> {
         Arc::new(Self::of(cluster))
     }
 

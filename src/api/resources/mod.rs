@@ -52,9 +52,7 @@ pub use door::Writes;
 pub(in crate::api) use options::Query;
 pub(in crate::api) use watch::Lines;
 
-use super::{
-    Api, BODY_BYTES_MAX, Failure, Peer, RequestInfo, ResourceInfo, discovery, gate,
-};
+use super::{Api, BODY_BYTES_MAX, Failure, Peer, RequestInfo, ResourceInfo, discovery, gate};
 use crate::{
     kinds::{self, KindInfo},
     model::Key,
