@@ -46,6 +46,7 @@ mod rbac;
 mod registry;
 mod replica_set;
 mod resource_quota;
+mod rest;
 mod runtime_class;
 mod schemas;
 mod secret;
@@ -73,6 +74,7 @@ pub use own::{
 };
 pub use pod::qos_class;
 pub use registry::{KindInfo, lookup, lookup_resource, registry};
+pub use rest::Subresource;
 pub use schemas::{field_names, schemas};
 pub use service::{needs_cluster_ip, needs_node_ports};
 
