@@ -48,7 +48,6 @@ mod replica_set;
 mod resource_quota;
 mod rest;
 mod runtime_class;
-mod runtime_class;
 mod schemas;
 mod secret;
 mod service;
