@@ -1,4 +1,5 @@
-//! Kinds that Kubernetes has and we do not serve (yet), so that each is refused by name.
+//! Kinds that Kubernetes has and we do not serve, or do not act on (yet), so that each is refused by
+//! name.
 
 use super::registry;
 
@@ -8,7 +9,7 @@ pub fn known_kubernetes_kind(api_version: &str, kind: &str) -> bool {
         || REPLACED.iter().any(|(old, k, _)| *old == api_version && *k == kind)
 }
 
-/// Why a kind that is not in the registry is refused: the field to point at, and what to do.
+/// Why a kind that is not in the registry, or is inert, is refused: the field to point at, and what to do.
 pub fn unsupported(api_version: &str, kind: &str) -> (&'static str, String) {
     let told =
         |(field, text): (&'static str, String)| (field, format!("Unsupported value: {text}"));
@@ -18,7 +19,7 @@ pub fn unsupported(api_version: &str, kind: &str) -> (&'static str, String) {
 fn reason(api_version: &str, kind: &str) -> (&'static str, String) {
     let replaced = REPLACED.iter().find(|(old, k, _)| *old == api_version && *k == kind);
     if let Some((_, _, new)) = replaced {
-        let served = registry().iter().any(|i| i.kind == kind && i.api_version == *new);
+        let served = registry().iter().any(|i| !i.inert && i.kind == kind && i.api_version == *new);
         let end = if served {
             format!("is served as {new} now; write apiVersion: {new}")
         } else {
@@ -29,7 +30,7 @@ fn reason(api_version: &str, kind: &str) -> (&'static str, String) {
     if known_kubernetes_kind(api_version, kind) {
         return ("kind", format!("{kind:?}: {api_version} {kind} is not supported yet"));
     }
-    if let Some(info) = registry().iter().find(|i| i.kind == kind) {
+    if let Some(info) = registry().iter().find(|i| !i.inert && i.kind == kind) {
         let text = format!(
             "{api_version:?}: {kind} is served as {0}; write apiVersion: {0}",
             info.api_version

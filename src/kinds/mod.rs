@@ -36,6 +36,7 @@ mod schemas;
 mod secret;
 mod service;
 mod service_account;
+pub mod table;
 #[cfg(test)]
 mod tests;
 mod tidy;
