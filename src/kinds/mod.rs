@@ -54,6 +54,7 @@ mod service;
 mod service_account;
 mod service_cidr;
 mod storage_class;
+pub mod table;
 #[cfg(test)]
 mod tests;
 mod tidy;
