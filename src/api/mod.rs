@@ -11,6 +11,7 @@
 //! | `/healthz` `/livez` `/readyz` `/version` | anybody | whether the server lives, is ready, and which it is |
 //! | `POST /hooks/git` | anybody (the backend checks the signature) | something was pushed |
 //! | `/metrics` | `system:masters` | Prometheus text |
+//! | `/api/v1/…/pods/{name}/log`, `exec`, … | `system:masters` | [`streams`] of pods |
 //! | `/mainstay/v1/…` | `system:masters` | what `mainstay <verb>` asks ([`talk`]) |
 //!
 //! Every request is bounded: its body ([`BODY_BYTES_MAX`]), its time ([`REQUEST_SECONDS_MAX`], or
@@ -21,6 +22,7 @@ mod gate;
 mod health;
 mod metrics;
 mod request;
+mod streams;
 pub mod talk;
 
 use std::sync::Arc;
@@ -28,12 +30,13 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Bytes,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, Request},
     http::HeaderMap,
     middleware,
+    response::Response,
     routing::{get, post},
 };
-use futures_util::{future::BoxFuture, stream::BoxStream};
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 pub use failure::Failure;
@@ -43,7 +46,7 @@ pub use metrics::{encode, metrics_router};
 pub use request::{RequestInfo, ResourceInfo};
 
 use crate::{
-    model::{CommitId, Key, Object, Timestamp},
+    model::{CommitId, NodeName, Object, Timestamp},
     report::{LogFacts, NodeVerdict, PlanReport, Sample},
     state::View,
 };
@@ -51,24 +54,6 @@ use crate::{
 /// Most bytes of a request's body. Forges describe whole pushes in their hooks; what we need of
 /// them is small, and a body is only read, never parsed, before its signature is checked.
 pub const BODY_BYTES_MAX: usize = 2 << 20;
-
-/// Which log is wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogRequest {
-    /// The pod; it exists and is bound to a node.
-    pub pod: Key,
-    /// The container; it is one of the pod's.
-    pub container: String,
-    /// Go on sending what the container writes.
-    pub follow: bool,
-    /// Start with the last so many lines; everything when absent.
-    pub tail_lines: Option<u32>,
-    /// Of the container's instance before the running one.
-    pub previous: bool,
-}
-
-/// The bytes of a log as they come.
-pub type LogStream = BoxStream<'static, std::io::Result<Bytes>>;
 
 /// What the API needs of a server. Everything that follows from State follows from the view; this
 /// is the rest.
@@ -110,8 +95,10 @@ pub trait Backend: Send + Sync + 'static {
     /// body is parsed.
     fn hook(&self, headers: HeaderMap, body: Bytes) -> BoxFuture<'_, Result<bool, Failure>>;
 
-    /// A container's log from its node.
-    fn logs(&self, request: LogRequest) -> BoxFuture<'_, Result<LogStream, Failure>>;
+    /// Sends a request to a node's agent and gives its answer, of whatever status. One that has
+    /// switched protocols carries the connection ([`hyper::upgrade::on`]). Fails when the node is
+    /// not known or does not answer.
+    fn ask(&self, node: NodeName, request: Request) -> BoxFuture<'_, Result<Response, Failure>>;
 }
 
 /// What handlers share.
@@ -146,6 +133,7 @@ pub struct Routers {
 
 fn tls(api: Api) -> Router {
     let closed = talk::routes()
+        .merge(streams::routes())
         .route("/metrics", get(metrics::of_server))
         .layer(middleware::from_fn(gate::masters_only));
     let open = Router::new()

@@ -68,9 +68,12 @@ const ROOMS: &[Room] = &[
     shell(
         "api",
         &["model", "kinds", "state", "report"],
-        &["axum", "futures_util", "prometheus", "tokio", "tokio_util", "tower", "tracing"],
+        &[
+            "axum", "futures_util", "hyper", "hyper_util", "prometheus", "tokio", "tokio_util",
+            "tower", "tracing",
+        ],
     ),
-    pure("node", &["model", "kinds"], &[]),
+    pure("node", &["model", "kinds"], &["flate2"]),
     shell(
         "agent",
         &["model", "kinds", "node", "trust"],

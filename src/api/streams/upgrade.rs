@@ -1,0 +1,100 @@
+//! Exec, attach and port-forward: the client's request goes to the agent, and once it agrees, their
+//! connections are joined.
+
+use axum::{
+    body::Body,
+    extract::{Path, Query, Request, State},
+    http::{HeaderName, StatusCode, header},
+    response::Response,
+};
+
+use super::{find, relay};
+use crate::{
+    api::{Api, Failure},
+    model::NodeName,
+};
+
+/// The headers by which protocols are agreed on; nothing else of the client's is for the agent.
+const AGREED: [HeaderName; 6] = [
+    header::CONNECTION,
+    header::UPGRADE,
+    header::SEC_WEBSOCKET_KEY,
+    header::SEC_WEBSOCKET_VERSION,
+    header::SEC_WEBSOCKET_PROTOCOL,
+    HeaderName::from_static("x-stream-protocol-version"),
+];
+
+type PodPath = Path<(String, String)>;
+type Pairs = Query<Vec<(String, String)>>;
+
+pub(super) async fn exec(
+    state: State<Api>,
+    path: PodPath,
+    query: Pairs,
+    request: Request,
+) -> Result<Response, Failure> {
+    command("exec", state, path, query, request).await
+}
+
+pub(super) async fn attach(
+    state: State<Api>,
+    path: PodPath,
+    query: Pairs,
+    request: Request,
+) -> Result<Response, Failure> {
+    command("attach", state, path, query, request).await
+}
+
+async fn command(
+    what: &str,
+    State(api): State<Api>,
+    Path((namespace, name)): PodPath,
+    Query(query): Pairs,
+    request: Request,
+) -> Result<Response, Failure> {
+    let view = api.view();
+    let pod = find::pod(&view, &namespace, &name)?;
+    let wanted = query.iter().find(|(key, _)| key == "container").map(|(_, value)| value.as_str());
+    let container = find::container(pod, &name, wanted)?;
+    let node = find::host(pod, &name)?;
+    let path = format!("/{what}/{namespace}/{name}/{container}");
+    forward(&api, node, &path, request).await
+}
+
+pub(super) async fn port_forward(
+    State(api): State<Api>,
+    Path((namespace, name)): PodPath,
+    request: Request,
+) -> Result<Response, Failure> {
+    let node = find::host(find::pod(&api.view(), &namespace, &name)?, &name)?;
+    forward(&api, node, &format!("/portForward/{namespace}/{name}"), request).await
+}
+
+/// Asks the agent for what the client asks for, and joins the two.
+async fn forward(
+    api: &Api,
+    node: NodeName,
+    path: &str,
+    mut request: Request,
+) -> Result<Response, Failure> {
+    if !request.headers().contains_key(header::UPGRADE) {
+        return Err(Failure::bad_request("Upgrade request required"));
+    }
+    let slot = api.gate.stream()?;
+    let query = request.uri().query().unwrap_or_default();
+    let mut asked = Request::new(Body::empty());
+    *asked.method_mut() = request.method().clone();
+    *asked.uri_mut() = super::proxy::uri(&format!("{path}?{query}"))?;
+    for (name, value) in request.headers() {
+        if AGREED.contains(name) {
+            asked.headers_mut().append(name, value.clone());
+        }
+    }
+    let mut answer = api.backend.ask(node, asked).await?;
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let (client, agent) = (hyper::upgrade::on(&mut request), hyper::upgrade::on(&mut answer));
+        relay::join(client, agent, slot);
+        *answer.body_mut() = Body::empty();
+    }
+    Ok(answer)
+}
