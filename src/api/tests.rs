@@ -14,27 +14,49 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use super::{Backend, Check, Failure, Peer, encode, metrics_router, routers};
+use super::{Backend, Check, Failure, Peer, Writes, encode, metrics_router, routers};
 use crate::{
-    model::{CommitId, NodeName, Object, Problem, Timestamp},
+    model::{CommitId, NodeName, Object, Problem, RequestId, Timestamp},
     report::{
         LogFacts, NodeVerdict, PlanReport, Sample, Spread,
         fixture::{BAD, Cluster, FIRST, SECOND, START, unscheduled_status},
     },
-    state::View,
+    state::{Command, Entry, Outcome, State, View},
 };
 
-/// A backend that remembers what it was asked.
-struct Fake {
-    views: watch::Sender<View>,
+/// A backend that remembers what it was asked, and whose log is a State in memory.
+pub(super) struct Fake {
+    pub(super) views: watch::Sender<View>,
     asked: Mutex<Vec<String>>,
     broken: Option<String>,
+    state: Mutex<State>,
+    drawn: Mutex<u128>,
+    writes: Writes,
 }
 
 impl Fake {
     fn new(cluster: &Cluster) -> Arc<Self> {
+        Arc::new(Self::of(cluster))
+    }
+
+    fn of(cluster: &Cluster) -> Self {
         let views = watch::Sender::new(cluster.state.view().clone());
-        Arc::new(Self { views, asked: Mutex::default(), broken: None })
+        let state = Mutex::new(cluster.state.clone());
+        let (asked, drawn) = (Mutex::default(), Mutex::new(1000));
+        Self { views, asked, broken: None, state, drawn, writes: Writes::Refuse }
+    }
+
+    /// One that takes every write.
+    pub(super) fn direct(cluster: &Cluster) -> Arc<Self> {
+        Arc::new(Self { writes: Writes::Direct, ..Self::of(cluster) })
+    }
+
+    /// Applies commands as the log would.
+    pub(super) fn apply(&self, commands: Vec<Command>) -> Vec<Outcome> {
+        let mut state = self.state.lock().unwrap();
+        let outcomes = state.apply(Entry::new(RequestId(self.random()), self.now(), commands));
+        self.views.send_replace(state.view().clone());
+        outcomes
     }
 
     fn note(&self, text: String) {
@@ -94,6 +116,20 @@ impl Backend for Fake {
         }
         .boxed()
     }
+    fn propose(&self, commands: Vec<Command>) -> BoxFuture<'_, Result<Vec<Outcome>, Failure>> {
+        std::future::ready(Ok(self.apply(commands))).boxed()
+    }
+    fn barrier(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        std::future::ready(Ok(())).boxed()
+    }
+    fn writes(&self) -> Writes {
+        self.writes
+    }
+    fn random(&self) -> u128 {
+        let mut drawn = self.drawn.lock().unwrap();
+        *drawn += 1;
+        *drawn << 64 | *drawn
+    }
     fn ask(
         &self,
         node: NodeName,
@@ -104,7 +140,7 @@ impl Backend for Fake {
     }
 }
 
-fn admin() -> Peer {
+pub(super) fn admin() -> Peer {
     Peer { user: "ada".into(), groups: vec!["system:masters".into()] }
 }
 
@@ -157,12 +193,12 @@ async fn health_and_version_answer_anybody_and_nothing_else_does() {
 #[tokio::test]
 async fn readyz_names_what_is_not_ready() {
     let cluster = Cluster::web();
-    let views = watch::Sender::new(cluster.state.view().clone());
     let broken = Some("could not connect".to_owned());
-    let backend = Arc::new(Fake { views, asked: Mutex::default(), broken });
+    let backend = Arc::new(Fake { broken, ..Fake::of(&cluster) });
     let (status, body) = send(&backend, request("GET", "/readyz", None)).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     expect![[r#"
+        [+]ping ok
         [+]log ok
         [-]source failed: could not connect
         readyz check failed

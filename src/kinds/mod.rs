@@ -32,6 +32,7 @@ mod pod_spec;
 mod probe;
 mod registry;
 mod replica_set;
+mod rest;
 mod schemas;
 mod secret;
 mod service;
@@ -55,6 +56,7 @@ pub use own::{
 };
 pub use pod::qos_class;
 pub use registry::{KindInfo, lookup, lookup_resource, registry};
+pub use rest::Subresource;
 pub use schemas::{field_names, schemas};
 pub use service::{needs_cluster_ip, needs_node_ports};
 

@@ -69,8 +69,8 @@ const ROOMS: &[Room] = &[
         "api",
         &["model", "kinds", "state", "report"],
         &[
-            "axum", "futures_util", "hyper", "hyper_util", "prometheus", "tokio", "tokio_util",
-            "tower", "tracing",
+            "axum", "flate2", "futures_util", "hyper", "hyper_util", "prometheus", "serde_yaml",
+            "tokio", "tokio_util", "tower", "tracing",
         ],
     ),
     pure("node", &["model", "kinds"], &["flate2"]),

@@ -5,7 +5,7 @@ use k8s_openapi::api::{
     discovery::v1::{Endpoint, EndpointSlice},
 };
 
-use crate::{api::Failure, model::NodeName, state::View};
+use crate::{api::Failure, kinds, model::NodeName, state::View};
 
 /// The label that names an EndpointSlice's service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -22,7 +22,14 @@ pub(super) struct Destination {
 
 pub(super) fn pod<'a>(view: &'a View, namespace: &str, name: &str) -> Result<&'a Pod, Failure> {
     let found = view.get::<Pod>(namespace, name);
-    found.ok_or_else(|| Failure::not_found(format!("pods {name:?} not found")))
+    found.ok_or_else(|| absent("pods", name))
+}
+
+fn absent(plural: &str, name: &str) -> Failure {
+    match kinds::lookup_resource("", plural) {
+        Some(info) => Failure::no_object(info, name),
+        None => Failure::not_found(format!("{plural} {name:?} not found")),
+    }
 }
 
 /// The node a pod is bound to.
@@ -107,8 +114,7 @@ pub(super) fn service_port(
     let invalid = || Failure::bad_request(format!("invalid service request {text:?}"));
     let (tls, name, port) = split(text).ok_or_else(invalid)?;
     let service = view.get::<Service>(namespace, name);
-    let service =
-        service.ok_or_else(|| Failure::not_found(format!("services {name:?} not found")))?;
+    let service = service.ok_or_else(|| absent("services", name))?;
     let port = port_name(service, name, port)?;
     let mut ready = ready(view, namespace, name, &port);
     let none = || Failure::unavailable(format!("no endpoints available for service {name:?}"));

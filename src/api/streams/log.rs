@@ -2,17 +2,18 @@
 
 use axum::{
     body::{Body, Bytes, to_bytes},
-    extract::{Path, Query, Request, State},
-    http::{StatusCode, header},
+    extract::Request,
+    http::{StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use futures_util::StreamExt;
 use k8s_openapi::jiff;
 
-use super::{find, proxy};
+use super::{find, parameters, proxy};
 use crate::{
-    api::{Api, Failure},
-    model::{NodeName, Problem},
+    api::{Api, Failure, ResourceInfo},
+    kinds::{FieldError, Reason},
+    model::NodeName,
 };
 
 /// Most bytes of an agent's words when it has no log.
@@ -47,7 +48,7 @@ pub(crate) struct LogRequest {
 
 impl LogRequest {
     /// Reads the query of `pods/log`.
-    fn of(query: &[(String, String)]) -> Result<Self, Failure> {
+    pub(super) fn of(query: &[(String, String)]) -> Result<Self, Failure> {
         let mut request = Self::default();
         for (name, value) in query.iter().filter(|(_, value)| !value.is_empty()) {
             let wrong = |what| Failure::bad_request(format!("{name}: {value:?} is not {what}"));
@@ -76,56 +77,50 @@ impl LogRequest {
     }
 
     /// What does not make sense, in Kubernetes' words.
-    fn check(&self, pod: &str) -> Result<(), Failure> {
-        let mut wrong = Vec::new();
-        let invalid = |value: i64, least: &str| format!("Invalid value: {value}: must be {least}");
-        if let Some(lines) = self.tail_lines.filter(|n| *n < 0) {
-            wrong.push(("tailLines", invalid(lines, "greater than or equal to 0")));
+    pub(super) fn check(&self, pod: &str) -> Result<(), Failure> {
+        let wrong: Vec<FieldError> = [
+            least("tailLines", self.tail_lines, 0),
+            least("limitBytes", self.limit_bytes, 1),
+            self.check_since(),
+            self.check_stream(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        match wrong.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::not_valid(("PodLogOptions", ""), pod, &wrong)),
         }
-        if let Some(bytes) = self.limit_bytes.filter(|n| *n < 1) {
-            wrong.push(("limitBytes", invalid(bytes, "greater than 0")));
-        }
-        if self.since_seconds.is_some() && self.since_time.is_some() {
-            let text = "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified";
-            wrong.push(("", text.to_owned()));
-        } else if let Some(seconds) = self.since_seconds.filter(|n| *n < 1) {
-            wrong.push(("sinceSeconds", invalid(seconds, "greater than 0")));
-        }
-        match self.stream.as_deref() {
-            None => {}
-            Some("Stdout" | "Stderr") if self.tail_lines.is_none() => {}
-            Some("Stdout" | "Stderr") => {
+    }
+
+    fn check_since(&self) -> Option<FieldError> {
+        match (self.since_seconds, self.since_time) {
+            (Some(_), Some(_)) => {
                 let text =
-                    "Forbidden: `tailLines` and specific `stream` are mutually exclusive for now";
-                wrong.push(("", text.to_owned()));
+                    "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified";
+                Some(error("", Reason::Forbidden, text.to_owned()))
             }
-            Some(other) => {
-                let text = format!(
-                    "Unsupported value: {other:?}: supported values: \"All\", \"Stderr\", \"Stdout\""
-                );
-                wrong.push(("stream", text));
+            (seconds, _) => least("sinceSeconds", seconds, 1),
+        }
+    }
+
+    fn check_stream(&self) -> Option<FieldError> {
+        match self.stream.as_deref()? {
+            "Stdout" | "Stderr" => self.tail_lines.map(|_| {
+                let text = "Forbidden: `tailLines` and specific `stream` are mutually exclusive for \
+                            now";
+                error("", Reason::Forbidden, text.to_owned())
+            }),
+            other => {
+                let known = "supported values: \"All\", \"Stderr\", \"Stdout\"";
+                let text = format!("Unsupported value: {other:?}: {known}");
+                Some(error("stream", Reason::NotSupported, text))
             }
         }
-        if wrong.is_empty() {
-            return Ok(());
-        }
-        let sentence = |(field, text): &(&str, String)| match *field {
-            "" => text.clone(),
-            field => format!("{field}: {text}"),
-        };
-        let all: Vec<String> = wrong.iter().map(sentence).collect();
-        let all = if all.len() == 1 { all.concat() } else { format!("[{}]", all.join(", ")) };
-        let problems = wrong.into_iter().map(|(field, message)| Problem {
-            field: field.to_owned(),
-            message,
-            ..Problem::default()
-        });
-        let message = format!("PodLogOptions {pod:?} is invalid: {all}");
-        Err(Failure::invalid(message, problems.collect()))
     }
 
     /// What the agent is asked; the names are the kubelet's.
-    fn path(&self) -> String {
+    pub(super) fn path(&self) -> String {
         let Self { namespace, pod, container, follow, previous, timestamps, .. } = self;
         let mut path = format!(
             "/containerLogs/{namespace}/{pod}/{container}?follow={follow}&previous={previous}\
@@ -149,22 +144,34 @@ impl LogRequest {
     }
 }
 
+fn error(field: &str, reason: Reason, detail: String) -> FieldError {
+    FieldError { field: field.to_owned(), reason, detail }
+}
+
+fn least(field: &str, value: Option<i64>, least: i64) -> Option<FieldError> {
+    let value = value.filter(|value| *value < least)?;
+    let must = match least {
+        0 => "greater than or equal to 0",
+        _ => "greater than 0",
+    };
+    Some(error(field, Reason::Invalid, format!("Invalid value: {value}: must be {must}")))
+}
+
 /// `GET pods/{name}/log`
 pub(super) async fn of_pod(
-    State(api): State<Api>,
-    Path((namespace, name)): Path<(String, String)>,
-    Query(query): Query<Vec<(String, String)>>,
+    api: &Api,
+    resource: &ResourceInfo,
+    uri: &Uri,
 ) -> Result<Response, Failure> {
-    let mut request = LogRequest::of(&query)?;
-    request.check(&name)?;
+    let mut request = LogRequest::of(&parameters(uri)?)?;
+    request.check(&resource.name)?;
     let view = api.view();
-    let pod = find::pod(&view, &namespace, &name)?;
-    let wanted = Some(request.container.as_str());
-    request.container = find::container(pod, &name, wanted)?;
-    (request.namespace, request.pod) = (namespace, name);
+    let pod = find::pod(&view, &resource.namespace, &resource.name)?;
+    request.container = find::container(pod, &resource.name, Some(&request.container))?;
+    (request.namespace, request.pod) = (resource.namespace.clone(), resource.name.clone());
     let body = match find::node(pod) {
-        Some(node) => open(&api, node, &request).await?,
-        // Nothing was written yet, and nobody will.
+        Some(node) => open(api, node, &request).await?,
+        // Nothing was written yet.
         None => Body::empty(),
     };
     Ok(([(header::CONTENT_TYPE, "text/plain")], body).into_response())

@@ -21,43 +21,70 @@ mod relay;
 mod upgrade;
 
 use axum::{
-    Router,
-    routing::{any, get},
+    extract::{Query, Request},
+    http::{Method, Uri},
+    response::Response,
 };
+use k8s_openapi::api::core::v1::Pod;
 
-use super::Api;
+use super::{Api, Failure, ResourceInfo};
 
-/// Whether a path is one of those that take long, and are bounded by how many there are.
-pub(super) fn is_stream(path: &str) -> bool {
-    let mut words = path.trim_start_matches('/').split('/');
-    if (words.next(), words.next()) != (Some("api"), Some("v1")) {
-        return false;
+/// Whether a resource is one of those that are answered by a pod or a node.
+pub(super) fn is_stream(resource: &ResourceInfo) -> bool {
+    let of = (resource.resource.as_str(), resource.subresource.as_str());
+    let ours = matches!(
+        of,
+        ("pods", "log" | "exec" | "attach" | "portforward")
+            | ("pods" | "services" | "nodes", "proxy")
+    );
+    let scoped = resource.namespace.is_empty() == (resource.resource == "nodes");
+    ours && scoped && (resource.group.as_str(), resource.version.as_str()) == ("", "v1")
+}
+
+/// Answers a request for one of them; who may ask was checked before.
+pub(super) async fn serve(
+    api: &Api,
+    resource: &ResourceInfo,
+    request: Request,
+) -> Result<Response, Failure> {
+    let of = (resource.resource.as_str(), resource.subresource.as_str());
+    let method = request.method();
+    let allowed = match of.1 {
+        "log" => *method == Method::GET,
+        "proxy" => *method != Method::CONNECT,
+        _ => [Method::GET, Method::POST].contains(method),
+    };
+    if !allowed {
+        return Err(Failure::no_method());
     }
-    let words: Vec<&str> = words.collect();
-    match words[..] {
-        ["namespaces", _, "pods", _, "log" | "exec" | "attach" | "portforward"] => true,
-        ["namespaces", _, "pods" | "services", _, "proxy", ..] => true,
-        ["nodes", _, "proxy", ..] => true,
-        _ => false,
+    catch_up(api, resource).await?;
+    match of {
+        ("pods", "log") => log::of_pod(api, resource, request.uri()).await,
+        ("pods", "exec" | "attach") => upgrade::command(api, resource, request).await,
+        ("pods", "portforward") => upgrade::port_forward(api, resource, request).await,
+        ("pods", _) => proxy::to_pod(api, resource, request).await,
+        ("services", _) => proxy::to_service(api, resource, request).await,
+        _ => proxy::to_node(api, resource, request).await,
     }
 }
 
-pub(super) fn routes() -> Router<Api> {
-    let pod = |subresource| format!("/api/v1/namespaces/{{namespace}}/pods/{{name}}/{subresource}");
-    let proxied =
-        |kind, rest| format!("/api/v1/namespaces/{{namespace}}/{kind}/{{name}}/proxy{rest}");
-    let mut router = Router::new()
-        .route(&pod("log"), get(log::of_pod))
-        .route(&pod("exec"), get(upgrade::exec).post(upgrade::exec))
-        .route(&pod("attach"), get(upgrade::attach).post(upgrade::attach))
-        .route(&pod("portforward"), get(upgrade::port_forward).post(upgrade::port_forward));
-    for rest in ["", "/", "/{*rest}"] {
-        router = router
-            .route(&proxied("pods", rest), any(proxy::to_pod))
-            .route(&proxied("services", rest), any(proxy::to_service))
-            .route(&format!("/api/v1/nodes/{{name}}/proxy{rest}"), any(proxy::to_node));
+/// A pod that is not on a node here may be on one already as others know. What is known is enough
+/// otherwise: a running pod can be reached without any other server.
+async fn catch_up(api: &Api, resource: &ResourceInfo) -> Result<(), Failure> {
+    let placed = |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+    let view = api.view();
+    let pod = view.get::<Pod>(&resource.namespace, &resource.name);
+    match resource.resource == "pods" && !pod.is_some_and(placed) {
+        true => api.backend.barrier().await,
+        false => Ok(()),
     }
-    router
+}
+
+/// The parameters of a query, in their order.
+fn parameters(uri: &Uri) -> Result<Vec<(String, String)>, Failure> {
+    let Query(pairs) = Query::try_from_uri(uri)
+        .map_err(|e| Failure::bad_request(format!("the query cannot be read: {e}")))?;
+    Ok(pairs)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::{
     body::{Body, to_bytes},
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
@@ -17,7 +17,7 @@ use super::{
     relay,
 };
 use crate::{
-    api::{Api, Failure},
+    api::{Api, Failure, ResourceInfo},
     model::NodeName,
 };
 
@@ -43,40 +43,39 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 static TURN: AtomicUsize = AtomicUsize::new(0);
 
 /// `pods/{[scheme:]name[:port]}/proxy/…`
-pub(super) async fn to_pod(State(api): State<Api>, request: Request) -> Result<Response, Failure> {
-    let Proxied { namespace, name, path } = match Proxied::of(&request)? {
-        Ok(proxied) => proxied,
-        Err(redirect) => return Ok(redirect),
-    };
-    let destination = find::pod_port(&api.view(), &namespace, &name)?;
-    exchange(&api, destination, &path, request).await
+pub(super) async fn to_pod(
+    api: &Api,
+    resource: &ResourceInfo,
+    request: Request,
+) -> Result<Response, Failure> {
+    let destination = find::pod_port(&api.view(), &resource.namespace, &resource.name)?;
+    exchange(api, destination, request).await
 }
 
 /// `services/{[scheme:]name[:port]}/proxy/…`
 pub(super) async fn to_service(
-    State(api): State<Api>,
+    api: &Api,
+    resource: &ResourceInfo,
     request: Request,
 ) -> Result<Response, Failure> {
-    let Proxied { namespace, name, path } = match Proxied::of(&request)? {
-        Ok(proxied) => proxied,
-        Err(redirect) => return Ok(redirect),
-    };
     let turn = TURN.fetch_add(1, Ordering::Relaxed);
-    let destination = find::service_port(&api.view(), &namespace, &name, turn)?;
-    exchange(&api, destination, &path, request).await
+    let ResourceInfo { namespace, name, .. } = resource;
+    let destination = find::service_port(&api.view(), namespace, name, turn)?;
+    exchange(api, destination, request).await
 }
 
 /// `nodes/{name}/proxy/…`: the agent itself answers.
 pub(super) async fn to_node(
-    State(api): State<Api>,
+    api: &Api,
+    resource: &ResourceInfo,
     mut request: Request,
 ) -> Result<Response, Failure> {
-    let Proxied { name, path, .. } = match Proxied::of(&request)? {
-        Ok(proxied) => proxied,
-        Err(redirect) => return Ok(redirect),
+    let path = match rest(&request) {
+        Ok(path) => path,
+        Err(redirect) => return Ok(*redirect),
     };
     let slot = api.gate.stream()?;
-    let node = NodeName::new(name.split(':').next().unwrap_or(&name));
+    let node = NodeName::new(resource.name.split(':').next().unwrap_or_default());
     let upgraded = hyper::upgrade::on(&mut request);
     let asked = outgoing(request, &path, None)?;
     let mut answer = api.backend.ask(node, asked).await?;
@@ -87,38 +86,20 @@ pub(super) async fn to_node(
     Ok(incoming(answer, slot))
 }
 
-/// What a proxy request names.
-struct Proxied {
-    namespace: String,
-    name: String,
-    /// What is asked of the pod: path and query.
-    path: String,
-}
-
-impl Proxied {
-    /// Reads the path as it was sent, so that what is escaped stays so. A bare `…/proxy` is sent to
-    /// `…/proxy/`, or a page's relative links would lead elsewhere.
-    fn of(request: &Request) -> Result<Result<Self, Response>, Failure> {
-        let uri = request.uri();
-        let broken = || Failure::bad_request(format!("{:?} is no path of a proxy", uri.path()));
-        let (before, path) = uri.path().split_once("/proxy").ok_or_else(broken)?;
-        let words: Vec<&str> = before.split('/').collect();
-        let (namespace, name) = match words[..] {
-            ["", "api", "v1", "namespaces", namespace, _, name] => (namespace, name),
-            ["", "api", "v1", "nodes", name] => ("", name),
-            _ => return Err(broken()),
-        };
-        let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-        if path.is_empty() && matches!(*request.method(), Method::GET | Method::HEAD) {
-            let to = format!("{}/{query}", uri.path());
-            let to = [(header::LOCATION, to)];
-            return Ok(Err((StatusCode::MOVED_PERMANENTLY, to).into_response()));
+/// What is asked of the pod, path and query as they were sent, so that what is escaped stays so. A
+/// bare `…/proxy` is sent to `…/proxy/`, or a page's relative links would lead elsewhere.
+fn rest(request: &Request) -> Result<String, Box<Response>> {
+    let uri = request.uri();
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    // `/api/v1/nodes/{name}/proxy`, `/api/v1/namespaces/{namespace}/pods/{name}/proxy`
+    let words = if uri.path().starts_with("/api/v1/nodes/") { 6 } else { 8 };
+    match uri.path().splitn(words, '/').nth(words - 1) {
+        Some(rest) => Ok(format!("/{rest}{query}")),
+        None if matches!(*request.method(), Method::GET | Method::HEAD) => {
+            let to = [(header::LOCATION, format!("{}/{query}", uri.path()))];
+            Err(Box::new((StatusCode::MOVED_PERMANENTLY, to).into_response()))
         }
-        let path = if path.is_empty() { "/" } else { path };
-        // A name may be escaped: `http%3Aweb%3A80`.
-        let name = name.replace("%3A", ":").replace("%3a", ":");
-        let path = format!("{path}{query}");
-        Ok(Ok(Self { namespace: namespace.to_owned(), name, path }))
+        None => Ok(format!("/{query}")),
     }
 }
 
@@ -128,12 +109,11 @@ pub(super) fn uri(path: &str) -> Result<Uri, Failure> {
 }
 
 /// Sends the request over a connection to the pod, and gives its answer.
-async fn exchange(
-    api: &Api,
-    to: Destination,
-    path: &str,
-    mut request: Request,
-) -> Result<Response, Failure> {
+async fn exchange(api: &Api, to: Destination, mut request: Request) -> Result<Response, Failure> {
+    let path = match rest(&request) {
+        Ok(path) => path,
+        Err(redirect) => return Ok(*redirect),
+    };
     let slot = api.gate.stream()?;
     let unreachable = |e: &dyn std::fmt::Display| {
         Failure::unavailable(format!("error trying to reach service: {e}"))
@@ -147,7 +127,7 @@ async fn exchange(
     });
     let upgraded = hyper::upgrade::on(&mut request);
     let host = format!("{}:{}", to.pod, to.port);
-    let asked = outgoing(request, path, Some(&host))?;
+    let asked = outgoing(request, &path, Some(&host))?;
     let mut answer = sender.send_request(asked).await.map_err(|e| unreachable(&e))?;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         relay::join(upgraded, hyper::upgrade::on(&mut answer), slot);

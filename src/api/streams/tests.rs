@@ -5,8 +5,12 @@ use serde_json::{Value, json};
 use super::{
     find::{self, Destination},
     is_stream,
+    log::LogRequest,
 };
-use crate::{api::Failure, report::fixture::Cluster};
+use crate::{
+    api::{Failure, RequestInfo},
+    report::fixture::Cluster,
+};
 
 fn said<T: std::fmt::Debug>(result: Result<T, Failure>) -> String {
     match result {
@@ -70,13 +74,56 @@ fn proxies_find_a_port() {
 }
 
 #[test]
-fn paths_that_stream_are_known() {
+fn what_streams_is_known() {
+    let stream =
+        |path: &str| RequestInfo::of("GET", path, "").resource.is_some_and(|r| is_stream(&r));
     for path in ["pods/web/log", "pods/web/exec", "services/web/proxy", "pods/web/proxy/a/b"] {
-        assert!(is_stream(&format!("/api/v1/namespaces/shop/{path}")), "{path}");
+        assert!(stream(&format!("/api/v1/namespaces/shop/{path}")), "{path}");
     }
-    assert!(is_stream("/api/v1/nodes/n1/proxy/metrics"));
-    for path in ["/api/v1/namespaces/shop/pods/log", "/api/v1/namespaces/log/pods/x/status", "/log"]
-    {
-        assert!(!is_stream(path), "{path}");
+    assert!(stream("/api/v1/nodes/n1/proxy/metrics"));
+    for path in [
+        "/api/v1/namespaces/shop/pods/log",
+        "/api/v1/namespaces/log/pods/x/status",
+        "/apis/apps/v1/namespaces/shop/pods/web/log",
+        "/api/v1/pods/web/log",
+    ] {
+        assert!(!stream(path), "{path}");
     }
+}
+
+#[test]
+fn options_of_logs_are_checked_as_kubernetes_checks_them() {
+    let check = |query: &str, expected: Expect| {
+        let pair = |pair: &str| pair.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let pairs: Vec<_> = query.split('&').filter_map(pair).collect();
+        let request = LogRequest::of(&pairs);
+        let path = request.and_then(|r| r.check("web").map(|()| r.path()));
+        expected.assert_eq(&said(path));
+    };
+    check(
+        "follow=true&sinceTime=2026-01-02T03:04:05Z&timestamps=true&limitBytes=5&stream=All",
+        expect![[
+            r#""/containerLogs///?follow=true&previous=false&timestamps=true&limitBytes=5&sinceTime=2026-01-02T03:04:05Z""#
+        ]],
+    );
+    check(
+        "tailLines=-1",
+        expect![[
+            r#"422: PodLogOptions "web" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0"#
+        ]],
+    );
+    check(
+        "limitBytes=0&sinceSeconds=0&stream=Both",
+        expect![[
+            r#"422: PodLogOptions "web" is invalid: [limitBytes: Invalid value: 0: must be greater than 0, sinceSeconds: Invalid value: 0: must be greater than 0, stream: Unsupported value: "Both": supported values: "All", "Stderr", "Stdout"]"#
+        ]],
+    );
+    check(
+        "sinceTime=2026-01-02T03:04:05Z&sinceSeconds=3",
+        expect![[
+            r#"422: PodLogOptions "web" is invalid: Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified"#
+        ]],
+    );
+    check("follow=perhaps", expect![[r#"400: follow: "perhaps" is not true or false"#]]);
+    check("tailLines=many", expect![[r#"400: tailLines: "many" is not a number"#]]);
 }

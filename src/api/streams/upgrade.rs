@@ -3,14 +3,14 @@
 
 use axum::{
     body::Body,
-    extract::{Path, Query, Request, State},
+    extract::Request,
     http::{HeaderName, StatusCode, header},
     response::Response,
 };
 
-use super::{find, relay};
+use super::{find, parameters, relay};
 use crate::{
-    api::{Api, Failure},
+    api::{Api, Failure, ResourceInfo},
     model::NodeName,
 };
 
@@ -24,50 +24,32 @@ const AGREED: [HeaderName; 6] = [
     HeaderName::from_static("x-stream-protocol-version"),
 ];
 
-type PodPath = Path<(String, String)>;
-type Pairs = Query<Vec<(String, String)>>;
-
-pub(super) async fn exec(
-    state: State<Api>,
-    path: PodPath,
-    query: Pairs,
+/// `pods/{name}/exec` and `pods/{name}/attach`
+pub(super) async fn command(
+    api: &Api,
+    resource: &ResourceInfo,
     request: Request,
 ) -> Result<Response, Failure> {
-    command("exec", state, path, query, request).await
-}
-
-pub(super) async fn attach(
-    state: State<Api>,
-    path: PodPath,
-    query: Pairs,
-    request: Request,
-) -> Result<Response, Failure> {
-    command("attach", state, path, query, request).await
-}
-
-async fn command(
-    what: &str,
-    State(api): State<Api>,
-    Path((namespace, name)): PodPath,
-    Query(query): Pairs,
-    request: Request,
-) -> Result<Response, Failure> {
+    let ResourceInfo { subresource, namespace, name, .. } = resource;
     let view = api.view();
-    let pod = find::pod(&view, &namespace, &name)?;
+    let pod = find::pod(&view, namespace, name)?;
+    let query = parameters(request.uri())?;
     let wanted = query.iter().find(|(key, _)| key == "container").map(|(_, value)| value.as_str());
-    let container = find::container(pod, &name, wanted)?;
-    let node = find::host(pod, &name)?;
-    let path = format!("/{what}/{namespace}/{name}/{container}");
-    forward(&api, node, &path, request).await
+    let container = find::container(pod, name, wanted)?;
+    let node = find::host(pod, name)?;
+    let path = format!("/{subresource}/{namespace}/{name}/{container}");
+    forward(api, node, &path, request).await
 }
 
+/// `pods/{name}/portforward`
 pub(super) async fn port_forward(
-    State(api): State<Api>,
-    Path((namespace, name)): PodPath,
+    api: &Api,
+    resource: &ResourceInfo,
     request: Request,
 ) -> Result<Response, Failure> {
-    let node = find::host(find::pod(&api.view(), &namespace, &name)?, &name)?;
-    forward(&api, node, &format!("/portForward/{namespace}/{name}"), request).await
+    let ResourceInfo { namespace, name, .. } = resource;
+    let node = find::host(find::pod(&api.view(), namespace, name)?, name)?;
+    forward(api, node, &format!("/portForward/{namespace}/{name}"), request).await
 }
 
 /// Asks the agent for what the client asks for, and joins the two.
