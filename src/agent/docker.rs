@@ -30,6 +30,7 @@ use bollard::{
 use futures_util::{StreamExt, stream::BoxStream};
 
 use self::bodies::{container_body, container_name, mounts, reference, sandbox_body};
+pub(super) use self::terminals::dial_error;
 use super::{
     disk::Disk,
     failpoint, image, prober,

@@ -3,6 +3,7 @@
 //! closing our sending side reaches the process as the end of its input.
 
 use std::{
+    io::ErrorKind,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     time::Duration,
 };
@@ -97,7 +98,7 @@ impl Machine {
         let refused = |e: String| Error::Refused(format!("dial tcp 127.0.0.1:{port}: {e}"));
         let dialed = blocking(&netns, "dial", CONNECT * 2, dial).await;
         let stream =
-            dialed.map_err(|e| refused(e.to_string()))?.map_err(|e| refused(e.to_string()))?;
+            dialed.map_err(|e| refused(e.to_string()))?.map_err(|e| refused(dial_error(&e)))?;
         let ready = || {
             stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;
@@ -110,6 +111,15 @@ impl Machine {
     async fn take_over(&self, path: &str, body: &Value) -> Result<Wire, Error> {
         let asked = tokio::time::timeout(CALL, hijack(&self.socket, path, body));
         asked.await.map_err(|_| Error::Unreachable(format!("no answer within {CALL:?}")))?
+    }
+}
+
+/// Why a port does not answer, in the words that people know from Kubernetes.
+pub(in crate::agent) fn dial_error(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        ErrorKind::TimedOut => "i/o timeout".to_owned(),
+        _ => error.to_string(),
     }
 }
 

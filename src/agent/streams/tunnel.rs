@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{CHUNK_BYTES, activity::Activity, websocket};
 use crate::agent::{
-    prober,
+    docker, prober,
     runtime::{Duplex, Wire},
 };
 
@@ -64,7 +64,8 @@ async fn pump(socket: WebSocket, far: DuplexStream) {
 pub(super) async fn dial(ip: IpAddr, port: u16, tls: bool) -> Result<Wire, String> {
     let failed = |e: &dyn std::fmt::Display| format!("dial tcp {ip}:{port}: {e}");
     let connecting = async {
-        let stream = TcpStream::connect((ip, port)).await.map_err(|e| failed(&e))?;
+        let stream = TcpStream::connect((ip, port)).await;
+        let stream = stream.map_err(|e| failed(&docker::dial_error(&e)))?;
         if !tls {
             return Ok(Box::new(stream) as Wire);
         }
