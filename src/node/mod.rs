@@ -19,6 +19,7 @@ pub mod rules;
 pub mod seen;
 pub mod status;
 pub mod step;
+pub mod streams;
 #[cfg(test)]
 mod tests;
 pub mod volumes;
