@@ -4,6 +4,7 @@
 //! which nothing is concluded. Any engine since API 1.41 (Docker 20.10) will do.
 
 mod bodies;
+mod sweep;
 mod terminals;
 
 use std::{
@@ -119,19 +120,13 @@ impl Machine {
     /// Removes every container of every pod, running or not, and the sandbox image. Gives what
     /// could not be removed.
     pub async fn remove_everything(&self) -> Vec<String> {
-        let ids = match self.ids(None).await {
-            Ok(ids) => ids,
-            Err(error) => return vec![format!("containers: {error}")],
-        };
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-        let mut problems = Vec::new();
-        for (id, _) in ids {
+        let list = async || Ok(self.ids(None).await?.into_iter().map(|(id, _)| id).collect());
+        let remove = async |id: String| {
             let removed = self.docker.remove_container(&id, Some(options.clone()));
-            match self.calls.within(CALL, removed).await {
-                Ok(()) | Err(Error::NotFound(_)) => {}
-                Err(error) => problems.push(format!("container {id}: {error}")),
-            }
-        }
+            self.calls.within(CALL, removed).await
+        };
+        let mut problems = sweep::sweep(list, remove, sweep::PAUSE).await;
         let removed = self.docker.remove_image(image::SANDBOX, None::<RemoveImageOptions>, None);
         match deadline(CALL, removed).await.map(drop) {
             // Refused: another agent's sandboxes use it.

@@ -7,6 +7,7 @@
 
 pub mod assignment;
 pub mod backoff;
+pub mod budget;
 mod cidr;
 pub mod dns;
 pub mod env;
