@@ -13,7 +13,7 @@ use axum::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Failure, RequestInfo, ResourceInfo};
+use super::{Failure, RequestInfo};
 use crate::report::Sample;
 
 /// Most requests that are answered at once. Each holds at most a body of 2 MiB and a view, so this
@@ -24,9 +24,6 @@ pub const REQUESTS_MAX: usize = 256;
 pub const STREAMS_MAX: usize = 256;
 /// Seconds that an answer may take before the asker is told so; waits and streams bound themselves.
 pub const REQUEST_SECONDS_MAX: u64 = 60;
-
-/// The group that may do everything, as in Kubernetes.
-const MASTERS: &str = "system:masters";
 
 /// Who asks, from the client's verified certificate: CN is the user, every O a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,48 +117,4 @@ async fn in_time(answer: impl Future<Output = Response>) -> Response {
     let late =
         || Failure::timeout(format!("no answer within {REQUEST_SECONDS_MAX}s: the server is busy"));
     tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| late().into_response())
-}
-
-/// Lets in members of `system:masters` alone.
-pub(super) async fn masters_only(request: Request, next: Next) -> Response {
-    let Some(peer) = request.extensions().get::<Peer>() else {
-        return nobody().into_response();
-    };
-    if !peer.groups.iter().any(|group| group == MASTERS) {
-        let text = format!("{} is not in the group {MASTERS}", peer.user);
-        return Failure::forbidden(text).into_response();
-    }
-    next.run(request).await
-}
-
-/// Lets in whoever is known by name.
-pub(super) async fn somebody(request: Request, next: Next) -> Response {
-    match request.extensions().get::<Peer>() {
-        Some(_) => next.run(request).await,
-        None => nobody().into_response(),
-    }
-}
-
-/// What somebody hears who is not known.
-pub(super) fn nobody() -> Failure {
-    Failure::unauthorized("Unauthorized: show a client certificate of this cluster")
-}
-
-/// Whether somebody may do something to a resource: members of `system:masters` may do everything,
-/// nobody else anything.
-pub(super) fn allowed(peer: &Peer, verb: &str, resource: &ResourceInfo) -> Result<(), Failure> {
-    if peer.groups.iter().any(|group| group == MASTERS) {
-        return Ok(());
-    }
-    let scope = match resource.namespace.as_str() {
-        "" => "at the cluster scope".to_owned(),
-        namespace => format!("in the namespace {namespace:?}"),
-    };
-    Err(Failure::forbidden(format!(
-        "{} is forbidden: User {:?} cannot {verb} resource {:?} in API group {:?} {scope}",
-        super::failure::qualified(&resource.resource, &resource.group),
-        peer.user,
-        resource.resource,
-        resource.group,
-    )))
 }

@@ -9,15 +9,18 @@
 //! | path | who | what |
 //! |---|---|---|
 //! | `/healthz` `/livez` `/readyz` `/version` | anybody | whether the server lives, is ready, and which it is |
-//! | `/api` `/apis` and below, to the version | who is known | what there is to ask for ([`discovery`]) |
-//! | `/api/V/…` `/apis/G/V/…` | who may ([`gate::allowed`]) | objects ([`resources`], whose page says where the rest plugs in) |
+//! | `/api` `/apis` and below, to the version | who may ([`authz`]) | what there is to ask for ([`discovery`]) |
+//! | `/api/V/…` `/apis/G/V/…` | who may | objects ([`resources`], whose page says where the rest plugs in) |
 //! | `POST /hooks/git` | anybody (the backend checks the signature) | something was pushed |
-//! | `/metrics` | `system:masters` | Prometheus text |
-//! | `/mainstay/v1/…` | `system:masters` | what `mainstay <verb>` asks ([`talk`]) |
+//! | `/metrics` | who may | Prometheus text |
+//! | `/mainstay/v1/…` | who may, by a rule for that path | what `mainstay <verb>` asks ([`talk`]) |
 //!
 //! Every request is bounded: its body ([`BODY_BYTES_MAX`]), its time ([`REQUEST_SECONDS_MAX`], or
 //! what it asked for), and how many run at once ([`REQUESTS_MAX`], [`STREAMS_MAX`]).
 
+mod admission;
+mod authn;
+mod authz;
 mod discovery;
 mod failure;
 mod gate;
@@ -44,6 +47,7 @@ use axum::{
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+pub use authn::User;
 pub use failure::{Cause, Details, Failure};
 pub use gate::{Peer, REQUEST_SECONDS_MAX, REQUESTS_MAX, STREAMS_MAX};
 pub use health::Check;
@@ -154,8 +158,7 @@ pub struct Routers {
 
 fn tls(api: Api) -> Router {
     let closed = talk::routes()
-        .route("/metrics", get(metrics::of_server))
-        .layer(middleware::from_fn(gate::masters_only));
+        .route("/metrics", get(metrics::of_server));
     let open = Router::new()
         .route("/healthz", get(health::live))
         .route("/healthz/{check}", get(health::one))
@@ -169,13 +172,11 @@ fn tls(api: Api) -> Router {
         .route("/", get(discovery::paths))
         .route("/api", get(discovery::core))
         .route("/apis", get(discovery::groups))
-        .route("/apis/{group}", get(discovery::group))
-        .layer(middleware::from_fn(gate::somebody));
+        .route("/apis/{group}", get(discovery::group));
     let counted = api.gate.clone();
     let kubernetes = Router::new()
         .route("/api/{version}", get(discovery::core_version))
         .route("/apis/{group}/{version}", get(discovery::group_version))
-        .layer(middleware::from_fn(gate::somebody))
         .route("/api/{version}/{*rest}", any(resources::serve))
         .route("/apis/{group}/{version}/{*rest}", any(resources::serve));
     open.merge(closed)
@@ -183,6 +184,8 @@ fn tls(api: Api) -> Router {
         .merge(kubernetes)
         .fallback(failure::no_such_path)
         .method_not_allowed_fallback(failure::no_such_method)
+        .layer(middleware::from_fn_with_state(api.clone(), authz::authorize))
+        .layer(middleware::from_fn_with_state(api.clone(), authn::identify))
         .layer(middleware::from_fn_with_state(api.clone(), headers::common))
         .layer(middleware::from_fn_with_state(counted, gate::bounded))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
