@@ -11,6 +11,7 @@
 //! | `/healthz` `/livez` `/readyz` `/version` | anybody | whether the server lives, is ready, and which it is |
 //! | `POST /hooks/git` | anybody (the backend checks the signature) | something was pushed |
 //! | `/metrics` | `system:masters` | Prometheus text |
+//! | `/openapi/v2` `/openapi/v3` | `system:masters` | what there is, as OpenAPI documents |
 //! | `/mainstay/v1/…` | `system:masters` | what `mainstay <verb>` asks ([`talk`]) |
 //!
 //! Every request is bounded: its body ([`BODY_BYTES_MAX`]), its time ([`REQUEST_SECONDS_MAX`], or
@@ -20,6 +21,7 @@ mod failure;
 mod gate;
 mod health;
 mod metrics;
+mod openapi;
 mod request;
 pub mod talk;
 
@@ -147,6 +149,7 @@ pub struct Routers {
 fn tls(api: Api) -> Router {
     let closed = talk::routes()
         .route("/metrics", get(metrics::of_server))
+        .merge(openapi::routes())
         .layer(middleware::from_fn(gate::masters_only));
     let open = Router::new()
         .route("/healthz", get(health::live))

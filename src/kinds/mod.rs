@@ -12,6 +12,7 @@ mod amount;
 mod config_map;
 mod container;
 mod decode;
+mod definitions;
 mod deployment;
 mod deployment_hash;
 mod door;
@@ -32,6 +33,7 @@ mod pod_spec;
 mod probe;
 mod registry;
 mod replica_set;
+mod rest;
 mod schemas;
 mod secret;
 mod service;
@@ -43,6 +45,7 @@ mod volume;
 
 pub use ailment::{Ailment, ailment, steady};
 pub use decode::Strictness;
+pub use definitions::{Definitions, each_subschema};
 pub use deployment_hash::template_hash;
 pub use door::{
     Admitted, admit, adopt, create, create_value, decodes, to_object, update, update_status,
@@ -55,6 +58,7 @@ pub use own::{
 };
 pub use pod::qos_class;
 pub use registry::{KindInfo, lookup, lookup_resource, registry};
+pub use rest::Subresource;
 pub use schemas::{field_names, schemas};
 pub use service::{needs_cluster_ip, needs_node_ports};
 

@@ -63,6 +63,7 @@ pub(super) struct Door {
     pub(super) update: fn(&KindInfo, door::Pair) -> door::Updated,
     pub(super) decodes: fn(&Object) -> bool,
     pub(super) schema: fn() -> Value,
+    pub(super) define: fn(&mut schemars::SchemaGenerator) -> String,
 }
 
 impl KindInfo {
@@ -94,6 +95,7 @@ impl KindInfo {
                 update: door::update_as::<T>,
                 decodes: decode::decodes::<T>,
                 schema: super::schemas::schema::<T>,
+                define: super::definitions::define::<T>,
             },
         }
     }
