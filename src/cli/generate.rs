@@ -132,7 +132,11 @@ fn section(verb: &Command, parent: &str, page: &mut String) {
 pub(super) fn supported() -> String {
     let mut table = String::from("| Kind | API | Comes from |\n|---|---|---|\n");
     for info in kinds::registry() {
-        let from = if info.runtime { "the cluster" } else { "Git" };
+        let from = match (info.inert, info.runtime) {
+            (true, _) => "the API, not acted on yet",
+            (false, true) => "the cluster",
+            (false, false) => "Git",
+        };
         table += &format!("| {} | {} | {from} |\n", info.kind, info.api_version);
     }
     table

@@ -31,7 +31,8 @@ pub(super) fn admit<T: Kind>(
     strictness: Strictness,
 ) -> Result<Decoded, Vec<FieldError>> {
     let mut check = Check::default();
-    read_quantities(&mut value, &At::Root, false, &mut check);
+    let own = Quantities { own: T::QUANTITIES, inside: false };
+    read_quantities(&mut value, &At::Root, own, &mut check);
     let absent = |field: &&&str| value.pointer(field).is_none_or(Value::is_null);
     check.absent = T::NEEDED.iter().filter(absent).copied().collect();
     let typed = typed::<T>(value, strictness, &mut check);
@@ -211,8 +212,27 @@ const QUANTITY_MAPS: [&str; 6] =
 const QUANTITY_FIELDS: [&str; 2] = ["sizeLimit", "divisor"];
 
 /// Maps whose keys are the author's own: they hold no quantities whatever the keys are.
-const NO_QUANTITIES: [&str; 6] =
-    ["metadata", "data", "stringData", "matchLabels", "nodeSelector", "selector"];
+const NO_QUANTITIES: [&str; 7] =
+    ["metadata", "data", "stringData", "matchLabels", "nodeSelector", "selector", "parameters"];
+
+/// Where quantities are.
+#[derive(Clone, Copy)]
+struct Quantities {
+    /// [`Kind::QUANTITIES`]
+    own: &'static [&'static str],
+    /// Inside a map of quantities every plain value is one.
+    inside: bool,
+}
+
+impl Quantities {
+    fn is_field(self, key: &str) -> bool {
+        self.inside || QUANTITY_FIELDS.contains(&key) || self.own.contains(&key)
+    }
+
+    fn under(self, key: &str) -> Self {
+        Self { inside: QUANTITY_MAPS.contains(&key) || self.own.contains(&key), ..self }
+    }
+}
 
 /// Where the walk over a value stands; becomes a text only when there is something to tell.
 enum At<'a> {
@@ -231,9 +251,8 @@ impl At<'_> {
     }
 }
 
-/// Writes every quantity in Kubernetes' canonical form; numbers become text. `inside` a map of
-/// quantities every plain value is one.
-fn read_quantities(value: &mut Value, at: &At<'_>, inside: bool, check: &mut Check) {
+/// Writes every quantity in Kubernetes' canonical form; numbers become text.
+fn read_quantities(value: &mut Value, at: &At<'_>, here: Quantities, check: &mut Check) {
     match value {
         Value::Object(map) => {
             for (key, inner) in map {
@@ -243,16 +262,17 @@ fn read_quantities(value: &mut Value, at: &At<'_>, inside: bool, check: &mut Che
                 }
                 let at = At::Key(at, key);
                 let plain = !inner.is_object() && !inner.is_array();
-                if plain && (inside || QUANTITY_FIELDS.contains(&key)) {
+                if plain && here.is_field(key) {
                     read_quantity(inner, &at, check);
                 } else if !plain {
-                    read_quantities(inner, &at, QUANTITY_MAPS.contains(&key), check);
+                    read_quantities(inner, &at, here.under(key), check);
                 }
             }
         }
         Value::Array(items) => {
             for (i, inner) in items.iter_mut().enumerate() {
-                read_quantities(inner, &At::Index(at, i), false, check);
+                let here = Quantities { inside: false, ..here };
+                read_quantities(inner, &At::Index(at, i), here, check);
             }
         }
         _ => {}

@@ -195,16 +195,26 @@ pub(super) fn update_as<T: Kind>(info: &KindInfo, pair: Pair) -> Updated {
     if updated == before {
         return Ok(None);
     }
-    // An EndpointSlice has no spec: every change counts.
-    let changed = match updated.get("spec") {
-        None => true,
-        spec => spec != before.get("spec"),
-    };
-    if info.generation && changed {
+    if info.generation && counts(info, &updated, &before) {
         let generation = live_typed.metadata().generation.unwrap_or(0) + 1;
         updated["metadata"]["generation"] = generation.into();
     }
     Ok(Some(updated))
+}
+
+/// Whether a change is one of those that `metadata.generation` counts: of the spec, or, where there
+/// is none, of what stands beside the metadata. Of an EndpointSlice every change counts.
+fn counts(info: &KindInfo, new: &Value, old: &Value) -> bool {
+    let content = |value: &Value| match value.get("spec") {
+        Some(spec) => spec.clone(),
+        None => {
+            let mut value = value.clone();
+            set(&mut value, "metadata", None);
+            set(&mut value, "status", None);
+            value
+        }
+    };
+    info.kind == "EndpointSlice" || content(new) != content(old)
 }
 
 fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Vec<FieldError>> {

@@ -61,6 +61,9 @@ const SERVICE: [&str; 5] = [
 
 /// Warns of every field that is set and not acted on.
 pub(super) fn warn(info: &KindInfo, value: &Value, check: &mut Check) {
+    if info.inert {
+        check.warn("kind", format!("{} {}: {TEXT}", info.api_version, info.kind));
+    }
     match info.kind {
         "Pod" => pod(&value["spec"], "spec", check),
         "Deployment" | "ReplicaSet" => {

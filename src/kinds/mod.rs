@@ -7,41 +7,59 @@
 //! touches State, clocks or the network: allocated addresses, uids, names and times are given by
 //! the caller afterwards.
 
+mod admission_policy;
 mod ailment;
 mod amount;
+mod api_service;
+mod certificate;
 mod config_map;
 mod container;
+mod csi;
 mod decode;
 mod definitions;
 mod deployment;
 mod deployment_hash;
+mod device;
 mod door;
 mod endpoint_slice;
+mod endpoints;
 mod event;
 mod field;
+mod flow;
 mod inert;
+mod ingress;
 mod known;
 mod lease;
+mod limit_range;
 mod meta;
 mod names;
 mod namespace;
+mod network_policy;
 mod node;
 mod own;
+mod persistent_volume;
+mod persistent_volume_claim;
 mod pod;
 mod pod_defaults;
 mod pod_spec;
 mod probe;
+mod rbac;
 mod registry;
 mod replica_set;
+mod resource_quota;
 mod rest;
+mod runtime_class;
 mod schemas;
 mod secret;
 mod service;
 mod service_account;
+mod service_cidr;
+mod storage_class;
 #[cfg(test)]
 mod tests;
 mod tidy;
 mod volume;
+mod webhook;
 
 pub use ailment::{Ailment, ailment, steady};
 pub use decode::Strictness;
@@ -65,6 +83,7 @@ pub use service::{needs_cluster_ip, needs_node_ports};
 use field::Check;
 use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 #[cfg(doc)]
 use crate::model::Object;
@@ -84,6 +103,10 @@ trait Kind:
     /// stand in `Check::absent`.
     const NEEDED: &'static [&'static str] = &[];
 
+    /// Fields that hold a quantity or a map of them, beside those that have one in every kind
+    /// (`limits`, `requests`, …).
+    const QUANTITIES: &'static [&'static str] = &[];
+
     /// Fills what the author may leave out.
     fn default_fields(&mut self) {}
 
@@ -101,4 +124,7 @@ trait Kind:
 
     /// Finds what must not change.
     fn validate_update(&self, _live: &Self, _check: &mut Check) {}
+
+    /// Puts into the JSON what Kubernetes writes and the type cannot say (`rules: null`).
+    fn written(_value: &mut Value) {}
 }

@@ -5,11 +5,30 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use k8s_openapi::{
     Resource,
     api::{
+        admissionregistration::v1::{
+            MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, MutatingWebhookConfiguration,
+            ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+            ValidatingWebhookConfiguration,
+        },
         apps::v1::{Deployment, ReplicaSet},
+        certificates::v1::{CertificateSigningRequest, ClusterTrustBundle, PodCertificateRequest},
         coordination::v1::Lease,
         core::v1::{ConfigMap, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount},
+        core::v1::{Endpoints, LimitRange, PersistentVolume, PersistentVolumeClaim, ResourceQuota},
         discovery::v1::EndpointSlice,
+        flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration},
+        networking::v1::{IPAddress, Ingress, IngressClass, NetworkPolicy, ServiceCIDR},
+        node::v1::RuntimeClass,
+        rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
+        resource::v1::{
+            DeviceClass, DeviceTaintRule, ResourceClaim, ResourceClaimTemplate, ResourceSlice,
+        },
+        storage::v1::{
+            CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment,
+            VolumeAttributesClass,
+        },
     },
+    kube_aggregator::pkg::apis::apiregistration::v1::APIService,
 };
 use serde_json::Value;
 
@@ -44,6 +63,9 @@ pub struct KindInfo {
     /// Made by the cluster itself (nodes, leases, events, endpoints, commits): refused when it
     /// comes from Git.
     pub runtime: bool,
+    /// Its controller is not there yet: refused when it comes from Git, accepted over the API with
+    /// a warning.
+    pub inert: bool,
     /// Whether `metadata.generation` counts the changes of its spec.
     pub generation: bool,
     /// Whether there is a `/status` path, so that the main path leaves the status alone.
@@ -64,6 +86,7 @@ pub(super) struct Door {
     pub(super) decodes: fn(&Object) -> bool,
     pub(super) schema: fn() -> Value,
     pub(super) define: fn(&mut schemars::SchemaGenerator) -> String,
+    pub(super) written: fn(&mut Value),
 }
 
 impl KindInfo {
@@ -85,6 +108,7 @@ impl KindInfo {
             categories: &[],
             namespaced: true,
             runtime: false,
+            inert: false,
             generation: false,
             status: false,
             apply_order,
@@ -96,6 +120,7 @@ impl KindInfo {
                 decodes: decode::decodes::<T>,
                 schema: super::schemas::schema::<T>,
                 define: super::definitions::define::<T>,
+                written: T::written,
             },
         }
     }
@@ -126,6 +151,14 @@ impl KindInfo {
         self.runtime = true;
         self
     }
+    fn inert(mut self) -> Self {
+        self.inert = true;
+        self
+    }
+    fn category(mut self, categories: &'static [&'static str]) -> Self {
+        self.categories = categories;
+        self
+    }
     fn name_is(mut self, rule: fn(&str) -> Vec<String>) -> Self {
         self.name_rule = rule;
         self
@@ -137,8 +170,24 @@ impl KindInfo {
 }
 
 /// The kinds of one API group, a function each, so that a group can be read and grown by itself.
-const GROUPS: [fn() -> Vec<KindInfo>; 6] =
-    [core_group, apps_group, coordination_group, discovery_group, events_group, own_group];
+const GROUPS: [fn() -> Vec<KindInfo>; 16] = [
+    core_group,
+    core_infrastructure_group,
+    apps_group,
+    coordination_group,
+    discovery_group,
+    events_group,
+    own_group,
+    rbac_group,
+    networking_group,
+    storage_group,
+    node_group,
+    certificates_group,
+    admission_group,
+    registration_group,
+    flow_group,
+    resource_group,
+];
 
 fn core_group() -> Vec<KindInfo> {
     vec![
@@ -183,6 +232,137 @@ fn own_group() -> Vec<KindInfo> {
     vec![
         KindInfo::of::<Commit>("commit", 5).cluster().with_status().made_by_cluster(),
         KindInfo::of::<GitSource>("gitsource", 5).cluster().with_status().made_by_cluster(),
+    ]
+}
+
+/// The kinds of the core group that are about limits, addresses and storage.
+fn core_infrastructure_group() -> Vec<KindInfo> {
+    vec![
+        KindInfo::of::<LimitRange>("limitrange", 1).short(&["limits"]),
+        KindInfo::of::<ResourceQuota>("resourcequota", 1).short(&["quota"]).with_status(),
+        KindInfo::of::<Endpoints>("endpoints", 5).short(&["ep"]),
+        KindInfo::of::<PersistentVolume>("persistentvolume", 2)
+            .short(&["pv"])
+            .cluster()
+            .with_status()
+            .inert(),
+        KindInfo::of::<PersistentVolumeClaim>("persistentvolumeclaim", 3)
+            .short(&["pvc"])
+            .with_status()
+            .inert(),
+    ]
+}
+
+fn rbac_group() -> Vec<KindInfo> {
+    let named = |info: KindInfo| info.name_is(names::path_segment);
+    vec![
+        named(KindInfo::of::<ClusterRole>("clusterrole", 1).cluster()),
+        named(KindInfo::of::<Role>("role", 1)),
+        named(KindInfo::of::<ClusterRoleBinding>("clusterrolebinding", 2).cluster()),
+        named(KindInfo::of::<RoleBinding>("rolebinding", 2)),
+    ]
+}
+
+fn networking_group() -> Vec<KindInfo> {
+    vec![
+        KindInfo::of::<IngressClass>("ingressclass", 2).cluster().counted().inert(),
+        KindInfo::of::<Ingress>("ingress", 4).short(&["ing"]).counted().with_status().inert(),
+        KindInfo::of::<NetworkPolicy>("networkpolicy", 3).short(&["netpol"]).counted().inert(),
+        KindInfo::of::<IPAddress>("ipaddress", 5)
+            .short(&["ip"])
+            .cluster()
+            .name_is(names::canonical_ip)
+            .inert(),
+        KindInfo::of::<ServiceCIDR>("servicecidr", 2).cluster().with_status().inert(),
+    ]
+}
+
+fn storage_group() -> Vec<KindInfo> {
+    vec![
+        KindInfo::of::<StorageClass>("storageclass", 1).short(&["sc"]).cluster().inert(),
+        KindInfo::of::<VolumeAttributesClass>("volumeattributesclass", 1)
+            .short(&["vac"])
+            .cluster()
+            .inert(),
+        KindInfo::of::<CSIDriver>("csidriver", 1).cluster().inert(),
+        KindInfo::of::<CSINode>("csinode", 5).cluster().with_status().inert(),
+        KindInfo::of::<CSIStorageCapacity>("csistoragecapacity", 5).inert(),
+        KindInfo::of::<VolumeAttachment>("volumeattachment", 5).cluster().with_status().inert(),
+    ]
+}
+
+fn node_group() -> Vec<KindInfo> {
+    vec![KindInfo::of::<RuntimeClass>("runtimeclass", 1).cluster().inert()]
+}
+
+fn certificates_group() -> Vec<KindInfo> {
+    vec![
+        KindInfo::of::<CertificateSigningRequest>("certificatesigningrequest", 5)
+            .short(&["csr"])
+            .cluster()
+            .with_status()
+            .made_by_cluster()
+            .name_is(names::path_segment),
+        KindInfo::of::<ClusterTrustBundle>("clustertrustbundle", 1)
+            .cluster()
+            .name_is(names::path_segment)
+            .inert(),
+        KindInfo::of::<PodCertificateRequest>("podcertificaterequest", 5).with_status().inert(),
+    ]
+}
+
+fn admission_group() -> Vec<KindInfo> {
+    let extension = |info: KindInfo| info.cluster().counted().category(&["api-extensions"]).inert();
+    vec![
+        extension(KindInfo::of::<MutatingAdmissionPolicy>("mutatingadmissionpolicy", 5)),
+        extension(KindInfo::of::<MutatingAdmissionPolicyBinding>(
+            "mutatingadmissionpolicybinding",
+            5,
+        )),
+        extension(KindInfo::of::<MutatingWebhookConfiguration>("mutatingwebhookconfiguration", 5)),
+        extension(KindInfo::of::<ValidatingAdmissionPolicy>("validatingadmissionpolicy", 5))
+            .with_status(),
+        extension(KindInfo::of::<ValidatingAdmissionPolicyBinding>(
+            "validatingadmissionpolicybinding",
+            5,
+        )),
+        extension(KindInfo::of::<ValidatingWebhookConfiguration>(
+            "validatingwebhookconfiguration",
+            5,
+        )),
+    ]
+}
+
+fn registration_group() -> Vec<KindInfo> {
+    vec![
+        KindInfo::of::<APIService>("apiservice", 5)
+            .cluster()
+            .with_status()
+            .category(&["api-extensions"])
+            .name_is(names::path_segment)
+            .inert(),
+    ]
+}
+
+fn flow_group() -> Vec<KindInfo> {
+    let of = |info: KindInfo| info.cluster().counted().with_status().inert();
+    vec![
+        of(KindInfo::of::<PriorityLevelConfiguration>("prioritylevelconfiguration", 1)),
+        of(KindInfo::of::<FlowSchema>("flowschema", 2)),
+    ]
+}
+
+fn resource_group() -> Vec<KindInfo> {
+    vec![
+        KindInfo::of::<DeviceClass>("deviceclass", 1).cluster().counted().inert(),
+        KindInfo::of::<DeviceTaintRule>("devicetaintrule", 2)
+            .cluster()
+            .counted()
+            .with_status()
+            .inert(),
+        KindInfo::of::<ResourceClaim>("resourceclaim", 3).with_status().inert(),
+        KindInfo::of::<ResourceClaimTemplate>("resourceclaimtemplate", 3).inert(),
+        KindInfo::of::<ResourceSlice>("resourceslice", 5).cluster().counted().inert(),
     ]
 }
 

@@ -186,6 +186,11 @@ fn read_object(spot: &Spot<'_>, mut value: Value, result: &mut FileResult) {
             push(spot, &mut result.problems, || spot.problem("kind", message));
             return;
         }
+        if info.inert {
+            let (field, message) = kinds::unsupported(&api_version, &kind);
+            push(spot, &mut result.problems, || spot.problem(field, message));
+            return;
+        }
         prepare(info, &mut value);
         let given = |field: &str| value["metadata"].get(field).is_some_and(Value::is_string);
         if given("generateName") && !given("name") {
