@@ -15,6 +15,7 @@ mod certificate;
 mod config_map;
 mod container;
 mod csi;
+mod custom_resource_definition;
 mod decode;
 mod definitions;
 mod deployment;
@@ -55,6 +56,7 @@ mod service;
 mod service_account;
 mod service_cidr;
 mod storage_class;
+mod structural;
 #[cfg(test)]
 mod tests;
 mod tidy;

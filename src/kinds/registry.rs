@@ -28,6 +28,7 @@ use k8s_openapi::{
             VolumeAttributesClass,
         },
     },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     kube_aggregator::pkg::apis::apiregistration::v1::APIService,
 };
 use serde_json::Value;
@@ -170,7 +171,7 @@ impl KindInfo {
 }
 
 /// The kinds of one API group, a function each, so that a group can be read and grown by itself.
-const GROUPS: [fn() -> Vec<KindInfo>; 16] = [
+const GROUPS: [fn() -> Vec<KindInfo>; 17] = [
     core_group,
     core_infrastructure_group,
     apps_group,
@@ -187,6 +188,7 @@ const GROUPS: [fn() -> Vec<KindInfo>; 16] = [
     registration_group,
     flow_group,
     resource_group,
+    extensions_group,
 ];
 
 fn core_group() -> Vec<KindInfo> {
@@ -363,6 +365,18 @@ fn resource_group() -> Vec<KindInfo> {
         KindInfo::of::<ResourceClaim>("resourceclaim", 3).with_status().inert(),
         KindInfo::of::<ResourceClaimTemplate>("resourceclaimtemplate", 3).inert(),
         KindInfo::of::<ResourceSlice>("resourceslice", 5).cluster().counted().inert(),
+    ]
+}
+
+fn extensions_group() -> Vec<KindInfo> {
+    vec![
+        KindInfo::of::<CustomResourceDefinition>("customresourcedefinition", 0)
+            .short(&["crd", "crds"])
+            .category(&["api-extensions"])
+            .cluster()
+            .counted()
+            .with_status()
+            .inert(),
     ]
 }
 
