@@ -30,6 +30,7 @@ mod metrics;
 mod negotiate;
 mod request;
 mod resources;
+mod reviews;
 pub mod talk;
 
 use std::sync::Arc;
@@ -191,6 +192,12 @@ fn tls(api: Api) -> Router {
     let kubernetes = Router::new()
         .route("/api/{version}", get(discovery::core_version))
         .route("/apis/{group}/{version}", get(discovery::group_version))
+        .route("/apis/authentication.k8s.io/v1/{plural}", post(reviews::authentication))
+        .route("/apis/authorization.k8s.io/v1/{plural}", post(reviews::authorization))
+        .route(
+            "/apis/authorization.k8s.io/v1/namespaces/{namespace}/{plural}",
+            post(reviews::local),
+        )
         .route("/api/{version}/{*rest}", any(resources::serve))
         .route("/apis/{group}/{version}/{*rest}", any(resources::serve));
     open.merge(closed)
