@@ -11,7 +11,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Failure, RequestInfo};
 use crate::report::Sample;
@@ -19,7 +19,8 @@ use crate::report::Sample;
 /// Most requests that are answered at once. Each holds at most a body of 2 MiB and a view, so this
 /// bounds memory.
 pub const REQUESTS_MAX: usize = 256;
-/// Most requests at once that wait for the cluster or stream a log; they hold little, but for long.
+/// Most requests at once that wait for the cluster or for a stream to begin, and most streams (logs,
+/// exec, port-forward, proxies) that are open; they hold little, but for long.
 pub const STREAMS_MAX: usize = 256;
 /// Seconds that an answer may take before the asker is told so; waits and streams bound themselves.
 pub const REQUEST_SECONDS_MAX: u64 = 60;
@@ -37,6 +38,7 @@ pub struct Peer {
 pub(super) struct Gate {
     short: Semaphore,
     long: Semaphore,
+    streams: Arc<Semaphore>,
     answered: Mutex<BTreeMap<u16, u64>>,
 }
 
@@ -45,6 +47,7 @@ impl Gate {
         Self {
             short: Semaphore::new(REQUESTS_MAX),
             long: Semaphore::new(STREAMS_MAX),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             answered: Mutex::default(),
         }
     }
@@ -53,6 +56,14 @@ impl Gate {
         // A panic while counting leaves at worst a count that is one too low.
         let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         *answered.entry(code).or_default() += 1;
+    }
+
+    /// A place for one stream, for as long as it is open.
+    pub(super) fn stream(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let full = |_| {
+            Failure::too_many(format!("{STREAMS_MAX} streams are open on this server: close some"))
+        };
+        self.streams.clone().try_acquire_owned().map_err(full)
     }
 
     /// How many requests were answered, by HTTP status.
@@ -96,9 +107,7 @@ fn is_long(request: &Request) -> bool {
     let info = RequestInfo::of(request.method().as_str(), path, query);
     let streams = ["log", "exec", "attach", "portforward", "proxy"];
     match &info.resource {
-        Some(resource) => {
-            info.verb == "watch" || streams.contains(&resource.subresource.as_str())
-        }
+        Some(resource) => info.verb == "watch" || streams.contains(&resource.subresource.as_str()),
         None => path.ends_with("/wait") || path.ends_with("/logs"),
     }
 }

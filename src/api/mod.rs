@@ -31,6 +31,7 @@ mod negotiate;
 mod request;
 mod resources;
 mod reviews;
+mod streams;
 pub mod talk;
 
 use std::sync::Arc;
@@ -38,12 +39,13 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Bytes,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, Request},
     http::HeaderMap,
     middleware,
+    response::Response,
     routing::{any, get, post},
 };
-use futures_util::{future::BoxFuture, stream::BoxStream};
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 pub use authn::User;
@@ -55,7 +57,7 @@ pub use request::{RequestInfo, ResourceInfo};
 pub use resources::Writes;
 
 use crate::{
-    model::{CommitId, Key, Object, Timestamp},
+    model::{CommitId, NodeName, Object, Timestamp},
     report::{LogFacts, NodeVerdict, PlanReport, Sample},
     state::{Command, Outcome, View},
 };
@@ -63,24 +65,6 @@ use crate::{
 /// Most bytes of a request's body. Forges describe whole pushes in their hooks; what we need of
 /// them is small, and a body is only read, never parsed, before its signature is checked.
 pub const BODY_BYTES_MAX: usize = 2 << 20;
-
-/// Which log is wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogRequest {
-    /// The pod; it exists and is bound to a node.
-    pub pod: Key,
-    /// The container; it is one of the pod's.
-    pub container: String,
-    /// Go on sending what the container writes.
-    pub follow: bool,
-    /// Start with the last so many lines; everything when absent.
-    pub tail_lines: Option<u32>,
-    /// Of the container's instance before the running one.
-    pub previous: bool,
-}
-
-/// The bytes of a log as they come.
-pub type LogStream = BoxStream<'static, std::io::Result<Bytes>>;
 
 /// What the API needs of a server. Everything that follows from State follows from the view; this
 /// is the rest.
@@ -122,6 +106,11 @@ pub trait Backend: Send + Sync + 'static {
     /// body is parsed.
     fn hook(&self, headers: HeaderMap, body: Bytes) -> BoxFuture<'_, Result<bool, Failure>>;
 
+    /// Sends a request to a node's agent and gives its answer, of whatever status. One that has
+    /// switched protocols carries the connection ([`hyper::upgrade::on`]). Fails when the node is
+    /// not known or does not answer.
+    fn ask(&self, node: NodeName, request: Request) -> BoxFuture<'_, Result<Response, Failure>>;
+
     /// Brings commands into the log, whoever leads, and gives their outcomes once this server's
     /// View shows them.
     fn propose(&self, commands: Vec<Command>) -> BoxFuture<'_, Result<Vec<Outcome>, Failure>>;
@@ -135,9 +124,6 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Bits that nobody can guess: for names, ids of requests.
     fn random(&self) -> u128;
-
-    /// A container's log from its node.
-    fn logs(&self, request: LogRequest) -> BoxFuture<'_, Result<LogStream, Failure>>;
 }
 
 /// What handlers share.

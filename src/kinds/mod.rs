@@ -45,8 +45,8 @@ mod probe;
 mod rbac;
 mod registry;
 mod replica_set;
-mod rest;
 mod resource_quota;
+mod rest;
 mod runtime_class;
 mod schemas;
 mod secret;
@@ -54,6 +54,7 @@ mod service;
 mod service_account;
 mod service_cidr;
 mod storage_class;
+pub mod table;
 #[cfg(test)]
 mod tests;
 mod tidy;

@@ -16,7 +16,8 @@
 //! | request bodies | [`body::decode`]: bytes and media type to a JSON value |
 //! | patches | [`patching::apply`]: a live value and a patch to the value that is wanted |
 //! | tables | `table::columns` and `table::cells` of a kind |
-//! | streams, tokens | [`sub::serve`], by the name of the subresource |
+//! | streams | [`streams::serve`], before a body is read |
+//! | tokens | [`sub::serve`], by the name of the subresource |
 //! | who may write where | [`door::judge`], pure; the way through Git joins there |
 //!
 //! Lists and watches send the bytes State keeps. So an item of a list carries its `kind` and
@@ -43,7 +44,7 @@ mod tests;
 
 use axum::{
     body::{Body, Bytes, to_bytes},
-    extract::State,
+    extract::{Request, State},
     http::{HeaderMap, Method, StatusCode, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -53,7 +54,7 @@ pub(in crate::api) use options::Query;
 pub(in crate::api) use watch::Lines;
 
 use super::{
-    Api, BODY_BYTES_MAX, Failure, RequestInfo, ResourceInfo, User, authn, discovery,
+    Api, BODY_BYTES_MAX, Failure, RequestInfo, ResourceInfo, User, authn, discovery, streams,
 };
 use crate::{
     kinds::{self, KindInfo},
@@ -91,10 +92,7 @@ impl Ask {
 }
 
 /// Answers a request for a resource.
-pub(in crate::api) async fn serve(
-    State(api): State<Api>,
-    request: axum::extract::Request,
-) -> Response {
+pub(in crate::api) async fn serve(State(api): State<Api>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     match answer(&api, parts, body).await {
         Ok(response) => response,
@@ -111,6 +109,9 @@ async fn answer(api: &Api, parts: Parts, body: Body) -> Result<Response, Failure
         *part = decoded(part).ok_or_else(|| Failure::bad_request("the path is not UTF-8"))?;
     }
     let user = parts.extensions.get::<User>().cloned().ok_or_else(authn::unauthorized)?;
+    if streams::is_stream(&resource) {
+        return streams::serve(api, &resource, Request::from_parts(parts, body)).await;
+    }
     let view = api.view();
     let Some(info) = find(&view, &mut resource) else {
         return match discovery::has_group(&view, &resource.group) {

@@ -160,8 +160,15 @@ pub(super) fn prepare(
     let attempt = Attempt { user: &ask.user, view, info: ask.info, subresource, live };
     admission::mutate(&attempt, &mut value)?;
     let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let admitted =
-        kinds::admit(value, strictness).map_err(|errors| not_admitted(ask.info, &name, errors))?;
+    let admitted = kinds::admit(value, strictness);
+    let mut admitted = admitted.map_err(|errors| not_admitted(ask.info, &name, errors))?;
+    if ask.info.inert && live.is_none() {
+        let detail = format!(
+            "{} {} is stored and shown, but nothing acts on it yet",
+            ask.info.api_version, ask.info.kind
+        );
+        admitted.warnings.push(FieldError { field: String::new(), reason: Reason::Invalid, detail });
+    }
     let verdict = admission::validate(&attempt, &admitted.object)?;
     Ok((admitted, verdict))
 }
@@ -289,8 +296,7 @@ pub(super) async fn replaced(
         let named = checked_version(ask, live, &value)?;
         let result = replace_once(api, ask, options, part, &view, live, value).await;
         match result {
-            Err(failure)
-                if failure.reason == "Conflict" && !named && tries < TRIES_MAX => {}
+            Err(failure) if failure.reason == "Conflict" && !named && tries < TRIES_MAX => {}
             result => return result,
         }
     }
