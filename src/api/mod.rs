@@ -32,6 +32,7 @@ mod negotiate;
 mod openapi;
 mod request;
 mod resources;
+mod reviews;
 mod streams;
 pub mod talk;
 
@@ -180,6 +181,12 @@ fn tls(api: Api) -> Router {
     let kubernetes = Router::new()
         .route("/api/{version}", get(discovery::core_version))
         .route("/apis/{group}/{version}", get(discovery::group_version))
+        .route("/apis/authentication.k8s.io/v1/{plural}", post(reviews::authentication))
+        .route("/apis/authorization.k8s.io/v1/{plural}", post(reviews::authorization))
+        .route(
+            "/apis/authorization.k8s.io/v1/namespaces/{namespace}/{plural}",
+            post(reviews::local),
+        )
         .route("/api/{version}/{*rest}", any(resources::serve))
         .route("/apis/{group}/{version}/{*rest}", any(resources::serve));
     open.merge(closed)

@@ -13,7 +13,11 @@ use crate::{
 };
 
 /// Reads a body. `kind` is what an error says it should have been.
-pub(super) fn decode(headers: &HeaderMap, bytes: &Bytes, kind: &str) -> Result<Value, Failure> {
+pub(in crate::api) fn decode(
+    headers: &HeaderMap,
+    bytes: &Bytes,
+    kind: &str,
+) -> Result<Value, Failure> {
     let unrecognized = |why: String| {
         Failure::bad_request(format!(
             "the object provided is unrecognized (must be of type {kind}): {why}"
@@ -42,7 +46,11 @@ pub(super) fn identify(info: &KindInfo, value: &mut Value) -> Result<(), Failure
 }
 
 /// As [`identify`], for what is no stored kind.
-pub(super) fn typed_as(value: &mut Value, api_version: &str, kind: &str) -> Result<(), Failure> {
+pub(in crate::api) fn typed_as(
+    value: &mut Value,
+    api_version: &str,
+    kind: &str,
+) -> Result<(), Failure> {
     let text = |value: &Value, field: &str| {
         value[field].as_str().filter(|text| !text.is_empty()).map(str::to_owned)
     };
