@@ -910,3 +910,77 @@ async fn discovery_lists_everything_that_is_served() {
     let refused = ask(&backend, "GET", "/apis/apps", "", v2, String::new()).await;
     assert_eq!(refused.status(), StatusCode::NOT_ACCEPTABLE);
 }
+
+/// Requests that Kubernetes refused, or took, for what they are rather than for what an object says
+/// (`tests/oracle/requests`): the same code, reason, details and causes.
+#[tokio::test]
+async fn requests_are_answered_as_kubernetes_answered_them() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/requests");
+    let mut cases: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    cases.retain(|path| path.extension().is_some_and(|end| end == "json"));
+    cases.sort();
+    assert!(cases.len() > 30, "{}", cases.len());
+    let mut wrong = Vec::new();
+    for case in cases {
+        let name = case.file_stem().unwrap().to_string_lossy().into_owned();
+        let sent = std::fs::read_to_string(case.with_extension("yaml")).unwrap();
+        let facts: Value = serde_json::from_str(&std::fs::read_to_string(&case).unwrap()).unwrap();
+        wrong.extend(replay(&name, &sent, &facts).await);
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// Wordings that are Go's own, or that name what we do not have; the rest of the case holds.
+const OWN_WORDS: [&str; 5] = [
+    "body-empty",
+    "body-not-an-object",
+    "content-type-unknown",
+    "delete-precondition-resource-version",
+    "kind-does-not-match-path",
+];
+
+async fn replay(name: &str, sent: &str, facts: &Value) -> Vec<String> {
+    let backend = demo();
+    let documents: Vec<&str> = sent.split("\n---\n").collect();
+    let mut wrong = Vec::new();
+    for step in facts["steps"].as_array().unwrap() {
+        let text = |field: &str| step[field].as_str().unwrap_or_default();
+        let document = step["document"].as_u64().and_then(|at| documents.get(at as usize));
+        let body_sent = document.map(|text| (*text).to_owned()).unwrap_or_default();
+        let body_sent = if body_sent.trim() == "{}" { String::new() } else { body_sent };
+        let target = format!("{}?{}", text("path"), text("query"));
+        let (method, media) = (text("method"), text("contentType"));
+        let response = ask(&backend, method, &target, media, "*/*", body_sent).await;
+        let code = u64::from(response.status().as_u16());
+        let warnings = response.headers().get_all(header::WARNING).iter().count();
+        let told = body(response).await;
+        let told: Value = serde_json::from_str(&told).unwrap_or(Value::String(told));
+        let expected = &step["status"];
+        let known = step["warnings"].as_array().map_or(0, Vec::len);
+        if step["code"] != code || warnings != known {
+            wrong.push(format!(
+                "{name}: {code} with {warnings} warnings rather than {}: {told}",
+                step["code"]
+            ));
+        }
+        if expected["kind"] != "Status" || expected["status"] != "Failure" {
+            continue;
+        }
+        let short = |status: &Value| {
+            let causes = status["details"]["causes"].as_array().into_iter().flatten();
+            let mut causes: Vec<Value> =
+                causes.map(|cause| json!([cause["field"], cause["reason"]])).collect();
+            causes.sort_by_key(Value::to_string);
+            let details = ["name", "group", "kind"].map(|field| status["details"][field].clone());
+            json!([status["reason"], details, causes])
+        };
+        if short(expected) != short(&told) {
+            wrong.push(format!("{name}: {} rather than {}", short(&told), short(expected)));
+        }
+        if expected["message"] != told["message"] && !OWN_WORDS.contains(&name) {
+            wrong.push(format!("{name}: {} rather than {}", told["message"], expected["message"]));
+        }
+    }
+    wrong
+}
