@@ -4,6 +4,8 @@
 //! which nothing is concluded. Any engine since API 1.41 (Docker 20.10) will do.
 
 mod bodies;
+mod sweep;
+mod terminals;
 
 use std::{
     collections::BTreeMap,
@@ -29,10 +31,13 @@ use bollard::{
 use futures_util::{StreamExt, stream::BoxStream};
 
 use self::bodies::{container_body, container_name, mounts, reference, sandbox_body};
+pub(super) use self::terminals::dial_error;
 use super::{
     disk::Disk,
     failpoint, image, prober,
-    runtime::{Error, Found, FoundImage, LogOptions, LogStream, Make, Runtime},
+    runtime::{
+        Attached, Error, Found, FoundImage, LogOptions, LogStream, Make, Process, Runtime, Wire,
+    },
     usage::Calls,
 };
 use crate::{
@@ -42,6 +47,7 @@ use crate::{
         probe::{Action, Outcome},
         resources,
         seen::{Container, Exit, Sandbox, State, labels},
+        streams::{Command, Size, multiplex::Source},
     },
 };
 
@@ -66,6 +72,7 @@ pub struct Machine {
     docker: Docker,
     /// The same engine with the time that pulls and streams need.
     patient: Docker,
+    socket: Arc<str>,
     disk: Disk,
     network: Arc<str>,
     /// The host refuses negative OOM scores (no `CAP_SYS_RESOURCE`).
@@ -92,6 +99,7 @@ impl Machine {
         Ok(Self {
             docker,
             patient,
+            socket: socket.into(),
             disk,
             network: network.into(),
             oom_refused: Arc::new(AtomicBool::new(false)),
@@ -112,19 +120,13 @@ impl Machine {
     /// Removes every container of every pod, running or not, and the sandbox image. Gives what
     /// could not be removed.
     pub async fn remove_everything(&self) -> Vec<String> {
-        let ids = match self.ids(None).await {
-            Ok(ids) => ids,
-            Err(error) => return vec![format!("containers: {error}")],
-        };
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-        let mut problems = Vec::new();
-        for (id, _) in ids {
+        let list = async || Ok(self.ids(None).await?.into_iter().map(|(id, _)| id).collect());
+        let remove = async |id: String| {
             let removed = self.docker.remove_container(&id, Some(options.clone()));
-            match self.calls.within(CALL, removed).await {
-                Ok(()) | Err(Error::NotFound(_)) => {}
-                Err(error) => problems.push(format!("container {id}: {error}")),
-            }
-        }
+            self.calls.within(CALL, removed).await
+        };
+        let mut problems = sweep::sweep(list, remove, sweep::PAUSE).await;
         let removed = self.docker.remove_image(image::SANDBOX, None::<RemoveImageOptions>, None);
         match deadline(CALL, removed).await.map(drop) {
             // Refused: another agent's sandboxes use it.
@@ -495,18 +497,55 @@ impl Runtime for Machine {
     }
 
     fn logs(&self, id: &str, options: &LogOptions) -> LogStream {
+        let mut filter = options.filter.clone();
         let mut query = LogsOptionsBuilder::new()
             .follow(options.follow)
             .stdout(true)
             .stderr(true)
-            .timestamps(options.timestamps);
-        // Docker counts whole seconds: lines of the same second come too.
-        if let Some(since) = options.since {
+            .timestamps(filter.needs_times());
+        // Docker counts whole seconds: lines of the same second come too, and are filtered here.
+        if let Some(since) = filter.since {
             query = query.since(i32::try_from(since.0.div_euclid(1000)).unwrap_or(i32::MAX));
         }
         let tail = options.tail.map_or("all".to_owned(), |n| n.to_string());
         let stream = self.patient.logs(id, Some(query.tail(&tail).build()));
-        stream.map(|part| part.map(LogOutput::into_bytes).map_err(error)).boxed()
+        let passed = stream.map(move |part| {
+            let part = match part {
+                Ok(part) => part,
+                Err(e) => return Some(Err(error(e))),
+            };
+            let source = match &part {
+                LogOutput::StdErr { .. } => Source::Stderr,
+                _ => Source::Stdout,
+            };
+            let record = part.into_bytes();
+            filter.pass(source, &record).map(|kept| Ok(record.slice_ref(kept)))
+        });
+        passed
+            .take_while(|part| std::future::ready(part.is_some()))
+            .filter_map(std::future::ready)
+            .boxed()
+    }
+
+    async fn exec(&self, container: &str, command: &Command) -> Result<Attached, Error> {
+        self.start_command(container, command).await
+    }
+
+    async fn attach(&self, container: &str, command: &Command) -> Result<Attached, Error> {
+        self.attach_to(container, command).await
+    }
+
+    async fn resize(&self, process: &Process, size: Size) -> Result<(), Error> {
+        self.resize_terminal(process, size).await
+    }
+
+    async fn exit_code(&self, exec: &str) -> Result<Option<i64>, Error> {
+        let seen = self.calls.within(LOOK, self.docker.inspect_exec(exec)).await?;
+        Ok(seen.exit_code.filter(|_| seen.running != Some(true)))
+    }
+
+    async fn connect(&self, sandbox: &str, port: u16) -> Result<Wire, Error> {
+        self.connect_inside(sandbox, port).await
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    pods::{Effect, Event, Pods, Settings},
+    pods::{Effect, Event, Missing, Place, Pods, Settings, Wanted},
     runtime::{Error, LogOptions, LogStream, Make, Runtime},
 };
 use crate::{
@@ -45,10 +45,10 @@ pub enum Observation {
 
 enum Request {
     Event(Box<Event>),
-    Logs { pod: (String, String), container: Option<String>, previous: bool, answer: Answer },
+    Find { pod: (String, String), wanted: Wanted, answer: Answer },
 }
 
-type Answer = oneshot::Sender<Result<String, String>>;
+type Answer = oneshot::Sender<Result<Place, Missing>>;
 
 /// Speaks to the loop. Cheap to clone; when the last one is dropped, the loop ends and the pods run
 /// on.
@@ -83,15 +83,25 @@ impl<R: Runtime> PodsHandle<R> {
         pod: &str,
         container: Option<&str>,
         options: &LogOptions,
-    ) -> Result<LogStream, String> {
-        let (answer, id) = oneshot::channel();
-        let pod = (namespace.to_owned(), pod.to_owned());
+    ) -> Result<LogStream, Missing> {
         let container = container.map(str::to_owned);
-        let previous = options.previous;
-        let request = Request::Logs { pod, container, previous, answer };
-        self.send(request).await.map_err(|e| e.to_string())?;
-        let id = id.await.map_err(|_| Ended.to_string())??;
-        Ok(self.runtime.logs(&id, options))
+        let wanted = Wanted::Log { container, previous: options.previous };
+        let place = self.find(namespace, pod, wanted).await?;
+        Ok(self.runtime.logs(&place.id, options))
+    }
+
+    /// Where something of a pod is on the machine.
+    pub async fn find(&self, namespace: &str, pod: &str, wanted: Wanted) -> Result<Place, Missing> {
+        let (answer, place) = oneshot::channel();
+        let pod = (namespace.to_owned(), pod.to_owned());
+        let ended = |_| Missing::Part(Ended.to_string());
+        self.send(Request::Find { pod, wanted, answer }).await.map_err(|Ended| ended(()))?;
+        place.await.map_err(|_| ended(()))?
+    }
+
+    /// The machine that the pods run on.
+    pub fn runtime(&self) -> &R {
+        &self.runtime
     }
 
     async fn send(&self, request: Request) -> Result<(), Ended> {
@@ -156,11 +166,9 @@ impl<R: Runtime> Driver<R> {
             let event = match self.select().await {
                 Woken::Event(event) => event,
                 Woken::Request(Request::Event(event)) => *event,
-                Woken::Request(Request::Logs { pod, container, previous, answer }) => {
-                    let (namespace, pod) = (&pod.0, &pod.1);
-                    let id = self.pods.container_id(namespace, pod, container.as_deref(), previous);
+                Woken::Request(Request::Find { pod, wanted, answer }) => {
                     // Who asked may have gone; nobody needs the answer then.
-                    let _gone = answer.send(id);
+                    let _gone = answer.send(self.pods.find(&pod.0, &pod.1, &wanted));
                     continue;
                 }
                 Woken::Sent => continue,

@@ -342,10 +342,19 @@ fn open_crate(name: &'static str) -> Result<IPTables, Error> {
     Ok(handle)
 }
 
-/// The built-in chains that jump to us, each with its jumps in order.
-fn jumps_by_chain() -> BTreeMap<(Table, &'static str), Vec<&'static Jump>> {
-    let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    JUMPS.iter().for_each(|jump| all.entry((jump.table, jump.from)).or_default().push(jump));
+/// A built-in chain and what jumps from it to us.
+type JumpsFrom = ((Table, &'static str), Vec<&'static Jump>);
+
+/// The built-in chains that jump to us in the order of [`JUMPS`], each with its jumps in order.
+fn jumps_by_chain() -> Vec<JumpsFrom> {
+    let mut all: Vec<JumpsFrom> = Vec::new();
+    for jump in &JUMPS {
+        let chain = (jump.table, jump.from);
+        match all.iter_mut().find(|(known, _)| *known == chain) {
+            Some((_, jumps)) => jumps.push(jump),
+            None => all.push((chain, vec![jump])),
+        }
+    }
     all
 }
 
@@ -377,7 +386,8 @@ fn place_all(handle: &IPTables) -> Result<Vec<String>, Error> {
 }
 
 fn remove_jumps(handle: &IPTables) -> Result<(), Error> {
-    for (table, chain) in jumps_by_chain().into_keys() {
+    // What rewrites goes before what makes rewritten packets come back.
+    for ((table, chain), _) in jumps_by_chain().into_iter().rev() {
         let fail = |cause: Box<dyn std::error::Error>| Error::Jump {
             table,
             chain,
@@ -418,4 +428,29 @@ fn delete_at(
 fn is_jump_of_ours(table: Table, rule: &str) -> bool {
     let target = rule.rsplit_once("-j ").map_or("", |(_, target)| target);
     JUMPS.iter().any(|jump| jump.table == table && jump.to == target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No connection is sent to a pod before it is let through and masqueraded: the kernel keeps to
+    /// what it did with the first packet.
+    #[test]
+    fn what_lets_through_and_masquerades_is_placed_before_what_translates() {
+        let chains: Vec<_> = jumps_by_chain().into_iter().map(|(chain, _)| chain).collect();
+        let (raw, filter, nat) = (Table::Raw, Table::Filter, Table::Nat);
+        let order = [
+            (raw, "PREROUTING"),
+            (filter, "INPUT"),
+            (filter, "FORWARD"),
+            (filter, "OUTPUT"),
+            (nat, "POSTROUTING"),
+            (nat, "PREROUTING"),
+            (nat, "OUTPUT"),
+        ];
+        assert_eq!(chains, order);
+        let placed: usize = jumps_by_chain().iter().map(|(_, jumps)| jumps.len()).sum();
+        assert_eq!(placed, JUMPS.len());
+    }
 }

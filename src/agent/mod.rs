@@ -28,6 +28,7 @@ pub mod routes;
 pub mod runtime;
 mod serve;
 pub mod session;
+pub mod streams;
 pub mod usage;
 
 use std::{

@@ -6,6 +6,7 @@
 //! listed and, for pods nobody describes, before a whole desired set is known.
 
 mod advance;
+mod find;
 mod record;
 mod words;
 
@@ -17,7 +18,10 @@ use std::{
 
 use k8s_openapi::api::core::v1::Pod as CorePod;
 
-pub use self::words::{Effect, Event, Settings};
+pub use self::{
+    find::{Missing, Place, Wanted},
+    words::{Effect, Event, Settings},
+};
 use self::{record::Pod, words::is_start};
 use super::runtime::{Error, Found, FoundImage};
 use crate::{
@@ -98,32 +102,6 @@ impl Pods {
     /// Whether the machine answers.
     pub fn connected(&self) -> bool {
         self.connected
-    }
-
-    /// Docker's id of a container of a pod, for its logs; the one before its last restart when
-    /// `previous`.
-    pub fn container_id(
-        &self,
-        namespace: &str,
-        pod: &str,
-        container: Option<&str>,
-        previous: bool,
-    ) -> Result<String, String> {
-        let named = |p: &&Pod| p.key.namespace == namespace && p.key.name == pod;
-        let found = self.pods.values().filter(named).max_by_key(|p| p.object.is_some());
-        let found = found.ok_or_else(|| format!("pod {namespace}/{pod} is not on this node"))?;
-        let specs = found.want.iter().flat_map(|w| w.app.iter().map(|c| c.name.as_str()));
-        let name = container.or(specs.into_iter().next()).unwrap_or_default();
-        let list = found.found.containers.get(name).map(Vec::as_slice).unwrap_or_default();
-        let chosen = match (previous, list) {
-            (false, [.., last]) => Some(last),
-            (true, [.., before, _]) => Some(before),
-            _ => None,
-        };
-        chosen.map(|c| c.id.clone()).ok_or_else(|| match previous {
-            true => format!("previous terminated container {name:?} in pod {pod:?} not found"),
-            false => format!("container {name:?} in pod {pod:?} is waiting to start"),
-        })
     }
 
     /// Takes one event in and says what to do. Never waits.

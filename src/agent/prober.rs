@@ -118,7 +118,7 @@ where
     }
 }
 
-fn connector() -> Result<TlsConnector, String> {
+pub(super) fn connector() -> Result<TlsConnector, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Arc::new(AnyCertificate(provider.clone()));
     let config = rustls::ClientConfig::builder_with_provider(provider)

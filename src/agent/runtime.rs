@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures_util::stream::BoxStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     model::{Key, Timestamp},
@@ -15,6 +16,7 @@ use crate::{
         Assignment,
         probe::{Action, Outcome},
         seen::{Container, Sandbox},
+        streams::{Command, Size, log::Filter},
     },
 };
 
@@ -69,16 +71,42 @@ pub struct LogOptions {
     pub follow: bool,
     /// Only the last ones.
     pub tail: Option<u64>,
-    /// Only those written since.
-    pub since: Option<Timestamp>,
-    /// Put the time before each line.
-    pub timestamps: bool,
     /// Of the container before the last restart.
     pub previous: bool,
+    /// Of these, only what passes.
+    pub filter: Filter,
 }
 
 /// A part of a log.
 pub type LogStream = BoxStream<'static, Result<hyper::body::Bytes, Error>>;
+
+/// Both directions of a connection, whatever carries it.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for T {}
+
+/// A connection to something on the machine. Shutting its writing side down tells the other end
+/// that nothing more comes, and leaves the reading side open.
+pub type Wire = Box<dyn Duplex>;
+
+/// A process and the connection to its input and outputs.
+pub struct Attached {
+    /// Its input, and its outputs: multiplexed, or bare with a terminal.
+    pub wire: Wire,
+    /// It has a terminal.
+    pub tty: bool,
+    /// Which process.
+    pub process: Process,
+}
+
+/// A process that is attached to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Process {
+    /// One that was started in a container, by the id of that start.
+    Exec(String),
+    /// A container's own.
+    Container(String),
+}
 
 /// A machine that runs pods. Every call ends within a deadline of its own.
 pub trait Runtime: Clone + Send + Sync + 'static {
@@ -151,6 +179,34 @@ pub trait Runtime: Clone + Send + Sync + 'static {
 
     /// What a container has written.
     fn logs(&self, id: &str, options: &LogOptions) -> LogStream;
+
+    /// Starts a command in a running container.
+    fn exec(
+        &self,
+        container: &str,
+        command: &Command,
+    ) -> impl Future<Output = Result<Attached, Error>> + Send;
+
+    /// Attaches to a container's own process.
+    fn attach(
+        &self,
+        container: &str,
+        command: &Command,
+    ) -> impl Future<Output = Result<Attached, Error>> + Send;
+
+    /// Changes the size of a process' terminal.
+    fn resize(
+        &self,
+        process: &Process,
+        size: Size,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// The code with which an exec ended; `None` while it runs.
+    fn exit_code(&self, exec: &str) -> impl Future<Output = Result<Option<i64>, Error>> + Send;
+
+    /// Connects to a port on the loopback address of a sandbox's network.
+    fn connect(&self, sandbox: &str, port: u16)
+    -> impl Future<Output = Result<Wire, Error>> + Send;
 }
 
 /// Which container to make.

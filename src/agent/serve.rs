@@ -1,12 +1,13 @@
-//! The agent's own TLS port: logs of its containers, for servers.
+//! The agent's own TLS port: logs and streams of its containers, for servers.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
     body::Body,
-    extract::{Path, Query, State},
+    extract::{Path, Query, Request, State},
     http::StatusCode,
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -24,11 +25,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     driver::PodsHandle,
+    pods::Missing,
     runtime::{LogOptions, Runtime},
+    streams,
 };
-use crate::trust::{Identity, identity};
+use crate::{
+    model::Timestamp,
+    node::streams::{log::Filter, multiplex::Source},
+    trust::{Identity, identity},
+};
 
-/// Groups that may read logs here: servers, and administrators who ask a node directly.
+/// Groups that may ask here: servers, and administrators who ask a node directly.
 const GROUPS: [&str; 2] = ["mainstay:servers", "system:masters"];
 
 /// How long a peer may take for its handshake.
@@ -48,19 +55,20 @@ struct LogQuery {
     #[serde(default)]
     timestamps: bool,
     tail_lines: Option<u64>,
-    since: Option<i64>,
+    since_seconds: Option<u32>,
+    since_time: Option<jiff::Timestamp>,
+    limit_bytes: Option<u64>,
+    stream: Option<String>,
 }
 
-/// Serves logs until `stop`.
+/// Serves logs and streams until `stop`.
 pub(super) async fn run<R: Runtime>(
     listener: TcpListener,
     tls: watch::Receiver<Arc<ServerConfig>>,
     pods: PodsHandle<R>,
     stop: CancellationToken,
 ) {
-    let router = Router::new()
-        .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::<R>))
-        .with_state(pods);
+    let router = router(pods);
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
@@ -83,7 +91,7 @@ pub(super) async fn run<R: Runtime>(
             let peer = chain.and_then(|c| identity(c.first()?));
             let service = TowerToHyperService::new(router.layer(Extension(peer)));
             let builder = auto::Builder::new(TokioExecutor::new());
-            let served = builder.serve_connection(TokioIo::new(stream), service);
+            let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
             tokio::select! {
                 () = stop.cancelled() => {}
                 result = served => if let Err(error) = result {
@@ -94,26 +102,55 @@ pub(super) async fn run<R: Runtime>(
     }
 }
 
+/// What is served to whoever may ask.
+fn router<R: Runtime>(pods: PodsHandle<R>) -> Router {
+    Router::new()
+        .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::<R>))
+        .with_state(pods.clone())
+        .merge(streams::router(pods))
+        .layer(middleware::from_fn(servers_only))
+}
+
+async fn servers_only(
+    Extension(peer): Extension<Option<Identity>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let trusted = |p: &Identity| p.groups.iter().any(|g| GROUPS.contains(&g.as_str()));
+    match peer.as_ref().is_some_and(trusted) {
+        true => next.run(request).await,
+        false => (StatusCode::FORBIDDEN, "a node is asked through a server").into_response(),
+    }
+}
+
 async fn logs<R: Runtime>(
     State(pods): State<PodsHandle<R>>,
-    Extension(peer): Extension<Option<Identity>>,
     Path((namespace, pod, container)): Path<(String, String, String)>,
     Query(query): Query<LogQuery>,
 ) -> Response {
-    let trusted = |p: &Identity| p.groups.iter().any(|g| GROUPS.contains(&g.as_str()));
-    if !peer.as_ref().is_some_and(trusted) {
-        return (StatusCode::FORBIDDEN, "logs are read through a server").into_response();
-    }
-    let options = LogOptions {
-        follow: query.follow,
-        tail: query.tail_lines,
-        since: query.since.map(crate::model::Timestamp),
-        timestamps: query.timestamps,
-        previous: query.previous,
-    };
+    let options = query.options(pods.runtime().now());
     match pods.logs(&namespace, &pod, Some(&container), &options).await {
         Ok(stream) => Body::from_stream(stream.map(|part| part.map_err(std::io::Error::other)))
             .into_response(),
-        Err(why) => (StatusCode::BAD_REQUEST, why).into_response(),
+        Err(why @ Missing::Pod(_)) => (StatusCode::NOT_FOUND, why.to_string()).into_response(),
+        Err(why @ Missing::Part(_)) => (StatusCode::BAD_REQUEST, why.to_string()).into_response(),
+    }
+}
+
+impl LogQuery {
+    fn options(&self, now: Timestamp) -> LogOptions {
+        let seconds = |n| Timestamp(now.0.saturating_sub(i64::from(n) * 1000));
+        let since = self.since_time.map(|time| Timestamp(time.as_millisecond()));
+        let filter = Filter {
+            since: since.or(self.since_seconds.map(seconds)),
+            timestamps: self.timestamps,
+            only: match self.stream.as_deref() {
+                Some("Stdout") => Some(Source::Stdout),
+                Some("Stderr") => Some(Source::Stderr),
+                _ => None,
+            },
+            limit_bytes: self.limit_bytes,
+        };
+        LogOptions { follow: self.follow, tail: self.tail_lines, previous: self.previous, filter }
     }
 }

@@ -185,12 +185,7 @@ pub(super) async fn core_version(
     listed(&api, &headers, "", &version)
 }
 
-fn listed(
-    api: &Api,
-    headers: &HeaderMap,
-    group: &str,
-    version: &str,
-) -> Result<Response, Failure> {
+fn listed(api: &Api, headers: &HeaderMap, group: &str, version: &str) -> Result<Response, Failure> {
     let all = resources(&api.view());
     let Some(list) = all.get(&(group.to_owned(), version.to_owned())) else {
         return match has_group(&api.view(), group) {
@@ -351,7 +346,8 @@ pub(super) fn tagged(headers: &HeaderMap, body: &str, media: &str) -> Response {
     let hash = Sha512::digest(body.as_bytes());
     let hex: String = hash.iter().map(|byte| format!("{byte:02X}")).collect();
     let tag = format!("\"{hex}\"");
-    let known = headers.get_all(header::IF_NONE_MATCH).iter().any(|v| v.as_bytes() == tag.as_bytes());
+    let known =
+        headers.get_all(header::IF_NONE_MATCH).iter().any(|v| v.as_bytes() == tag.as_bytes());
     let mut response = match known {
         true => StatusCode::NOT_MODIFIED.into_response(),
         false => body.to_owned().into_response(),
@@ -375,9 +371,10 @@ pub(super) fn no_page() -> Response {
 /// `GET /`: the paths that are not resources, and the groups.
 pub(super) async fn paths(State(api): State<Api>, headers: HeaderMap) -> Response {
     let all = resources(&api.view());
-    let mut paths: Vec<String> = ["/api", "/apis", "/healthz", "/livez", "/metrics", "/readyz", "/version"]
-        .map(str::to_owned)
-        .into();
+    let mut paths: Vec<String> =
+        ["/api", "/apis", "/healthz", "/livez", "/metrics", "/readyz", "/version"]
+            .map(str::to_owned)
+            .into();
     for (group, version) in all.keys() {
         match group.is_empty() {
             true => paths.push(format!("/api/{version}")),

@@ -11,21 +11,19 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Failure, RequestInfo, ResourceInfo};
+use super::{Failure, RequestInfo};
 use crate::report::Sample;
 
 /// Most requests that are answered at once. Each holds at most a body of 2 MiB and a view, so this
 /// bounds memory.
 pub const REQUESTS_MAX: usize = 256;
-/// Most requests at once that wait for the cluster or stream a log; they hold little, but for long.
+/// Most requests at once that wait for the cluster or for a stream to begin, and most streams (logs,
+/// exec, port-forward, proxies) that are open; they hold little, but for long.
 pub const STREAMS_MAX: usize = 256;
 /// Seconds that an answer may take before the asker is told so; waits and streams bound themselves.
 pub const REQUEST_SECONDS_MAX: u64 = 60;
-
-/// The group that may do everything, as in Kubernetes.
-const MASTERS: &str = "system:masters";
 
 /// Who asks, from the client's verified certificate: CN is the user, every O a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +38,7 @@ pub struct Peer {
 pub(super) struct Gate {
     short: Semaphore,
     long: Semaphore,
+    streams: Arc<Semaphore>,
     answered: Mutex<BTreeMap<u16, u64>>,
 }
 
@@ -48,6 +47,7 @@ impl Gate {
         Self {
             short: Semaphore::new(REQUESTS_MAX),
             long: Semaphore::new(STREAMS_MAX),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             answered: Mutex::default(),
         }
     }
@@ -56,6 +56,14 @@ impl Gate {
         // A panic while counting leaves at worst a count that is one too low.
         let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         *answered.entry(code).or_default() += 1;
+    }
+
+    /// A place for one stream, for as long as it is open.
+    pub(super) fn stream(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let full = |_| {
+            Failure::too_many(format!("{STREAMS_MAX} streams are open on this server: close some"))
+        };
+        self.streams.clone().try_acquire_owned().map_err(full)
     }
 
     /// How many requests were answered, by HTTP status.
@@ -99,9 +107,7 @@ fn is_long(request: &Request) -> bool {
     let info = RequestInfo::of(request.method().as_str(), path, query);
     let streams = ["log", "exec", "attach", "portforward", "proxy"];
     match &info.resource {
-        Some(resource) => {
-            info.verb == "watch" || streams.contains(&resource.subresource.as_str())
-        }
+        Some(resource) => info.verb == "watch" || streams.contains(&resource.subresource.as_str()),
         None => path.ends_with("/wait") || path.ends_with("/logs"),
     }
 }
@@ -111,48 +117,4 @@ async fn in_time(answer: impl Future<Output = Response>) -> Response {
     let late =
         || Failure::timeout(format!("no answer within {REQUEST_SECONDS_MAX}s: the server is busy"));
     tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| late().into_response())
-}
-
-/// Lets in members of `system:masters` alone.
-pub(super) async fn masters_only(request: Request, next: Next) -> Response {
-    let Some(peer) = request.extensions().get::<Peer>() else {
-        return nobody().into_response();
-    };
-    if !peer.groups.iter().any(|group| group == MASTERS) {
-        let text = format!("{} is not in the group {MASTERS}", peer.user);
-        return Failure::forbidden(text).into_response();
-    }
-    next.run(request).await
-}
-
-/// Lets in whoever is known by name.
-pub(super) async fn somebody(request: Request, next: Next) -> Response {
-    match request.extensions().get::<Peer>() {
-        Some(_) => next.run(request).await,
-        None => nobody().into_response(),
-    }
-}
-
-/// What somebody hears who is not known.
-pub(super) fn nobody() -> Failure {
-    Failure::unauthorized("Unauthorized: show a client certificate of this cluster")
-}
-
-/// Whether somebody may do something to a resource: members of `system:masters` may do everything,
-/// nobody else anything.
-pub(super) fn allowed(peer: &Peer, verb: &str, resource: &ResourceInfo) -> Result<(), Failure> {
-    if peer.groups.iter().any(|group| group == MASTERS) {
-        return Ok(());
-    }
-    let scope = match resource.namespace.as_str() {
-        "" => "at the cluster scope".to_owned(),
-        namespace => format!("in the namespace {namespace:?}"),
-    };
-    Err(Failure::forbidden(format!(
-        "{} is forbidden: User {:?} cannot {verb} resource {:?} in API group {:?} {scope}",
-        super::failure::qualified(&resource.resource, &resource.group),
-        peer.user,
-        resource.resource,
-        resource.group,
-    )))
 }

@@ -9,16 +9,19 @@
 //! | path | who | what |
 //! |---|---|---|
 //! | `/healthz` `/livez` `/readyz` `/version` | anybody | whether the server lives, is ready, and which it is |
-//! | `/api` `/apis` and below, to the version | who is known | what there is to ask for ([`discovery`]) |
-//! | `/api/V/…` `/apis/G/V/…` | who may ([`gate::allowed`]) | objects ([`resources`], whose page says where the rest plugs in) |
+//! | `/api` `/apis` and below, to the version | who may ([`authz`]) | what there is to ask for ([`discovery`]) |
+//! | `/api/V/…` `/apis/G/V/…` | who may | objects ([`resources`], whose page says where the rest plugs in) |
 //! | `POST /hooks/git` | anybody (the backend checks the signature) | something was pushed |
-//! | `/metrics` | `system:masters` | Prometheus text |
-//! | `/openapi/v2` `/openapi/v3` | who is known | what there is, as OpenAPI documents |
-//! | `/mainstay/v1/…` | `system:masters` | what `mainstay <verb>` asks ([`talk`]) |
+//! | `/openapi/v2` `/openapi/v3` | who may | what there is, as OpenAPI documents |
+//! | `/metrics` | who may | Prometheus text |
+//! | `/mainstay/v1/…` | who may, by a rule for that path | what `mainstay <verb>` asks ([`talk`]) |
 //!
 //! Every request is bounded: its body ([`BODY_BYTES_MAX`]), its time ([`REQUEST_SECONDS_MAX`], or
 //! what it asked for), and how many run at once ([`REQUESTS_MAX`], [`STREAMS_MAX`]).
 
+mod admission;
+mod authn;
+mod authz;
 mod discovery;
 mod failure;
 mod gate;
@@ -29,6 +32,7 @@ mod negotiate;
 mod openapi;
 mod request;
 mod resources;
+mod streams;
 pub mod talk;
 
 use std::sync::Arc;
@@ -36,14 +40,16 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Bytes,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, Request},
     http::HeaderMap,
     middleware,
+    response::Response,
     routing::{any, get, post},
 };
-use futures_util::{future::BoxFuture, stream::BoxStream};
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+pub use authn::User;
 pub use failure::{Cause, Details, Failure};
 pub use gate::{Peer, REQUEST_SECONDS_MAX, REQUESTS_MAX, STREAMS_MAX};
 pub use health::Check;
@@ -52,7 +58,7 @@ pub use request::{RequestInfo, ResourceInfo};
 pub use resources::Writes;
 
 use crate::{
-    model::{CommitId, Key, Object, Timestamp},
+    model::{CommitId, NodeName, Object, Timestamp},
     report::{LogFacts, NodeVerdict, PlanReport, Sample},
     state::{Command, Outcome, View},
 };
@@ -60,24 +66,6 @@ use crate::{
 /// Most bytes of a request's body. Forges describe whole pushes in their hooks; what we need of
 /// them is small, and a body is only read, never parsed, before its signature is checked.
 pub const BODY_BYTES_MAX: usize = 2 << 20;
-
-/// Which log is wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogRequest {
-    /// The pod; it exists and is bound to a node.
-    pub pod: Key,
-    /// The container; it is one of the pod's.
-    pub container: String,
-    /// Go on sending what the container writes.
-    pub follow: bool,
-    /// Start with the last so many lines; everything when absent.
-    pub tail_lines: Option<u32>,
-    /// Of the container's instance before the running one.
-    pub previous: bool,
-}
-
-/// The bytes of a log as they come.
-pub type LogStream = BoxStream<'static, std::io::Result<Bytes>>;
 
 /// What the API needs of a server. Everything that follows from State follows from the view; this
 /// is the rest.
@@ -119,6 +107,11 @@ pub trait Backend: Send + Sync + 'static {
     /// body is parsed.
     fn hook(&self, headers: HeaderMap, body: Bytes) -> BoxFuture<'_, Result<bool, Failure>>;
 
+    /// Sends a request to a node's agent and gives its answer, of whatever status. One that has
+    /// switched protocols carries the connection ([`hyper::upgrade::on`]). Fails when the node is
+    /// not known or does not answer.
+    fn ask(&self, node: NodeName, request: Request) -> BoxFuture<'_, Result<Response, Failure>>;
+
     /// Brings commands into the log, whoever leads, and gives their outcomes once this server's
     /// View shows them.
     fn propose(&self, commands: Vec<Command>) -> BoxFuture<'_, Result<Vec<Outcome>, Failure>>;
@@ -132,9 +125,6 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Bits that nobody can guess: for names, ids of requests.
     fn random(&self) -> u128;
-
-    /// A container's log from its node.
-    fn logs(&self, request: LogRequest) -> BoxFuture<'_, Result<LogStream, Failure>>;
 }
 
 /// What handlers share.
@@ -170,8 +160,7 @@ pub struct Routers {
 
 fn tls(api: Api) -> Router {
     let closed = talk::routes()
-        .route("/metrics", get(metrics::of_server))
-        .layer(middleware::from_fn(gate::masters_only));
+        .route("/metrics", get(metrics::of_server));
     let open = Router::new()
         .route("/healthz", get(health::live))
         .route("/healthz/{check}", get(health::one))
@@ -186,13 +175,11 @@ fn tls(api: Api) -> Router {
         .route("/api", get(discovery::core))
         .route("/apis", get(discovery::groups))
         .route("/apis/{group}", get(discovery::group))
-        .merge(openapi::routes())
-        .layer(middleware::from_fn(gate::somebody));
+        .merge(openapi::routes());
     let counted = api.gate.clone();
     let kubernetes = Router::new()
         .route("/api/{version}", get(discovery::core_version))
         .route("/apis/{group}/{version}", get(discovery::group_version))
-        .layer(middleware::from_fn(gate::somebody))
         .route("/api/{version}/{*rest}", any(resources::serve))
         .route("/apis/{group}/{version}/{*rest}", any(resources::serve));
     open.merge(closed)
@@ -200,6 +187,8 @@ fn tls(api: Api) -> Router {
         .merge(kubernetes)
         .fallback(failure::no_such_path)
         .method_not_allowed_fallback(failure::no_such_method)
+        .layer(middleware::from_fn_with_state(api.clone(), authz::authorize))
+        .layer(middleware::from_fn_with_state(api.clone(), authn::identify))
         .layer(middleware::from_fn_with_state(api.clone(), headers::common))
         .layer(middleware::from_fn_with_state(counted, gate::bounded))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -257,7 +257,9 @@ mod tests {
             "application/yaml",
             true,
             true,
-            expect!["406: only the following media types are accepted: application/json;stream=watch"],
+            expect![
+                "406: only the following media types are accepted: application/json;stream=watch"
+            ],
         );
     }
 

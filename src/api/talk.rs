@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::{
     Json, Router,
-    body::{Body, Bytes},
+    body::Bytes,
     extract::{Extension, Path, Query, State},
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
@@ -14,10 +14,13 @@ use axum::{
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use serde::{Deserialize, Serialize};
 
-use super::{Api, Failure, LogRequest, Peer};
+use super::{
+    Api, Failure, Peer,
+    streams::log::{self, LogRequest},
+};
 use crate::{
     kinds,
-    model::{CommitId, Key, Object},
+    model::{CommitId, Key, NodeName, Object},
     report::{
         self, ClusterStatus, CommitLine, EventLine, ObjectFile, PlanReport, WaitOutcome,
         WaitReport, WhyStep,
@@ -238,15 +241,16 @@ struct LogsQuery {
 }
 
 async fn logs(State(api): State<Api>, Query(query): Query<LogsQuery>) -> Result<Response, Failure> {
-    let request = log_request(&api.view(), query)?;
-    let pod = request.pod.name.to_string();
-    let stream = api.backend.logs(request).await?;
-    let headers =
-        [(header::CONTENT_TYPE.as_str(), "text/plain; charset=utf-8"), (POD_HEADER, pod.as_str())];
-    Ok((headers, Body::from_stream(stream)).into_response())
+    let (node, request) = log_request(&api.view(), query)?;
+    let body = log::open(&api, node, &request).await?;
+    let headers = [
+        (header::CONTENT_TYPE.as_str(), "text/plain; charset=utf-8"),
+        (POD_HEADER, request.pod.as_str()),
+    ];
+    Ok((headers, body).into_response())
 }
 
-fn log_request(view: &View, query: LogsQuery) -> Result<LogRequest, Failure> {
+fn log_request(view: &View, query: LogsQuery) -> Result<(NodeName, LogRequest), Failure> {
     let text = match query.object.contains('/') {
         true => query.object,
         false => format!("pod/{}", query.object),
@@ -256,7 +260,7 @@ fn log_request(view: &View, query: LogsQuery) -> Result<LogRequest, Failure> {
         let text = format!("{} has no log: ask for a pod or a deployment", object.key());
         return Err(Failure::bad_request(text));
     }
-    let (key, pod) = speaker(view, object)
+    let (key, pod, node) = speaker(view, object)
         .ok_or_else(|| Failure::not_found(format!("{} has no pod on a node", object.key())))?;
     let containers = pod.spec.iter().flat_map(|spec| {
         spec.containers.iter().chain(spec.init_containers.iter().flatten()).map(|c| c.name.as_str())
@@ -270,22 +274,28 @@ fn log_request(view: &View, query: LogsQuery) -> Result<LogRequest, Failure> {
         Some(name) => name.clone(),
         None => containers.first().map(|&name| name.to_owned()).unwrap_or_default(),
     };
-    Ok(LogRequest {
-        pod: key.clone(),
+    let request = LogRequest {
+        namespace: key.namespace.to_string(),
+        pod: key.name.to_string(),
         container,
         follow: query.follow,
-        tail_lines: query.tail_lines.map(|n| n.min(TAIL_LINES_MAX)),
+        tail_lines: query.tail_lines.map(|n| n.min(TAIL_LINES_MAX).into()),
         previous: query.previous,
-    })
+        ..LogRequest::default()
+    };
+    Ok((node, request))
 }
 
 /// The pod that speaks for an object: a ready one before others, then by name.
-fn speaker<'a>(view: &'a View, object: &'a Object) -> Option<(&'a Key, &'a Pod)> {
+fn speaker<'a>(view: &'a View, object: &'a Object) -> Option<(&'a Key, &'a Pod, NodeName)> {
     let mut pods = report::pods_of(view, object);
     pods.sort_by_key(|pod| !report::health(pod).settled);
-    let bound = |pod: &Pod| pod.spec.as_ref().is_some_and(|s| s.node_name.is_some());
-    let pods = pods.into_iter().filter_map(|o| Some((o.key(), o.view::<Pod>()?)));
-    pods.into_iter().find(|(_, pod)| bound(pod))
+    let node = |pod: &Pod| pod.spec.as_ref()?.node_name.as_deref().map(NodeName::new);
+    let bound = |o: &'a Object| {
+        let pod = o.view::<Pod>()?;
+        Some((o.key(), pod, node(pod)?))
+    };
+    pods.into_iter().find_map(bound)
 }
 
 /// Something was pushed: look now. The backend checks the signature before it parses the body.

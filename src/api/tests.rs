@@ -6,19 +6,17 @@ use std::{
 
 use axum::{
     body::{Body, Bytes, to_bytes},
-    http::{HeaderMap, Request, StatusCode},
+    http::{HeaderMap, Request, Response, StatusCode},
 };
 use expect_test::expect;
-use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
+use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use super::{
-    Backend, Check, Failure, LogRequest, LogStream, Peer, Writes, encode, metrics_router, routers,
-};
+use super::{Backend, Check, Failure, Peer, Writes, encode, metrics_router, routers};
 use crate::{
-    model::{CommitId, Object, Problem, RequestId, Timestamp},
+    model::{CommitId, NodeName, Object, Problem, RequestId, Timestamp},
     report::{
         LogFacts, NodeVerdict, PlanReport, Sample, Spread,
         fixture::{BAD, Cluster, FIRST, SECOND, START, unscheduled_status},
@@ -37,7 +35,7 @@ pub(super) struct Fake {
 }
 
 impl Fake {
-    fn new(cluster: &Cluster) -> Arc<Self> {
+    pub(super) fn new(cluster: &Cluster) -> Arc<Self> {
         Arc::new(Self::of(cluster))
     }
 
@@ -132,10 +130,13 @@ impl Backend for Fake {
         *drawn += 1;
         *drawn << 64 | *drawn
     }
-    fn logs(&self, request: LogRequest) -> BoxFuture<'_, Result<LogStream, Failure>> {
-        self.note(format!("{request:?}"));
-        let lines = ["one\n", "two\n"].map(|line| Ok(Bytes::from_static(line.as_bytes())));
-        async move { Ok(stream::iter(lines).boxed()) }.boxed()
+    fn ask(
+        &self,
+        node: NodeName,
+        request: Request<Body>,
+    ) -> BoxFuture<'_, Result<Response<Body>, Failure>> {
+        self.note(format!("{node}: {} {}", request.method(), request.uri()));
+        async { Ok(Response::new(Body::from("one\ntwo\n"))) }.boxed()
     }
 }
 
@@ -274,7 +275,8 @@ async fn a_log_comes_from_a_ready_pod_of_the_deployment() {
     let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
     assert_eq!(&body[..], b"one\ntwo\n");
     let asked = backend.asked.lock().unwrap()[0].clone();
-    assert!(asked.contains("follow: true, tail_lines: Some(5), previous: false"), "{asked}");
+    expect![[r#"n1: GET /containerLogs/shop/web-1-0/web?follow=true&previous=false&timestamps=false&tailLines=5"#]]
+        .assert_eq(&asked);
 }
 
 #[tokio::test]

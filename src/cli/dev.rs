@@ -16,13 +16,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Error, agent_metrics,
     background::{self, PidFile},
-    machine, output,
+    kubeconfig, machine, output,
 };
 use crate::{
     agent::{self, Agent},
     config::{
         AGENT_METRICS_PORT, API_PORT, NetworkConfig, SERVER_METRICS_PORT, ServerConfig,
-        SourceConfig,
+        SourceConfig, WritesConfig,
     },
     git,
     model::NodeName,
@@ -54,8 +54,29 @@ pub(super) struct Verb {
     /// Follow this repository instead of the embedded one
     #[arg(long)]
     source: Option<String>,
+    /// What becomes of writes through the API that no namespace decides
+    #[arg(long, value_enum, default_value = "refuse")]
+    writes: Writes,
     #[command(subcommand)]
     verb: Option<DevVerb>,
+}
+
+/// What becomes of writes through the API.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Writes {
+    /// Refuse them with the advice to commit
+    Refuse,
+    /// Take them into the cluster's state; Git does not hear of them
+    Direct,
+}
+
+impl From<Writes> for WritesConfig {
+    fn from(writes: Writes) -> Self {
+        match writes {
+            Writes::Refuse => Self::Refuse,
+            Writes::Direct => Self::Direct,
+        }
+    }
 }
 
 /// What else can be done with it.
@@ -91,6 +112,9 @@ pub(super) fn run(verb: &Verb) -> Result<(), Error> {
             if let Some(source) = &verb.source {
                 args.extend(["--source".into(), source.into()]);
             }
+            if verb.writes == Writes::Direct {
+                args.extend(["--writes".into(), "direct".into()]);
+            }
             background::detach(&dir, "dev.log", &args)
         }
         None => {
@@ -112,7 +136,8 @@ async fn foreground(verb: &Verb, dir: &Path) -> anyhow::Result<()> {
 
     let source = verb.source.clone();
     let source = source.unwrap_or_else(|| format!("file://{}", repository.display()));
-    let config = server_config(source);
+    let mut config = server_config(source);
+    config.writes = verb.writes.into();
     let cluster = NetworkConfig::default().cluster(&machine::random_id());
     let setup =
         Setup { commands: vec![StateCommand::Configure(cluster.map_err(anyhow::Error::msg)?)] };
@@ -145,6 +170,7 @@ async fn foreground(verb: &Verb, dir: &Path) -> anyhow::Result<()> {
         }
         () = terminated.clone().cancelled_owned() => {}
     }
+    kubeconfig::write_admin(dir, &endpoints.api).map_err(|e| anyhow::anyhow!("{e}"))?;
     let text = serde_json::to_string(&endpoints)?;
     write_private(&dir.join("endpoints.json"), text.as_bytes())?;
     output::write(format!("{text}\n").as_bytes())?;

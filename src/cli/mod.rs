@@ -17,6 +17,7 @@ mod events;
 mod generate;
 mod history;
 mod joining;
+mod kubeconfig;
 mod logs;
 mod machine;
 mod output;
@@ -58,6 +59,7 @@ enum Verb {
     Server(server::Verb),
     Agent(agent::Verb),
     Token(token::Verb),
+    Kubeconfig(kubeconfig::Verb),
     Status(status::Verb),
     Plan(plan::Verb),
     History(history::Verb),
@@ -111,6 +113,7 @@ fn run(verb: Verb) -> Result<(), Error> {
         Verb::Init(verb) => cluster::init(&verb),
         Verb::Server(verb) => server::run(&verb),
         Verb::Agent(verb) => agent::run(&verb),
+        Verb::Kubeconfig(verb) => kubeconfig::run(&verb),
         Verb::Vet(verb) => vet::run(&verb),
         Verb::Generate(verb) => generate::run(&verb, &Cli::command()),
         Verb::Sim(verb) => sim::run(&verb),
@@ -141,6 +144,7 @@ async fn ask(verb: Verb) -> Result<(), Error> {
         | Verb::Init(_)
         | Verb::Server(_)
         | Verb::Agent(_)
+        | Verb::Kubeconfig(_)
         | Verb::Vet(_)
         | Verb::Generate(_)
         | Verb::Sim(_) => Ok(()),

@@ -15,7 +15,7 @@ use super::{
     background::{self, PidFile},
     dev::{Endpoints, admin_leaf},
     joining::Door,
-    machine, output,
+    kubeconfig, machine, output,
 };
 use crate::{
     config::ServerConfig,
@@ -159,6 +159,7 @@ async fn serve(dir: &Path, accept_loss: bool) -> Result<(), Error> {
         metrics: format!("http://{}/metrics", server.metrics),
         agent_metrics: String::new(),
     };
+    kubeconfig::write_admin(dir, &format!("https://{}", advertised(&config)))?;
     let text = serde_json::to_string(&endpoints).map_err(|e| Error::ours(e.to_string()))?;
     machine::write(&dir.join("endpoints.json"), text.as_bytes())?;
     output::write(format!("{text}\n").as_bytes())?;

@@ -14,6 +14,7 @@ use git2::{
 use super::{
     error::{Error, Result, owner_advice, speaks_of_damage, speaks_of_owner},
     known_hosts::{self, Verdict},
+    local,
     relay::{Cut, Relay, Speech, Target},
     remote::{Auth, Place, Remote, Scheme, folder_reason, ssh_user, without_password},
 };
@@ -75,6 +76,11 @@ impl<'a> Exchange<'a> {
             Place::Local(path) => Some(path),
             Place::Server { .. } => None,
         }
+    }
+
+    /// A small step of a ref of a local remote, without a conversation; none when it is not one.
+    pub(super) fn step(&self, repo: &Repository, full_name: &str) -> Option<git2::Oid> {
+        local::bring(self.local()?, repo, full_name, self.remote.received_bytes_max)
     }
 
     /// What was said so far.

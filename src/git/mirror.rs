@@ -277,15 +277,14 @@ pub(super) fn tracking(full_name: &str) -> String {
 
 fn bring(repo: &Repository, exchange: &Exchange<'_>, full_name: &str) -> Result<Option<Oid>> {
     let kept = tracking(full_name);
-    let brought = exchange.fetching(repo, |remote| {
-        let listed = remote.list()?.iter().find(|head| head.name() == full_name);
-        let Some(id) = listed.map(git2::RemoteHead::oid) else { return Ok(None) };
-        if !repo.odb()?.exists(id) {
-            let refspec = format!("+{full_name}:{kept}");
-            remote.fetch(&[refspec], Some(&mut exchange.fetch_options()), None)?;
-        }
-        Ok(Some(id))
-    })?;
+    let stepped = match target(repo, &kept)? {
+        Some(_) => exchange.step(repo, full_name),
+        None => None,
+    };
+    let brought = match stepped {
+        Some(id) => Some(id),
+        None => fetched(repo, exchange, full_name, &kept)?,
+    };
     match brought {
         Some(id) if target(repo, &kept)? != Some(id) => {
             repo.reference(&kept, id, true, "fetch")?;
@@ -293,6 +292,24 @@ fn bring(repo: &Repository, exchange: &Exchange<'_>, full_name: &str) -> Result<
         _ => {}
     }
     Ok(brought)
+}
+
+/// Brings one ref in libgit2's way.
+fn fetched(
+    repo: &Repository,
+    exchange: &Exchange<'_>,
+    full_name: &str,
+    kept: &str,
+) -> Result<Option<Oid>> {
+    exchange.fetching(repo, |remote| {
+        let listed = remote.list()?.iter().find(|head| head.name() == full_name);
+        let Some(id) = listed.map(git2::RemoteHead::oid) else { return Ok(None) };
+        if !repo.odb()?.exists(id) {
+            let refspec = format!("+{full_name}:{kept}");
+            remote.fetch(&[refspec], Some(&mut exchange.fetch_options()), None)?;
+        }
+        Ok(Some(id))
+    })
 }
 
 /// Brings one commit. Servers need not serve an id by itself, so every branch and tag is fetched

@@ -27,6 +27,7 @@ mod error;
 mod exchange;
 pub mod hook;
 mod known_hosts;
+mod local;
 mod mirror;
 mod notes;
 mod pack;

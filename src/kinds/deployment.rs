@@ -1,4 +1,4 @@
-//! Deployments, and what ReplicaSets share with them.
+//! Deployments, and what other workloads share with them.
 
 use k8s_openapi::{
     api::{
@@ -84,8 +84,13 @@ fn validate_rolling(rolling: &RollingUpdateDeployment, check: &mut Check) {
     if is_zero(&unavailable) && is_zero(&surge) {
         check.invalid(&field, &unavailable, "may not be 0 when `maxSurge` is 0");
     }
-    if percent(&unavailable).is_some_and(|p| p > 100) {
-        check.invalid(&field, &unavailable, "must not be greater than 100%");
+    at_most_all(&field, &unavailable, check);
+}
+
+/// A share that is no more than all of them.
+pub(super) fn at_most_all(field: &str, share: &IntOrString, check: &mut Check) {
+    if percent(share).is_some_and(|p| p > 100) {
+        check.invalid(field, share, "must not be greater than 100%");
     }
 }
 
@@ -96,11 +101,13 @@ fn percent(share: &IntOrString) -> Option<u32> {
     }
 }
 
-fn is_zero(share: &IntOrString) -> bool {
+/// Whether a share is nothing, however it is written.
+pub(super) fn is_zero(share: &IntOrString) -> bool {
     matches!(share, Int(0)) || percent(share) == Some(0)
 }
 
-fn validate_share(field: &str, share: &IntOrString, check: &mut Check) {
+/// A number of pods, or a share of them.
+pub(super) fn validate_share(field: &str, share: &IntOrString, check: &mut Check) {
     match share {
         Int(n) => check.not_negative(field, Some(i64::from(*n))),
         Text(text) => {
@@ -114,7 +121,8 @@ fn validate_share(field: &str, share: &IntOrString, check: &mut Check) {
     }
 }
 
-/// What Deployments and ReplicaSets ask of their selector and pod template.
+/// What Deployments and their like ask of their selector and pod template; `what` names the kind in
+/// messages.
 pub(super) fn validate_selector_and_template(
     what: &str,
     selector: &LabelSelector,
@@ -138,5 +146,10 @@ pub(super) fn validate_selector_and_template(
         let text = "`selector` does not match template `labels`";
         check.invalid("spec.template.metadata.labels", labels, text);
     }
-    pod_spec::validate_template("spec.template", template, check);
+    let owner = match what {
+        "daemonset" => "DaemonSet",
+        "statefulset" => "StatefulSet",
+        _ => "ReplicaSet",
+    };
+    pod_spec::validate_template("spec.template", owner, template, check);
 }

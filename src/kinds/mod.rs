@@ -57,6 +57,7 @@ mod service_account;
 mod service_cidr;
 mod storage_class;
 mod structural;
+pub mod table;
 #[cfg(test)]
 mod tests;
 mod tidy;

@@ -47,7 +47,7 @@ fn accounts(spec: &mut PodSpec) {
     spec.service_account = account;
 }
 
-/// Gives a field that is absent or empty its value.
+/// Gives a text to a field that has none.
 pub(super) fn fill(field: &mut Option<String>, value: &str) {
     if field.as_deref().is_none_or(str::is_empty) {
         *field = Some(value.to_owned());

@@ -17,8 +17,29 @@ const OPERATORS: [&str; 2] = ["Equal", "Exists"];
 const NAMESERVERS_MAX: usize = 3;
 const SEARCHES_MAX: usize = 32;
 
-/// A template of a Deployment or ReplicaSet.
-pub(super) fn validate_template(at: &str, template: &PodTemplateSpec, check: &mut Check) {
+/// A template whose pods run for ever: that of `owner` (`ReplicaSet`), as messages name it.
+pub(super) fn validate_template(
+    at: &str,
+    owner: &str,
+    template: &PodTemplateSpec,
+    check: &mut Check,
+) {
+    validate_any_template(at, template, check);
+    let Some(spec) = &template.spec else { return };
+    let at = format!("{at}.spec");
+    let policy = spec.restart_policy.as_deref().unwrap_or_default();
+    // An unknown policy was refused above already.
+    if RESTART_POLICIES.contains(&policy) {
+        check.one_of(format!("{at}.restartPolicy"), policy, &["Always"]);
+    }
+    if spec.active_deadline_seconds.is_some() {
+        let text = format!("activeDeadlineSeconds in {owner} is not Supported");
+        check.forbidden(format!("{at}.activeDeadlineSeconds"), &text);
+    }
+}
+
+/// A template of any pods.
+pub(super) fn validate_any_template(at: &str, template: &PodTemplateSpec, check: &mut Check) {
     if let Some(metadata) = &template.metadata {
         let labels = format!("{at}.metadata.labels");
         meta::validate_labels(&labels, metadata.labels.as_ref(), check);
@@ -28,15 +49,6 @@ pub(super) fn validate_template(at: &str, template: &PodTemplateSpec, check: &mu
     let Some(spec) = &template.spec else { return };
     let at = format!("{at}.spec");
     validate(&at, spec, check);
-    let policy = spec.restart_policy.as_deref().unwrap_or_default();
-    // An unknown policy was refused above already.
-    if RESTART_POLICIES.contains(&policy) {
-        check.one_of(format!("{at}.restartPolicy"), policy, &["Always"]);
-    }
-    if spec.active_deadline_seconds.is_some() {
-        let text = "activeDeadlineSeconds in ReplicaSet is not Supported";
-        check.forbidden(format!("{at}.activeDeadlineSeconds"), text);
-    }
     if spec.ephemeral_containers.as_ref().is_some_and(|e| !e.is_empty()) {
         let text = "ephemeral containers not allowed in pod template";
         check.forbidden(format!("{at}.ephemeralContainers"), text);

@@ -37,8 +37,9 @@ use super::{
     Commit, FieldError, GitSource, Kind,
     decode::{self, Decoded, Strictness},
     door, names,
+    table::{self, Column, Table},
 };
-use crate::model::{GroupKind, Object};
+use crate::model::{GroupKind, Object, Timestamp};
 
 /// One kind as discovery, `kubectl` and the controllers see it.
 #[derive(Debug)]
@@ -64,18 +65,19 @@ pub struct KindInfo {
     /// Made by the cluster itself (nodes, leases, events, endpoints, commits): refused when it
     /// comes from Git.
     pub runtime: bool,
-    /// Its controller is not there yet: refused when it comes from Git, accepted over the API with
-    /// a warning.
-    pub inert: bool,
     /// Whether `metadata.generation` counts the changes of its spec.
     pub generation: bool,
     /// Whether there is a `/status` path, so that the main path leaves the status alone.
     pub status: bool,
+    /// Whether the controller that acts on it is not there yet: refused when it comes from Git, kept
+    /// with a warning when the API brings it.
+    pub inert: bool,
     /// Place in the order of applying: lower ones first.
     pub apply_order: u8,
     /// The rule for names.
     pub(super) name_rule: fn(&str) -> Vec<String>,
     pub(super) door: Door,
+    pub(super) table: Table,
 }
 
 /// What the door does for one kind; function pointers, so that the table is a value.
@@ -109,9 +111,9 @@ impl KindInfo {
             categories: &[],
             namespaced: true,
             runtime: false,
-            inert: false,
             generation: false,
             status: false,
+            inert: false,
             apply_order,
             name_rule: names::dns1123_subdomain,
             door: Door {
@@ -123,6 +125,7 @@ impl KindInfo {
                 define: super::definitions::define::<T>,
                 written: T::written,
             },
+            table: table::PLAIN,
         }
     }
 
@@ -152,10 +155,6 @@ impl KindInfo {
         self.runtime = true;
         self
     }
-    fn inert(mut self) -> Self {
-        self.inert = true;
-        self
-    }
     fn category(mut self, categories: &'static [&'static str]) -> Self {
         self.categories = categories;
         self
@@ -166,6 +165,19 @@ impl KindInfo {
     }
     fn all(mut self) -> Self {
         self.categories = &["all"];
+        self
+    }
+    /// Its controller is not there yet.
+    fn inert(mut self) -> Self {
+        self.inert = true;
+        self
+    }
+    fn table(
+        mut self,
+        columns: &'static [Column],
+        cells: fn(&Object, Timestamp) -> Option<Vec<Value>>,
+    ) -> Self {
+        self.table = Table { columns, cells };
         self
     }
 }
@@ -197,43 +209,77 @@ fn core_group() -> Vec<KindInfo> {
             .short(&["ns"])
             .cluster()
             .with_status()
-            .name_is(names::dns1123_label),
-        KindInfo::of::<ServiceAccount>("serviceaccount", 1).short(&["sa"]),
-        KindInfo::of::<ConfigMap>("configmap", 2).short(&["cm"]),
-        KindInfo::of::<Secret>("secret", 2),
+            .name_is(names::dns1123_label)
+            .table(&table::NAMESPACE, table::namespace),
+        KindInfo::of::<ServiceAccount>("serviceaccount", 1)
+            .short(&["sa"])
+            .table(&table::SERVICE_ACCOUNT, table::service_account),
+        KindInfo::of::<ConfigMap>("configmap", 2)
+            .short(&["cm"])
+            .table(&table::CONFIG_MAP, table::config_map),
+        KindInfo::of::<Secret>("secret", 2).table(&table::SECRET, table::secret),
         KindInfo::of::<Service>("service", 3)
             .short(&["svc"])
             .with_status()
             .all()
-            .name_is(names::dns1123_label),
-        KindInfo::of::<Pod>("pod", 4).short(&["po"]).workload(),
-        KindInfo::of::<Node>("node", 5).short(&["no"]).cluster().with_status().made_by_cluster(),
+            .name_is(names::dns1123_label)
+            .table(&table::SERVICE, table::service),
+        KindInfo::of::<Pod>("pod", 4).short(&["po"]).workload().table(&table::POD, table::pod),
+        KindInfo::of::<Node>("node", 5)
+            .short(&["no"])
+            .cluster()
+            .with_status()
+            .made_by_cluster()
+            .table(&table::NODE, table::node),
     ]
 }
 
 fn apps_group() -> Vec<KindInfo> {
     vec![
-        KindInfo::of::<ReplicaSet>("replicaset", 4).short(&["rs"]).workload(),
-        KindInfo::of::<Deployment>("deployment", 4).short(&["deploy"]).workload(),
+        KindInfo::of::<ReplicaSet>("replicaset", 4)
+            .short(&["rs"])
+            .workload()
+            .table(&table::REPLICA_SET, table::replica_set),
+        KindInfo::of::<Deployment>("deployment", 4)
+            .short(&["deploy"])
+            .workload()
+            .table(&table::DEPLOYMENT, table::deployment),
     ]
 }
 
 fn coordination_group() -> Vec<KindInfo> {
-    vec![KindInfo::of::<Lease>("lease", 5).made_by_cluster()]
+    vec![KindInfo::of::<Lease>("lease", 5).made_by_cluster().table(&table::LEASE, table::lease)]
 }
 
 fn discovery_group() -> Vec<KindInfo> {
-    vec![KindInfo::of::<EndpointSlice>("endpointslice", 5).counted()]
+    vec![
+        KindInfo::of::<EndpointSlice>("endpointslice", 5)
+            .counted()
+            .table(&table::ENDPOINT_SLICE, table::endpoint_slice),
+    ]
 }
 
 fn events_group() -> Vec<KindInfo> {
-    vec![KindInfo::of::<Event>("event", 5).short(&["ev"]).made_by_cluster()]
+    vec![
+        KindInfo::of::<Event>("event", 5)
+            .short(&["ev"])
+            .made_by_cluster()
+            .table(&table::EVENT, table::event),
+    ]
 }
 
 fn own_group() -> Vec<KindInfo> {
     vec![
-        KindInfo::of::<Commit>("commit", 5).cluster().with_status().made_by_cluster(),
-        KindInfo::of::<GitSource>("gitsource", 5).cluster().with_status().made_by_cluster(),
+        KindInfo::of::<Commit>("commit", 5)
+            .cluster()
+            .with_status()
+            .made_by_cluster()
+            .table(&table::COMMIT, table::commit),
+        KindInfo::of::<GitSource>("gitsource", 5)
+            .cluster()
+            .with_status()
+            .made_by_cluster()
+            .table(&table::GIT_SOURCE, table::git_source),
     ]
 }
 
@@ -241,14 +287,21 @@ fn own_group() -> Vec<KindInfo> {
 fn core_infrastructure_group() -> Vec<KindInfo> {
     vec![
         KindInfo::of::<LimitRange>("limitrange", 1).short(&["limits"]),
-        KindInfo::of::<ResourceQuota>("resourcequota", 1).short(&["quota"]).with_status(),
-        KindInfo::of::<Endpoints>("endpoints", 5).short(&["ep"]),
+        KindInfo::of::<ResourceQuota>("resourcequota", 1)
+            .table(&table::RESOURCE_QUOTA, table::resource_quota)
+            .short(&["quota"])
+            .with_status(),
+        KindInfo::of::<Endpoints>("endpoints", 5)
+            .table(&table::ENDPOINTS, table::endpoints)
+            .short(&["ep"]),
         KindInfo::of::<PersistentVolume>("persistentvolume", 2)
+            .table(&table::PERSISTENT_VOLUME, table::persistent_volume)
             .short(&["pv"])
             .cluster()
             .with_status()
             .inert(),
         KindInfo::of::<PersistentVolumeClaim>("persistentvolumeclaim", 3)
+            .table(&table::PERSISTENT_VOLUME_CLAIM, table::persistent_volume_claim)
             .short(&["pvc"])
             .with_status()
             .inert(),
@@ -260,84 +313,133 @@ fn rbac_group() -> Vec<KindInfo> {
     vec![
         named(KindInfo::of::<ClusterRole>("clusterrole", 1).cluster()),
         named(KindInfo::of::<Role>("role", 1)),
-        named(KindInfo::of::<ClusterRoleBinding>("clusterrolebinding", 2).cluster()),
-        named(KindInfo::of::<RoleBinding>("rolebinding", 2)),
+        named(
+            KindInfo::of::<ClusterRoleBinding>("clusterrolebinding", 2)
+                .table(&table::BINDING, table::cluster_role_binding)
+                .cluster(),
+        ),
+        named(
+            KindInfo::of::<RoleBinding>("rolebinding", 2)
+                .table(&table::BINDING, table::role_binding),
+        ),
     ]
 }
 
 fn networking_group() -> Vec<KindInfo> {
     vec![
-        KindInfo::of::<IngressClass>("ingressclass", 2).cluster().counted().inert(),
-        KindInfo::of::<Ingress>("ingress", 4).short(&["ing"]).counted().with_status().inert(),
-        KindInfo::of::<NetworkPolicy>("networkpolicy", 3).short(&["netpol"]).counted().inert(),
+        KindInfo::of::<IngressClass>("ingressclass", 2)
+            .table(&table::INGRESS_CLASS, table::ingress_class)
+            .cluster()
+            .counted()
+            .inert(),
+        KindInfo::of::<Ingress>("ingress", 4)
+            .table(&table::INGRESS, table::ingress)
+            .short(&["ing"])
+            .counted()
+            .with_status()
+            .inert(),
+        KindInfo::of::<NetworkPolicy>("networkpolicy", 3)
+            .table(&table::NETWORK_POLICY, table::network_policy)
+            .short(&["netpol"])
+            .counted()
+            .inert(),
         KindInfo::of::<IPAddress>("ipaddress", 5)
+            .table(&table::IP_ADDRESS, table::ip_address)
             .short(&["ip"])
             .cluster()
             .name_is(names::canonical_ip)
             .inert(),
-        KindInfo::of::<ServiceCIDR>("servicecidr", 2).cluster().with_status().inert(),
+        KindInfo::of::<ServiceCIDR>("servicecidr", 2)
+            .table(&table::SERVICE_CIDR, table::service_cidr)
+            .cluster()
+            .with_status()
+            .inert(),
     ]
 }
 
 fn storage_group() -> Vec<KindInfo> {
     vec![
-        KindInfo::of::<StorageClass>("storageclass", 1).short(&["sc"]).cluster().inert(),
+        KindInfo::of::<StorageClass>("storageclass", 1)
+            .table(&table::STORAGE_CLASS, table::storage_class)
+            .short(&["sc"])
+            .cluster()
+            .inert(),
         KindInfo::of::<VolumeAttributesClass>("volumeattributesclass", 1)
+            .table(&table::VOLUME_ATTRIBUTES_CLASS, table::volume_attributes_class)
             .short(&["vac"])
             .cluster()
             .inert(),
-        KindInfo::of::<CSIDriver>("csidriver", 1).cluster().inert(),
-        KindInfo::of::<CSINode>("csinode", 5).cluster().with_status().inert(),
+        KindInfo::of::<CSIDriver>("csidriver", 1)
+            .table(&table::CSI_DRIVER, table::csi_driver)
+            .cluster()
+            .inert(),
+        KindInfo::of::<CSINode>("csinode", 5)
+            .table(&table::CSI_NODE, table::csi_node)
+            .cluster()
+            .with_status()
+            .inert(),
         KindInfo::of::<CSIStorageCapacity>("csistoragecapacity", 5).inert(),
-        KindInfo::of::<VolumeAttachment>("volumeattachment", 5).cluster().with_status().inert(),
+        KindInfo::of::<VolumeAttachment>("volumeattachment", 5)
+            .table(&table::VOLUME_ATTACHMENT, table::volume_attachment)
+            .cluster()
+            .with_status()
+            .inert(),
     ]
 }
 
 fn node_group() -> Vec<KindInfo> {
-    vec![KindInfo::of::<RuntimeClass>("runtimeclass", 1).cluster().inert()]
+    vec![
+        KindInfo::of::<RuntimeClass>("runtimeclass", 1)
+            .table(&table::RUNTIME_CLASS, table::runtime_class)
+            .cluster()
+            .inert(),
+    ]
 }
 
 fn certificates_group() -> Vec<KindInfo> {
     vec![
         KindInfo::of::<CertificateSigningRequest>("certificatesigningrequest", 5)
+            .table(&table::SIGNING_REQUEST, table::signing_request)
             .short(&["csr"])
             .cluster()
             .with_status()
             .made_by_cluster()
             .name_is(names::path_segment),
         KindInfo::of::<ClusterTrustBundle>("clustertrustbundle", 1)
+            .table(&table::TRUST_BUNDLE, table::trust_bundle)
             .cluster()
             .name_is(names::path_segment)
             .inert(),
-        KindInfo::of::<PodCertificateRequest>("podcertificaterequest", 5).with_status().inert(),
+        KindInfo::of::<PodCertificateRequest>("podcertificaterequest", 5)
+            .table(&table::POD_REQUEST, table::pod_request)
+            .with_status()
+            .inert(),
     ]
 }
 
 fn admission_group() -> Vec<KindInfo> {
-    let extension = |info: KindInfo| info.cluster().counted().category(&["api-extensions"]).inert();
+    let of = |info: KindInfo| info.cluster().counted().category(&["api-extensions"]).inert();
     vec![
-        extension(KindInfo::of::<MutatingAdmissionPolicy>("mutatingadmissionpolicy", 5)),
-        extension(KindInfo::of::<MutatingAdmissionPolicyBinding>(
-            "mutatingadmissionpolicybinding",
-            5,
-        )),
-        extension(KindInfo::of::<MutatingWebhookConfiguration>("mutatingwebhookconfiguration", 5)),
-        extension(KindInfo::of::<ValidatingAdmissionPolicy>("validatingadmissionpolicy", 5))
-            .with_status(),
-        extension(KindInfo::of::<ValidatingAdmissionPolicyBinding>(
-            "validatingadmissionpolicybinding",
-            5,
-        )),
-        extension(KindInfo::of::<ValidatingWebhookConfiguration>(
-            "validatingwebhookconfiguration",
-            5,
-        )),
+        of(KindInfo::of::<MutatingAdmissionPolicy>("mutatingadmissionpolicy", 5))
+            .table(&table::MUTATING_POLICY, table::mutating_policy),
+        of(KindInfo::of::<MutatingAdmissionPolicyBinding>("mutatingadmissionpolicybinding", 5))
+            .table(&table::POLICY_BINDING, table::mutating_binding),
+        of(KindInfo::of::<MutatingWebhookConfiguration>("mutatingwebhookconfiguration", 5))
+            .table(&table::WEBHOOKS, table::mutating_webhooks),
+        of(KindInfo::of::<ValidatingAdmissionPolicy>("validatingadmissionpolicy", 5))
+            .with_status()
+            .table(&table::VALIDATING_POLICY, table::validating_policy),
+        of(KindInfo::of::<ValidatingAdmissionPolicyBinding>("validatingadmissionpolicybinding", 5))
+            .table(&table::POLICY_BINDING, table::validating_binding),
+        of(KindInfo::of::<ValidatingWebhookConfiguration>("validatingwebhookconfiguration", 5))
+            .table(&table::WEBHOOKS, table::validating_webhooks),
     ]
 }
 
 fn registration_group() -> Vec<KindInfo> {
     vec![
         KindInfo::of::<APIService>("apiservice", 5)
+            .table(&table::API_SERVICE, table::api_service)
             .cluster()
             .with_status()
             .category(&["api-extensions"])
@@ -349,22 +451,38 @@ fn registration_group() -> Vec<KindInfo> {
 fn flow_group() -> Vec<KindInfo> {
     let of = |info: KindInfo| info.cluster().counted().with_status().inert();
     vec![
-        of(KindInfo::of::<PriorityLevelConfiguration>("prioritylevelconfiguration", 1)),
-        of(KindInfo::of::<FlowSchema>("flowschema", 2)),
+        of(KindInfo::of::<PriorityLevelConfiguration>("prioritylevelconfiguration", 1)
+            .table(&table::PRIORITY_LEVEL, table::priority_level)),
+        of(KindInfo::of::<FlowSchema>("flowschema", 2)
+            .table(&table::FLOW_SCHEMA, table::flow_schema)),
     ]
 }
 
 fn resource_group() -> Vec<KindInfo> {
     vec![
-        KindInfo::of::<DeviceClass>("deviceclass", 1).cluster().counted().inert(),
+        KindInfo::of::<DeviceClass>("deviceclass", 1)
+            .table(&table::DEVICE, table::device)
+            .cluster()
+            .counted()
+            .inert(),
         KindInfo::of::<DeviceTaintRule>("devicetaintrule", 2)
+            .table(&table::DEVICE_TAINT_RULE, table::device_taint_rule)
             .cluster()
             .counted()
             .with_status()
             .inert(),
-        KindInfo::of::<ResourceClaim>("resourceclaim", 3).with_status().inert(),
-        KindInfo::of::<ResourceClaimTemplate>("resourceclaimtemplate", 3).inert(),
-        KindInfo::of::<ResourceSlice>("resourceslice", 5).cluster().counted().inert(),
+        KindInfo::of::<ResourceClaim>("resourceclaim", 3)
+            .table(&table::RESOURCE_CLAIM, table::resource_claim)
+            .with_status()
+            .inert(),
+        KindInfo::of::<ResourceClaimTemplate>("resourceclaimtemplate", 3)
+            .table(&table::DEVICE, table::device)
+            .inert(),
+        KindInfo::of::<ResourceSlice>("resourceslice", 5)
+            .table(&table::RESOURCE_SLICE, table::resource_slice)
+            .cluster()
+            .counted()
+            .inert(),
     ]
 }
 

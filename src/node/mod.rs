@@ -7,6 +7,7 @@
 
 pub mod assignment;
 pub mod backoff;
+pub mod budget;
 mod cidr;
 pub mod dns;
 pub mod env;
@@ -19,6 +20,7 @@ pub mod rules;
 pub mod seen;
 pub mod status;
 pub mod step;
+pub mod streams;
 #[cfg(test)]
 mod tests;
 pub mod volumes;

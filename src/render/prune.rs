@@ -5,6 +5,9 @@ use crate::model::{Key, Problem};
 /// The trailer in a commit's message that allows a large deletion: `Prune-Approved: yes`.
 pub const TRAILER: &str = "Prune-Approved";
 
+/// What a person writes to say yes, in any case.
+const YES: [&str; 7] = ["yes", "y", "true", "ok", "okay", "approve", "approved"];
+
 /// Kinds whose deletion takes data or everything inside with it: never without the trailer.
 const PRECIOUS: [&str; 2] = ["Namespace", "PersistentVolumeClaim"];
 
@@ -30,8 +33,7 @@ impl Default for PruneOptions {
 ///
 /// `owned` and `wanted` are how many objects are live and how many the commit holds; the commit
 /// must be completely parsed. An empty commit never prunes. More than the allowed share, or
-/// anything precious, waits for [`TRAILER`] among `trailers` (name and value; `yes` or `true`, any
-/// case).
+/// anything precious, waits for [`TRAILER`] among `trailers` (name and value; a word of `YES`).
 pub fn prune_guard(
     mut gone: Vec<Key>,
     (owned, wanted): (usize, usize),
@@ -49,8 +51,7 @@ pub fn prune_guard(
         ));
     }
     if !approved(trailers) {
-        let ask =
-            format!("add the trailer \"{TRAILER}: yes\" to the commit message if it is meant");
+        let ask = ask(trailers);
         if let Some(key) = gone.iter().find(|k| PRECIOUS.contains(&k.kind.kind.as_str())) {
             return refuse(format!("the commit deletes {key} and all it holds: {ask}"));
         }
@@ -69,7 +70,25 @@ pub fn prune_guard(
     Ok(gone)
 }
 
+/// What to write, and what of that which was written says nothing.
+fn ask(trailers: &[(String, String)]) -> String {
+    match answers(trailers).next() {
+        None => format!("add the trailer \"{TRAILER}: yes\" to the commit message if it is meant"),
+        Some(said) => format!(
+            "the trailer says \"{TRAILER}: {said}\", which approves nothing; write \
+             \"{TRAILER}: yes\" in the commit message if it is meant"
+        ),
+    }
+}
+
 fn approved(trailers: &[(String, String)]) -> bool {
-    let yes = |v: &str| v.eq_ignore_ascii_case("yes") || v.eq_ignore_ascii_case("true");
-    trailers.iter().any(|(name, value)| name.eq_ignore_ascii_case(TRAILER) && yes(value.trim()))
+    answers(trailers).any(|said| {
+        let word = said.trim_matches(|c: char| !c.is_alphanumeric());
+        YES.iter().any(|yes| yes.eq_ignore_ascii_case(word))
+    })
+}
+
+fn answers(trailers: &[(String, String)]) -> impl Iterator<Item = &str> {
+    let ours = trailers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(TRAILER));
+    ours.map(|(_, value)| value.trim())
 }

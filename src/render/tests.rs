@@ -369,6 +369,24 @@ fn pruning_asks_before_it_takes_much() {
 }
 
 #[test]
+fn pruning_is_approved_in_a_persons_words() {
+    let live = keys(&["Namespace//a", "Namespace//b"]);
+    let guard = |said: &str| {
+        let trailers = [("Prune-Approved".to_owned(), said.to_owned())];
+        prune(&live, &keys(&["Namespace//a"]), &trailers, PruneOptions::default())
+    };
+    for said in ["yes", "YES", " Yes. ", "y", "true", "OK", "ok!", "\"yes\"", "Approved"] {
+        assert!(guard(said).is_ok(), "{said}");
+    }
+    for said in ["no", "", "not yes", "yesterday", "false", "0"] {
+        assert!(guard(said).is_err(), "{said}");
+    }
+    let refused = guard("maybe").unwrap_err().to_string();
+    expect![[r#"the commit deletes Namespace b and all it holds: the trailer says "Prune-Approved: maybe", which approves nothing; write "Prune-Approved: yes" in the commit message if it is meant"#]]
+        .assert_eq(&refused);
+}
+
+#[test]
 fn pruning_a_large_share_waits() {
     let live: BTreeSet<Key> =
         (0..20).map(|i| Key::new(GroupKind::new("", "ConfigMap"), "a", &i.to_string())).collect();

@@ -217,6 +217,18 @@ pub fn status_branch(view: &View, since: Revision) -> StatusFiles {
     StatusFiles { whole, files }
 }
 
+/// How many changes the status branch has yet to show; those of what has no file, such as Events,
+/// are none. Before the first commit nothing is written.
+pub(super) fn unexported(view: &View) -> u64 {
+    if view.head().is_none() {
+        return 0;
+    }
+    match view.changes_since(view.exported()) {
+        Some(changes) => changes.filter(|c| !touched(view, c).is_empty()).count() as u64,
+        None => view.revision().0.saturating_sub(view.exported().0),
+    }
+}
+
 /// What a change makes worth writing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Subject {

@@ -106,7 +106,7 @@ fn commits(view: &View, now: Timestamp, out: &mut Vec<Sample>) {
         lag(commit, now, out);
     }
     out.push(Sample::new("mainstay_divergence_commits", &[], number(divergence(view))));
-    let lag = view.revision().0.saturating_sub(view.exported().0);
+    let lag = super::files::unexported(view);
     out.push(Sample::new("mainstay_export_lag_revisions", &[], number(lag)));
     let waiting = view.outbox().count() as u64;
     out.push(Sample::new("mainstay_export_outbox_items", &[], number(waiting)));

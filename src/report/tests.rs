@@ -307,6 +307,31 @@ fn a_change_touches_only_the_files_it_concerns() {
     assert_eq!(paths(&files), ["README.md", "objects/shop/Service-web.yaml"]);
 }
 
+/// What the exporter would write counts, and nothing else: Events alone leave no lag behind.
+#[test]
+fn the_lag_of_the_branch_counts_what_it_would_show() {
+    let mut cluster = Cluster::web();
+    let lag = |cluster: &Cluster| files::unexported(cluster.state.view());
+    cluster.run(crate::state::Command::Exported(cluster.state.view().revision()));
+    assert_eq!(lag(&cluster), 0);
+    cluster.run(crate::state::Command::Write(vec![crate::state::Op::Event(
+        crate::state::NewEvent {
+            regarding: key("Deployment.apps/shop/web"),
+            uid: "u".into(),
+            warning: true,
+            reason: "FailedCreate".into(),
+            message: "said".into(),
+            source: "deployment-controller".into(),
+        },
+    )]));
+    assert!(cluster.state.view().exported() < cluster.state.view().revision());
+    assert_eq!(lag(&cluster), 0);
+    cluster.endpoints(&["10.244.0.2"]);
+    assert_eq!(lag(&cluster), 1);
+    cluster.run(crate::state::Command::Exported(cluster.state.view().revision()));
+    assert_eq!(lag(&cluster), 0);
+}
+
 /// What is written step by step and what is written at once are the same tree.
 #[test]
 fn steps_and_a_whole_pass_give_the_same_tree() {

@@ -7,22 +7,21 @@ use std::{
 };
 
 use axum::{
-    body::Bytes,
-    http::{HeaderMap, Request, StatusCode},
+    body::{Body, Bytes},
+    http::{HeaderMap, Request, Response, StatusCode},
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture};
-use http_body_util::{BodyExt, BodyStream, Empty};
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{net::TcpStream, sync::watch};
 use tokio_rustls::TlsConnector;
 
 use super::{Store, clock, dispatch::Dispatch, driver::DriverStats, export, import};
 use crate::{
-    api::{self, Check, Failure, LogRequest, LogStream, Peer},
+    api::{self, Check, Failure, Peer},
     git::{self, Message, Mirror, hook::Verdict},
-    model::{CommitId, Key, NodeName, Object, Timestamp},
+    model::{CommitId, NodeName, Object, Timestamp},
     plan::{self, Rollback},
     raft::{FSYNC_BUCKETS_SECONDS, FsyncTimes, ProposeError, ReadError},
     report::{self, LogFacts, NodeVerdict, PlanReport, Sample, Spread},
@@ -30,8 +29,9 @@ use crate::{
     state::{Command, Outcome, View},
 };
 
-/// How long a node may take to begin answering for a log.
-const NODE_SECONDS_MAX: u64 = 10;
+/// How long a node may take to begin answering; it gives a pod ten seconds of them to accept a
+/// connection.
+const NODE_SECONDS_MAX: u64 = 15;
 
 /// How long a push or a fetch that a person waits for may take.
 const GIT_SECONDS_MAX: u64 = 60;
@@ -168,8 +168,12 @@ impl api::Backend for Backend {
         rand::random()
     }
 
-    fn logs(&self, request: LogRequest) -> BoxFuture<'_, Result<LogStream, Failure>> {
-        self.read_log(request).boxed()
+    fn ask(
+        &self,
+        node: NodeName,
+        request: Request<Body>,
+    ) -> BoxFuture<'_, Result<Response<Body>, Failure>> {
+        self.ask_node(node, request).boxed()
     }
 }
 
@@ -279,13 +283,17 @@ impl Backend {
         }
     }
 
-    async fn read_log(&self, request: LogRequest) -> Result<LogStream, Failure> {
-        let (node, address) = log_address(&self.store.view(), &request.pod)?;
+    async fn ask_node(
+        &self,
+        node: NodeName,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Failure> {
+        let address = agent_address(&self.store.view(), &node)?;
         let tls = self.agent_tls.borrow().clone();
-        let connecting = ask_node(tls, node.clone(), address, &request);
+        let asking = ask_agent(tls, &node, address, request);
         let limit = Duration::from_secs(NODE_SECONDS_MAX);
-        match tokio::time::timeout(limit, connecting).await {
-            Ok(Ok(stream)) => stream,
+        match tokio::time::timeout(limit, asking).await {
+            Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
                 let text = format!("node {node} at {address} does not answer: {error:#}");
                 Err(Failure::unavailable(text))
@@ -307,12 +315,11 @@ fn fsyncs(times: &FsyncTimes) -> Sample {
     Sample::histogram("mainstay_raft_fsync_seconds", &[], times.sum_seconds, spread)
 }
 
-/// Where the node of a pod serves logs.
-fn log_address(view: &View, pod: &Key) -> Result<(NodeName, SocketAddr), Failure> {
-    let spec = view.get::<Pod>(&pod.namespace, &pod.name).and_then(|p| p.spec.as_ref());
-    let node = spec.and_then(|s| s.node_name.as_deref());
-    let node = node.ok_or_else(|| Failure::conflict(format!("{pod} is on no node yet")))?;
-    let status = view.get::<Node>("", node).and_then(|n| n.status.as_ref());
+/// Where a node's agent serves logs and streams.
+fn agent_address(view: &View, node: &NodeName) -> Result<SocketAddr, Failure> {
+    let known = view.get::<Node>("", node.as_str());
+    let known = known.ok_or_else(|| Failure::not_found(format!("nodes \"{node}\" not found")))?;
+    let status = known.status.as_ref();
     let internal = status.and_then(|s| {
         s.addresses.as_ref()?.iter().find(|a| a.type_ == "InternalIP")?.address.parse().ok()
     });
@@ -320,59 +327,38 @@ fn log_address(view: &View, pod: &Key) -> Result<(NodeName, SocketAddr), Failure
         u16::try_from(s.daemon_endpoints.as_ref()?.kubelet_endpoint.as_ref()?.port).ok()
     });
     match (internal, port) {
-        (Some(ip), Some(port)) => Ok((NodeName::new(node), SocketAddr::new(ip, port))),
-        _ => Err(Failure::unavailable(format!("node {node} has not said where it serves logs"))),
+        (Some(ip), Some(port)) => Ok(SocketAddr::new(ip, port)),
+        _ => Err(Failure::unavailable(format!("node {node} has not said where its agent serves"))),
     }
 }
 
-async fn ask_node(
+async fn ask_agent(
     tls: Arc<ClientConfig>,
-    node: NodeName,
+    node: &NodeName,
     address: SocketAddr,
-    request: &LogRequest,
-) -> anyhow::Result<Result<LogStream, Failure>> {
+    mut request: Request<Body>,
+) -> anyhow::Result<Response<Body>> {
     let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
     let name = ServerName::try_from(node.to_string())?;
     let stream = TlsConnector::from(tls).connect(name, stream).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(event = "log stream ended", %error);
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(event = "connection to an agent ended", %error);
         }
     });
-    let mut path = format!(
-        "/containerLogs/{}/{}/{}?follow={}&previous={}",
-        request.pod.namespace,
-        request.pod.name,
-        request.container,
-        request.follow,
-        request.previous
-    );
-    if let Some(lines) = request.tail_lines {
-        path.push_str(&format!("&tailLines={lines}"));
-    }
-    let asked = Request::get(path).header("host", node.as_str()).body(Empty::<Bytes>::new())?;
-    let response = sender.send_request(asked).await?;
-    if response.status() != StatusCode::OK {
-        let status = response.status();
-        let text = response.into_body().collect().await?.to_bytes();
-        let text = String::from_utf8_lossy(&text).into_owned();
-        return Ok(Err(match status {
-            StatusCode::NOT_FOUND => Failure::not_found(text),
-            StatusCode::BAD_REQUEST => Failure::bad_request(text),
-            _ => Failure::unavailable(text),
-        }));
-    }
-    // The sender lives as long as the stream, or the connection would close behind the head.
-    let frames = BodyStream::new(response.into_body()).filter_map(move |frame| {
-        let _open = &sender;
-        std::future::ready(match frame {
-            Ok(frame) => frame.into_data().ok().map(Ok),
-            Err(error) => Some(Err(std::io::Error::other(error))),
-        })
-    });
-    Ok(Ok(frames.boxed()))
+    request.headers_mut().insert("host", node.as_str().parse()?);
+    let answer = sender.send_request(request).await?;
+    // The sender lives as long as the body, or the connection would close behind the head.
+    Ok(answer.map(move |body| {
+        let bytes = Body::new(body).into_data_stream().map(move |part| {
+            let _open = &sender;
+            part
+        });
+        Body::from_stream(bytes)
+    }))
 }
 
 /// What a person hears when Git does not do what was asked.

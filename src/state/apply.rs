@@ -270,7 +270,7 @@ impl State {
             (Some(own), asked) => asked.unwrap_or(own).max(0),
             (None, _) => 0,
         };
-        if grace == 0 && (pod_grace.is_some() || !has_finalizers(&live.value())) {
+        if grace == 0 && !has_finalizers(&live.value()) {
             self.remove(key);
             return Ok(());
         }
@@ -280,8 +280,14 @@ impl State {
             return Ok(());
         }
         let mut value = live.value();
-        value["metadata"]["deletionTimestamp"] = json!(deadline.to_time());
-        value["metadata"]["deletionGracePeriodSeconds"] = grace.into();
+        let meta = &mut value["metadata"];
+        if before.is_none()
+            && let Some(generation) = live.meta().generation
+        {
+            meta["generation"] = (generation + 1).into();
+        }
+        meta["deletionTimestamp"] = json!(deadline.to_time());
+        meta["deletionGracePeriodSeconds"] = grace.into();
         if key.kind == GroupKind::new("", "Namespace") {
             value["status"]["phase"] = "Terminating".into();
         }
@@ -338,7 +344,8 @@ impl State {
         if on != Some(node.as_str()) {
             return Ok(());
         }
-        if seen.gone && live.is_terminating() {
+        let gone = seen.gone && live.is_terminating();
+        if gone && !has_finalizers(&live.value()) {
             self.remove(&seen.key);
             return Ok(());
         }
@@ -353,7 +360,20 @@ impl State {
         }
         let mut status = serde_json::to_value(&*seen.status).unwrap_or_default();
         keep_scheduled(&mut status, &live.value(), context);
-        self.set_status(live, status)
+        self.set_status(live, status)?;
+        if gone { self.let_go(&seen.key) } else { Ok(()) }
+    }
+
+    /// Notes that a pod's node is done with it: the last finalizer that is taken away ends it.
+    fn let_go(&mut self, key: &Key) -> Result<(), Refusal> {
+        let Some(live) = self.view.objects.get(key) else { return Ok(()) };
+        let mut value = live.value();
+        let grace = &mut value["metadata"]["deletionGracePeriodSeconds"];
+        if *grace == 0 {
+            return Ok(());
+        }
+        *grace = 0.into();
+        self.set(value)
     }
 
     /// Takes over what an agent says of its node, and creates the Node when it is new.
@@ -546,7 +566,7 @@ impl View {
     }
 
     /// Takes an object out of every index.
-    fn forget(&mut self, object: &Object) {
+    pub(super) fn forget(&mut self, object: &Object) {
         self.digest ^= digest(object);
         let owner = SmolStr::from(object.controller_uid().unwrap_or_default());
         if let Some(owned) = self.owned.get_mut(&owner) {
@@ -608,10 +628,12 @@ fn carry(to: &mut Value, from: &Value, field: &str) {
 }
 
 /// Whether a terminating object has nothing left that holds it. Pods on a node are held by their
-/// node.
+/// node until it says that they are gone, or until they were given no time to go.
 fn is_finished(value: &Value) -> bool {
-    let terminating = !value["metadata"]["deletionTimestamp"].is_null();
-    let held = value["kind"] == "Pod" && !value["spec"]["nodeName"].is_null();
+    let meta = &value["metadata"];
+    let terminating = !meta["deletionTimestamp"].is_null();
+    let in_time = meta["deletionGracePeriodSeconds"] != 0;
+    let held = value["kind"] == "Pod" && !value["spec"]["nodeName"].is_null() && in_time;
     terminating && !held && !has_finalizers(value)
 }
 

@@ -69,11 +69,11 @@ const ROOMS: &[Room] = &[
         "api",
         &["model", "kinds", "state", "report"],
         &[
-            "axum", "flate2", "futures_util", "prometheus", "serde_yaml", "tokio", "tokio_util",
-            "tower", "tracing",
+            "axum", "flate2", "futures_util", "hyper", "hyper_util", "prometheus", "serde_yaml",
+            "tokio", "tokio_util", "tower", "tracing",
         ],
     ),
-    pure("node", &["model", "kinds"], &[]),
+    pure("node", &["model", "kinds"], &["flate2"]),
     shell(
         "agent",
         &["model", "kinds", "node", "trust"],

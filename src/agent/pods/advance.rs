@@ -352,7 +352,7 @@ impl Pods {
     }
 
     pub(super) fn tell(
-        &self,
+        &mut self,
         uid: &str,
         warning: bool,
         reason: &str,
@@ -360,7 +360,10 @@ impl Pods {
         at: Timestamp,
         out: &mut Vec<Effect>,
     ) {
-        let Some(pod) = self.pods.get(uid) else { return };
+        let Some(pod) = self.pods.get_mut(uid) else { return };
+        if !pod.budget.take(at) {
+            return;
+        }
         let (regarding, uid) = (pod.key.clone(), uid.to_owned());
         let reason = reason.to_owned();
         out.push(Effect::Tell(ObservedEvent { regarding, uid, warning, reason, message, at }));

@@ -15,6 +15,7 @@ use crate::{
     node::{
         Assignment, Memory,
         assignment::GRACE,
+        budget::Budget,
         probe::{Kind, State as ProbeState},
     },
 };
@@ -44,6 +45,8 @@ pub(super) struct Pod {
     /// The last thing said about volumes that cannot be made.
     pub(super) unmounted: Option<String>,
     pub(super) touched: u64,
+    /// The events that may still be told about it.
+    pub(super) budget: Budget,
 }
 
 impl Pod {
@@ -66,6 +69,7 @@ impl Pod {
             retry: None,
             unmounted: None,
             touched: 0,
+            budget: Budget::new(now),
         }
     }
 

@@ -45,6 +45,9 @@ pub(super) struct Pace {
     check_at: Timestamp,
     /// Earliest moment for a look that is asked for.
     check_from: Timestamp,
+    /// The host was looked at once. Before, nothing is programmed: a connection that is sent to a
+    /// pod while the host does not let it through stays lost.
+    looked: bool,
 }
 
 impl Pace {
@@ -70,13 +73,16 @@ impl Pace {
 
     /// A look ended.
     pub(super) fn checked(&mut self, now: Timestamp) {
+        self.looked = true;
         self.check_at = now + CHECK_INTERVAL;
         self.check_from = now + CHECK_INTERVAL_MIN;
     }
 
     /// What is due.
     pub(super) fn due(&self, now: Timestamp) -> Option<Work> {
-        if self.waiting && now >= self.retry_at {
+        if !self.looked {
+            Some(Work::Check)
+        } else if self.waiting && now >= self.retry_at {
             Some(Work::Program)
         } else if now >= self.check_at {
             Some(Work::Check)
@@ -116,6 +122,16 @@ mod tests {
         pace.programmed(true, ms(220));
         assert_eq!(pace.due(ms(9_000)), None);
         assert_eq!(pace.due(ms(10_005)), Some(Work::Check));
+    }
+
+    /// The host lets packets to pods through before the first rule sends any there.
+    #[test]
+    fn the_host_is_looked_at_before_anything_is_programmed() {
+        let mut pace = Pace::default();
+        pace.wanted();
+        assert_eq!(pace.due(ms(0)), Some(Work::Check));
+        pace.checked(ms(5));
+        assert_eq!(pace.due(ms(5)), Some(Work::Program));
     }
 
     #[test]

@@ -139,9 +139,7 @@ impl Shape {
         match self.accepted.form {
             Form::Table(version) => table::head(self.info, version, meta),
             Form::Metadata => head("PartialObjectMetadataList", "meta.k8s.io/v1", meta),
-            Form::Objects => {
-                head(&format!("{}List", self.info.kind), self.info.api_version, meta)
-            }
+            Form::Objects => head(&format!("{}List", self.info.kind), self.info.api_version, meta),
         }
     }
 
@@ -156,7 +154,8 @@ impl Shape {
 
 fn head(kind: &str, api_version: &str, meta: &str) -> Vec<u8> {
     let (kind, api_version) = (json!(kind), json!(api_version));
-    format!(r#"{{"kind":{kind},"apiVersion":{api_version},"metadata":{meta},"items":["#).into_bytes()
+    format!(r#"{{"kind":{kind},"apiVersion":{api_version},"metadata":{meta},"items":["#)
+        .into_bytes()
 }
 
 /// The pieces of a list, from its first byte to its last.

@@ -133,6 +133,7 @@ fn propagation(value: &Value) -> Result<Option<Propagation>, Failure> {
 pub(super) async fn one(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let shape = Shape::of(ask, false, api.backend.now())?;
     let options = DeleteOptions::of(ask)?;
+    kept(ask.info, &ask.resource.name)?;
     let view = api.view();
     let live = view.object(&ask.key());
     let live = live.ok_or_else(|| Failure::no_object(ask.info, &ask.resource.name))?;
@@ -156,7 +157,8 @@ fn is_job(info: &KindInfo) -> bool {
 
 fn gone(info: &KindInfo, object: &Object) -> Value {
     let mut status = answer::success(StatusCode::OK);
-    status["details"] = json!({ "name": object.key().name, "kind": info.plural, "uid": object.uid() });
+    status["details"] =
+        json!({ "name": object.key().name, "kind": info.plural, "uid": object.uid() });
     if !info.group.is_empty() {
         status["details"]["group"] = info.group.into();
     }
@@ -180,11 +182,18 @@ pub(super) async fn collection(api: &Api, ask: &Ask) -> Result<Response, Failure
             Err(failure) => return Ok(failure.into_response()),
         }
     }
-    let meta = ListMeta {
-        resource_version: api.view().revision().to_string(),
-        ..ListMeta::default()
-    };
+    let meta =
+        ListMeta { resource_version: api.view().revision().to_string(), ..ListMeta::default() };
     Ok(shape.list(&meta, deleted))
+}
+
+/// Refuses the end of what every cluster needs.
+fn kept(info: &KindInfo, name: &str) -> Result<(), Failure> {
+    let namespaces = info.plural == "namespaces" && info.group.is_empty();
+    match namespaces && KEPT.contains(&name) {
+        true => Err(Failure::refused(info, name, "this namespace may not be deleted")),
+        false => Ok(()),
+    }
 }
 
 /// Deletes a stored object as the options say.
@@ -196,10 +205,7 @@ pub(super) async fn delete(
     options: &DeleteOptions,
 ) -> Result<Written, Failure> {
     let key = live.key();
-    let name = key.name.as_str();
-    if info.plural == "namespaces" && info.group.is_empty() && KEPT.contains(&name) {
-        return Err(Failure::refused(info, name, "this namespace may not be deleted"));
-    }
+    kept(info, &key.name)?;
     let change = door::Change { info, key, subresource: "", live: Some(live), wanted: None };
     door::judge(view, api.backend.writes(), &change)?;
     propose::write(api, info, key, options.ops(info, live)?, options.dry_run).await
@@ -240,12 +246,20 @@ fn ops(info: &KindInfo, live: &Object, options: &DeleteOptions) -> Vec<Op> {
     };
     let put = finalizer.filter(|_| !live.is_terminating());
     let put = put.and_then(|finalizer| with_finalizer(live, finalizer));
+    // A version that was named must still be the live one when the log applies this: a put of the
+    // same object changes nothing and says so.
+    let still = options.version.is_some() && put.is_none();
+    let still = still.then(|| Op::Put {
+        object: live.clone(),
+        expect: Expect::At(live.revision()),
+        part: Part::Main,
+    });
     let delete = Op::Delete {
         key: live.key().clone(),
         uid: live.uid().to_owned(),
         grace_seconds: grace(live, options),
     };
-    put.into_iter().chain([delete]).collect()
+    put.into_iter().chain(still).chain([delete]).collect()
 }
 
 fn with_finalizer(live: &Object, finalizer: &str) -> Option<Op> {
@@ -269,4 +283,3 @@ fn grace(live: &Object, options: &DeleteOptions) -> Option<i64> {
         _ => options.grace_seconds,
     }
 }
-

@@ -44,7 +44,9 @@ pub(super) struct Change<'a> {
 pub(super) fn judge(view: &View, writes: Writes, change: &Change<'_>) -> Result<(), Failure> {
     let refused = |why: String| Err(Failure::refused(change.info, &change.key.name, &why));
     if change.info.group == kinds::GROUP {
-        return refused("it tells what the cluster does, and only the cluster writes it".to_owned());
+        return refused(
+            "it tells what the cluster does, and only the cluster writes it".to_owned(),
+        );
     }
     let runtime = change.info.runtime || change.key.is::<Pod>() && change.live.is_some();
     let status = matches!(change.subresource, "status" | "finalize");

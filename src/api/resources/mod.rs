@@ -1,6 +1,6 @@
 //! Objects over HTTP: everything below `/api/…` and `/apis/…` that names a resource.
 //!
-//! In: a request that the gate let in, with its [`Peer`]. Out: Kubernetes' answer. [`serve`] reads
+//! In: a request that [`authz`](super::authz) let in, with its [`User`]. Out: Kubernetes' answer. [`serve`] reads
 //! what is asked into an [`Ask`] and hands it to one file a verb: [`read`] (get, list), [`watch`],
 //! [`write`] (create, update, patch), [`delete`], [`sub`] (what lies below an object). Reads come from
 //! a View, writes become commands that [`propose`] brings into the log or, for a dry run, applies
@@ -11,12 +11,13 @@
 //!
 //! | who | where |
 //! |---|---|
-//! | authorization | [`gate::allowed`], once it is read what is asked and before anything is looked up |
+//! | authorization | [`authorize`](super::authz::authorize), a layer before this |
 //! | admission | [`write::prepare`]: on the value before it is decoded, on the object after it is validated |
 //! | request bodies | [`body::decode`]: bytes and media type to a JSON value |
 //! | patches | [`patching::apply`]: a live value and a patch to the value that is wanted |
 //! | tables | `table::columns` and `table::cells` of a kind |
-//! | streams, tokens | [`sub::serve`], by the name of the subresource |
+//! | streams | [`streams::serve`], before a body is read |
+//! | tokens | [`sub::serve`], by the name of the subresource |
 //! | who may write where | [`door::judge`], pure; the way through Git joins there |
 //!
 //! Lists and watches send the bytes State keeps. So an item of a list carries its `kind` and
@@ -43,7 +44,7 @@ mod tests;
 
 use axum::{
     body::{Body, Bytes, to_bytes},
-    extract::State,
+    extract::{Request, State},
     http::{HeaderMap, Method, StatusCode, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -53,7 +54,7 @@ pub(in crate::api) use options::Query;
 pub(in crate::api) use watch::Lines;
 
 use super::{
-    Api, BODY_BYTES_MAX, Failure, Peer, RequestInfo, ResourceInfo, discovery, gate,
+    Api, BODY_BYTES_MAX, Failure, RequestInfo, ResourceInfo, User, authn, discovery, streams,
 };
 use crate::{
     kinds::{self, KindInfo},
@@ -63,6 +64,7 @@ use crate::{
 
 /// One request for a resource, read.
 pub(in crate::api) struct Ask {
+    pub(in crate::api) user: User,
     pub(in crate::api) verb: &'static str,
     pub(in crate::api) resource: ResourceInfo,
     pub(in crate::api) info: &'static KindInfo,
@@ -90,10 +92,7 @@ impl Ask {
 }
 
 /// Answers a request for a resource.
-pub(in crate::api) async fn serve(
-    State(api): State<Api>,
-    request: axum::extract::Request,
-) -> Response {
+pub(in crate::api) async fn serve(State(api): State<Api>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     match answer(&api, parts, body).await {
         Ok(response) => response,
@@ -109,8 +108,10 @@ async fn answer(api: &Api, parts: Parts, body: Body) -> Result<Response, Failure
     for part in [&mut resource.name, &mut resource.namespace] {
         *part = decoded(part).ok_or_else(|| Failure::bad_request("the path is not UTF-8"))?;
     }
-    let peer = parts.extensions.get::<Peer>().cloned().ok_or_else(gate::nobody)?;
-    gate::allowed(&peer, asked.verb, &resource)?;
+    let user = parts.extensions.get::<User>().cloned().ok_or_else(authn::unauthorized)?;
+    if streams::is_stream(&resource) {
+        return streams::serve(api, &resource, Request::from_parts(parts, body)).await;
+    }
     let view = api.view();
     let Some(info) = find(&view, &mut resource) else {
         return match discovery::has_group(&view, &resource.group) {
@@ -121,7 +122,7 @@ async fn answer(api: &Api, parts: Parts, body: Body) -> Result<Response, Failure
     fits(info, &resource, asked.verb, &parts.method)?;
     let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| too_large())?;
     let (verb, headers) = (asked.verb, parts.headers);
-    let ask = Ask { verb, resource, info, query, headers, body };
+    let ask = Ask { user, verb, resource, info, query, headers, body };
     if !ask.takes_any() {
         api.backend.barrier().await?;
     }
@@ -183,7 +184,7 @@ fn fits(
 }
 
 /// A part of a path without its percent signs; `None` when it is not UTF-8.
-fn decoded(part: &str) -> Option<String> {
+pub(in crate::api) fn decoded(part: &str) -> Option<String> {
     let bytes = part.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;

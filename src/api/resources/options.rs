@@ -98,8 +98,7 @@ pub(super) struct Filter {
 impl Filter {
     pub(super) fn of(info: &KindInfo, query: &Query) -> Result<Self, Failure> {
         let labels = query.get("labelSelector").unwrap_or_default();
-        let labels =
-            Selector::parse(labels).map_err(|e| Failure::bad_request(e.to_string()))?;
+        let labels = Selector::parse(labels).map_err(|e| Failure::bad_request(e.to_string()))?;
         let fields = Fields::parse(info, query.get("fieldSelector").unwrap_or_default())?;
         Ok(Self { labels, fields })
     }
@@ -118,10 +117,7 @@ impl Filter {
 pub(super) fn matching(query: &Query, watch: bool) -> Result<Match, Failure> {
     let initial = query.flag("sendInitialEvents");
     if initial.is_some() && !watch {
-        return Err(forbidden(
-            "sendInitialEvents",
-            "sendInitialEvents is forbidden for list",
-        ));
+        return Err(forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
     }
     let field = "resourceVersionMatch";
     let found = match query.get(field) {
@@ -140,7 +136,8 @@ pub(super) fn matching(query: &Query, watch: bool) -> Result<Match, Failure> {
         }
     };
     if watch && initial.is_none() {
-        let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+        let why =
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
         return Err(forbidden(field, why));
     }
     if watch && found == Match::Exact {
@@ -148,7 +145,10 @@ pub(super) fn matching(query: &Query, watch: bool) -> Result<Match, Failure> {
         return Err(forbidden(field, why));
     }
     if !watch && query.get("continue").is_some() {
-        return Err(forbidden(field, "resourceVersionMatch is forbidden when continue is provided"));
+        return Err(forbidden(
+            field,
+            "resourceVersionMatch is forbidden when continue is provided",
+        ));
     }
     match query.get("resourceVersion") {
         None if !watch => {

@@ -84,9 +84,7 @@ fn refused(info: &KindInfo, key: &Key, refusal: Refusal) -> Failure {
     match refusal {
         Refusal::AlreadyExists(found) if found == *key => Failure::exists(info, &key.name),
         Refusal::NotFound(found) if found == *key => Failure::no_object(info, &key.name),
-        Refusal::Conflict { key: found, .. } if found == *key => {
-            Failure::modified(info, &key.name)
-        }
+        Refusal::Conflict { key: found, .. } if found == *key => Failure::modified(info, &key.name),
         Refusal::NotFound(_) => Failure::not_found(refusal.to_string()),
         Refusal::Invalid { problems } => {
             let errors: Vec<FieldError> = problems.into_iter().map(field_error).collect();

@@ -1,10 +1,7 @@
 //! What lies below an object: status, scale, finalize, binding, eviction.
 
 use axum::{http::StatusCode, response::Response};
-use k8s_openapi::{
-    api::core::v1::Pod,
-    apimachinery::pkg::apis::meta::v1::LabelSelector,
-};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::LabelSelector};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -98,7 +95,8 @@ fn scale_of(object: &Object) -> Value {
     }
     let replicas = value["spec"]["replicas"].as_i64().unwrap_or_default();
     let spec = if replicas == 0 { json!({}) } else { json!({ "replicas": replicas }) };
-    let mut status = json!({ "replicas": value["status"]["replicas"].as_i64().unwrap_or_default() });
+    let mut status =
+        json!({ "replicas": value["status"]["replicas"].as_i64().unwrap_or_default() });
     let selector = selector_text(&value["spec"]["selector"]);
     if !selector.is_empty() {
         status["selector"] = selector.into();

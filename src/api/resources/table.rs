@@ -79,7 +79,9 @@ pub(super) fn row(
     now: Timestamp,
     out: &mut Vec<u8>,
 ) {
-    out.extend_from_slice(format!(r#"{{"cells":{},"object":"#, cells(info, object, now)).as_bytes());
+    out.extend_from_slice(
+        format!(r#"{{"cells":{},"object":"#, cells(info, object, now)).as_bytes(),
+    );
     match include {
         Include::None => out.extend_from_slice(b"null"),
         Include::Metadata => out.extend(answer::metadata_of(object)),

@@ -150,7 +150,16 @@ pub(super) fn prepare(
         place_exists(ask.info, view, &value)?;
     }
     let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    kinds::admit(value, strictness).map_err(|errors| not_admitted(ask.info, &name, errors))
+    let admitted = kinds::admit(value, strictness);
+    let mut admitted = admitted.map_err(|errors| not_admitted(ask.info, &name, errors))?;
+    if ask.info.inert && live.is_none() {
+        let detail = format!(
+            "{} {} is stored and shown, but nothing acts on it yet",
+            ask.info.api_version, ask.info.kind
+        );
+        admitted.warnings.push(FieldError { field: String::new(), reason: Reason::Invalid, detail });
+    }
+    Ok(admitted)
 }
 
 /// A namespace takes new objects while it exists and is not going.
@@ -276,8 +285,7 @@ pub(super) async fn replaced(
         let named = checked_version(ask, live, &value)?;
         let result = replace_once(api, ask, options, part, &view, live, value).await;
         match result {
-            Err(failure)
-                if failure.reason == "Conflict" && !named && tries < TRIES_MAX => {}
+            Err(failure) if failure.reason == "Conflict" && !named && tries < TRIES_MAX => {}
             result => return result,
         }
     }

@@ -59,6 +59,35 @@ fn a_branch_is_followed_through_force_pushes_and_deletion_over_http() {
     follows(&world, &server.url("origin.git"));
 }
 
+/// What a small step brings is whole: git finds every object, also after merges, and a step back
+/// and forth brings nothing twice.
+#[test]
+fn a_small_step_over_file_brings_all_that_is_new_and_nothing_else() {
+    let world = World::new();
+    world.ten_thousand();
+    let mirror = world.mirror("mirror");
+    mirror.fetch(WITHIN).unwrap();
+    let place = world.dir.path().join("mirror");
+    let loose = || -> usize {
+        let counted = git(&place, &["count-objects"]);
+        counted.split(' ').next().and_then(|n| n.parse().ok()).unwrap()
+    };
+    let before = loose();
+    git(&world.work(), &["checkout", "-q", "-b", "side"]);
+    world.commit(&[("side/a.yaml", "a: 1\n")], "aside");
+    git(&world.work(), &["checkout", "-q", "main"]);
+    world.commit(&[("new/b.yaml", "b: 1\n")], "ahead");
+    git(&world.work(), &["merge", "-q", "--no-ff", "-m", "both", "side"]);
+    let merged = world.push();
+    assert_eq!(mirror.fetch(WITHIN).unwrap().tip, merged);
+    // Three commits; each has a tree, `aside` and `ahead` a folder and a file as well.
+    assert_eq!(loose() - before, 3 + 3 + 2 + 2);
+    let report = git(&place, &["fsck", "--strict", "--connectivity-only"]);
+    assert!(!report.contains("missing") && !report.contains("broken"), "{report}");
+    assert_eq!(mirror.fetch(WITHIN).unwrap().relation, Relation::Same);
+    assert_eq!(loose() - before, 10);
+}
+
 #[test]
 fn a_path_works_as_an_address_and_a_work_tree_as_a_remote() {
     let world = World::new();

@@ -84,8 +84,8 @@ const fn jump(table: Table, from: &'static str, rule: &'static str, to: &'static
     Jump { table, from, rule, to }
 }
 
-/// The jumps, in the order in which they must stand, at the head of their chain: before Docker's
-/// isolation rules.
+/// The jumps, in the order in which they are placed and must stand, at the head of their chain:
+/// before Docker's isolation rules.
 pub const JUMPS: [Jump; 12] = {
     use Table::{Filter, Nat, Raw};
     const NEW_EXTERNAL: &str = "-m conntrack --ctstate NEW -j KUBE-EXTERNAL-SERVICES";
@@ -101,9 +101,11 @@ pub const JUMPS: [Jump; 12] = {
         jump(Filter, "OUTPUT", NEW_EXTERNAL, "KUBE-EXTERNAL-SERVICES"),
         jump(Filter, "OUTPUT", NEW_SERVICE, "KUBE-SERVICES"),
         jump(Filter, "OUTPUT", FIREWALL, "KUBE-FIREWALL"),
+        // The kernel translates a connection as its first packet was: one that is sent to a pod
+        // before it can be masqueraded never gets an answer.
+        jump(Nat, "POSTROUTING", "-j KUBE-POSTROUTING", "KUBE-POSTROUTING"),
         jump(Nat, "PREROUTING", "-j KUBE-SERVICES", "KUBE-SERVICES"),
         jump(Nat, "OUTPUT", "-j KUBE-SERVICES", "KUBE-SERVICES"),
-        jump(Nat, "POSTROUTING", "-j KUBE-POSTROUTING", "KUBE-POSTROUTING"),
     ]
 };
 

@@ -1,0 +1,153 @@
+//! Roles and their bindings (kubernetes.io/docs/reference/access-authn-authz/rbac).
+
+use std::borrow::Cow;
+
+use k8s_openapi::api::rbac::v1::{
+    ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
+};
+
+use super::{Target, Wish};
+use crate::{
+    api::authn::User,
+    model::Selector,
+    state::View,
+};
+
+const ALL: &str = "*";
+
+/// Whether a rule of somebody's roles grants a wish.
+pub(super) fn may(view: &View, wish: &Wish<'_>) -> bool {
+    let namespace = match wish.target {
+        Target::Path(_) => "",
+        Target::Resource(resource, _) => resource.namespace.as_str(),
+    };
+    bound(view, wish.user, namespace).any(|role| {
+        rules(view, role, namespace).iter().any(|rule| grants(rule, wish))
+    })
+}
+
+/// Every rule that somebody has in a namespace; cluster-wide ones alone when it is empty.
+pub(in crate::api) fn rules_of(view: &View, user: &User, namespace: &str) -> Vec<PolicyRule> {
+    let roles = bound(view, user, namespace);
+    roles.flat_map(|role| rules(view, role, namespace).into_owned()).collect()
+}
+
+/// The roles that are bound to somebody.
+fn bound<'a>(
+    view: &'a View,
+    user: &'a User,
+    namespace: &'a str,
+) -> impl Iterator<Item = &'a RoleRef> {
+    let wide = view.list::<ClusterRoleBinding>(None);
+    let wide = wide.map(|(_, binding)| (&binding.role_ref, binding.subjects.as_deref(), ""));
+    let inside = (!namespace.is_empty()).then(|| view.list::<RoleBinding>(Some(namespace)));
+    let inside = inside.into_iter().flatten();
+    let inside = inside.map(move |(_, binding)| {
+        (&binding.role_ref, binding.subjects.as_deref(), namespace)
+    });
+    wide.chain(inside)
+        .filter(move |(_, subjects, of)| {
+            subjects.unwrap_or_default().iter().any(|subject| is(subject, user, of))
+        })
+        .map(|(role, _, _)| role)
+}
+
+/// Whether a subject of a binding is this user; `namespace` is the binding's own.
+fn is(subject: &Subject, user: &User, namespace: &str) -> bool {
+    match subject.kind.as_str() {
+        "User" => subject.name == user.name,
+        "Group" => user.is_in(&subject.name),
+        "ServiceAccount" => {
+            let of = subject.namespace.as_deref().unwrap_or(namespace);
+            !of.is_empty() && user.service_account() == Some((of, subject.name.as_str()))
+        }
+        _ => false,
+    }
+}
+
+/// The rules of the role that a binding names; none when it does not exist.
+pub(super) fn rules<'a>(
+    view: &'a View,
+    role: &RoleRef,
+    namespace: &str,
+) -> Cow<'a, [PolicyRule]> {
+    match role.kind.as_str() {
+        "ClusterRole" => {
+            let found = view.get::<ClusterRole>("", &role.name);
+            found.map_or(Cow::Borrowed(&[]), |found| of_cluster_role(view, found))
+        }
+        "Role" => {
+            let found = view.get::<Role>(namespace, &role.name);
+            Cow::Borrowed(found.and_then(|found| found.rules.as_deref()).unwrap_or_default())
+        }
+        _ => Cow::Borrowed(&[]),
+    }
+}
+
+/// How deep roles that aggregate may select each other: admin, edit, view, and one of a user's.
+const DEPTH_MAX: usize = 4;
+
+/// The rules of a ClusterRole; of one that aggregates, those of the roles it selects.
+pub(super) fn of_cluster_role<'a>(view: &'a View, role: &'a ClusterRole) -> Cow<'a, [PolicyRule]> {
+    match role.aggregation_rule {
+        None => Cow::Borrowed(role.rules.as_deref().unwrap_or_default()),
+        Some(_) => Cow::Owned(aggregated(view, role, 0)),
+    }
+}
+
+fn aggregated(view: &View, role: &ClusterRole, depth: usize) -> Vec<PolicyRule> {
+    let Some(aggregation) = &role.aggregation_rule else {
+        return role.rules.clone().unwrap_or_default();
+    };
+    if depth >= DEPTH_MAX {
+        return Vec::new();
+    }
+    let selectors = aggregation.cluster_role_selectors.iter().flatten();
+    let selectors: Vec<Selector> =
+        selectors.filter_map(|s| Selector::from_label_selector(s).ok()).collect();
+    let chosen = view.list::<ClusterRole>(None).filter(|(object, _)| {
+        object.key().name.as_str() != role.metadata.name.as_deref().unwrap_or_default()
+            && selectors.iter().any(|s| s.matches(object.meta().labels.as_ref()))
+    });
+    chosen.flat_map(|(_, role)| aggregated(view, role, depth + 1)).collect()
+}
+
+/// Whether one rule grants a wish.
+pub(super) fn grants(rule: &PolicyRule, wish: &Wish<'_>) -> bool {
+    let verb = rule.verbs.iter().any(|verb| verb == ALL || verb == wish.verb);
+    verb && match wish.target {
+        Target::Path(path) => covers_path(rule.non_resource_urls.as_deref(), path),
+        Target::Resource(asked, _) => {
+            has(rule.api_groups.as_deref(), &asked.group)
+                && covers_resource(rule.resources.as_deref(), &asked.resource, &asked.subresource)
+                && covers_name(rule.resource_names.as_deref(), &asked.name)
+        }
+    }
+}
+
+fn has(list: Option<&[String]>, wanted: &str) -> bool {
+    list.unwrap_or_default().iter().any(|found| found == ALL || found == wanted)
+}
+
+/// `pods`, `pods/log`, `*`, and `*/scale`: that subresource of everything.
+pub(super) fn covers_resource(list: Option<&[String]>, resource: &str, sub: &str) -> bool {
+    list.unwrap_or_default().iter().any(|found| match found.split_once('/') {
+        _ if found == ALL => true,
+        None => sub.is_empty() && found == resource,
+        Some((ALL, of)) => !sub.is_empty() && of == sub,
+        Some((of, found)) => of == resource && found == sub,
+    })
+}
+
+fn covers_name(list: Option<&[String]>, name: &str) -> bool {
+    let list = list.unwrap_or_default();
+    list.is_empty() || list.iter().any(|found| found == name)
+}
+
+/// `/healthz`, `/healthz/*`, `*`.
+pub(super) fn covers_path(list: Option<&[String]>, path: &str) -> bool {
+    list.unwrap_or_default().iter().any(|found| match found.strip_suffix('*') {
+        Some(prefix) => path.starts_with(prefix),
+        None => found == path,
+    })
+}

@@ -1,0 +1,251 @@
+//! Servers on loopback, a repository they follow, and kubectl.
+
+use std::{
+    fs,
+    io::Write,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+/// Generous: the machine may be busy with other tests.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
+
+/// What every cluster of these tests follows: a namespace that takes writes, with one object that
+/// Git owns, and one that refuses them.
+const MANIFESTS: &str = "\
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: free
+  annotations: {mainstay.io/writes: direct}
+---
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: closed
+---
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: owned
+  namespace: free
+data: {a: b}
+";
+
+/// The kubectls of this machine, the default one first; empty with a printed reason.
+pub(crate) fn kubectls(test: &str) -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|dir| dir.join("kubectl")).find(|p| p.exists());
+    let Some(found) = found else {
+        eprintln!("skipped: {test}: needs kubectl");
+        return Vec::new();
+    };
+    let real = fs::canonicalize(&found).unwrap();
+    let beside = fs::read_dir(real.parent().unwrap()).into_iter().flatten().flatten();
+    let is_one = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("kubectl."))
+    };
+    let mut others: Vec<PathBuf> = beside.map(|entry| entry.path()).filter(is_one).collect();
+    others.sort();
+    std::iter::once(found).chain(others).collect()
+}
+
+/// One server that runs.
+pub(crate) struct Server {
+    dir: PathBuf,
+    /// `https://127.0.0.1:PORT`
+    pub(crate) url: String,
+}
+
+/// A cluster of servers without nodes.
+pub(crate) struct World {
+    dir: TempDir,
+    pub(crate) servers: Vec<Server>,
+}
+
+impl World {
+    /// Starts `count` servers that have admitted the manifests.
+    pub(crate) fn up(count: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        repository(dir.path());
+        let mut world = Self { dir, servers: Vec::new() };
+        for _ in 0..count {
+            world.start_next();
+        }
+        for at in 0..count {
+            world.until("the commit is admitted", || {
+                world.kubectl(at, "kubectl", &["get", "cm", "owned", "-n", "free"]).is_ok()
+            });
+        }
+        world
+    }
+
+    fn start_next(&mut self) {
+        let (port, metrics) = (free_port(), free_port());
+        let dir = self.dir.path().join(format!("s{}", self.servers.len()));
+        let config = dir.with_extension("yaml");
+        let text = format!(
+            "listen: 127.0.0.1:{port}\nmetrics: 127.0.0.1:{metrics}\nsource: {{url: \"file://{}\"}}\n",
+            self.dir.path().join("repo.git").display()
+        );
+        fs::write(&config, text).unwrap();
+        let config = config.to_str().unwrap().to_owned();
+        let place = dir.to_str().unwrap().to_owned();
+        match self.servers.first() {
+            None => mainstay(&["init", "--dir", &place, "--config", &config, "--detach"]),
+            Some(first) => {
+                let join = fs::read(first.dir.join("join.json")).unwrap();
+                let join: serde_json::Value = serde_json::from_slice(&join).unwrap();
+                let text = |field: &str| join[field].as_str().unwrap().to_owned();
+                mainstay(&[
+                    "server",
+                    "join",
+                    &text("server"),
+                    "--token",
+                    &text("token"),
+                    "--ca-hash",
+                    &text("caHash"),
+                    "--config",
+                    &config,
+                    "--dir",
+                    &place,
+                    "--detach",
+                ]);
+            }
+        }
+        self.servers.push(Server { dir, url: format!("https://127.0.0.1:{port}") });
+    }
+
+    /// Runs a kubectl against one server; its output, or what it complained of.
+    pub(crate) fn kubectl(
+        &self,
+        at: usize,
+        kubectl: &str,
+        args: &[&str],
+    ) -> Result<String, String> {
+        said(self.command(at, kubectl, args).output().unwrap())
+    }
+
+    /// As [`kubectl`](Self::kubectl), with something to read on its standard input.
+    pub(crate) fn feed(
+        &self,
+        at: usize,
+        kubectl: &str,
+        args: &[&str],
+        input: &str,
+    ) -> Result<String, String> {
+        let mut command = self.command(at, kubectl, args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        said(child.wait_with_output().unwrap())
+    }
+
+    /// Starts a kubectl that goes on; it is killed when it is dropped.
+    pub(crate) fn follow(&self, at: usize, kubectl: &str, args: &[&str]) -> Follower {
+        let mut command = self.command(at, kubectl, args);
+        let path = self.dir.path().join(format!("follow-{at}"));
+        let out = fs::File::create(&path).unwrap();
+        Follower { child: command.stdout(out).spawn().unwrap(), path }
+    }
+
+    fn command(&self, at: usize, kubectl: &str, args: &[&str]) -> Command {
+        let server = &self.servers[at];
+        let mut command = Command::new(kubectl);
+        command
+            .arg("--kubeconfig")
+            .arg(server.dir.join("kubeconfig"))
+            .args(["--server", &server.url, "--cache-dir"])
+            .arg(self.dir.path().join("cache"))
+            .args(args)
+            .env("HOME", self.dir.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Waits until something holds.
+    pub(crate) fn until(&self, what: &str, holds: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !holds() {
+            assert!(begun.elapsed() < DEADLINE, "not in time: {what}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for server in &self.servers {
+            let dir = server.dir.to_str().unwrap_or_default();
+            let stopped = Command::new(env!("CARGO_BIN_EXE_mainstay"))
+                .args(["server", "stop", "--dir", dir])
+                .output();
+            if let Err(error) = stopped {
+                eprintln!("server in {dir} not stopped: {error}");
+            }
+        }
+    }
+}
+
+/// A kubectl that goes on, and what it has printed.
+pub(crate) struct Follower {
+    child: Child,
+    path: PathBuf,
+}
+
+impl Follower {
+    pub(crate) fn text(&self) -> String {
+        fs::read_to_string(&self.path).unwrap()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn said(output: Output) -> Result<String, String> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match output.status.success() {
+        true => Ok(text(&output.stdout)),
+        false => Err(format!("{}{}", text(&output.stdout), text(&output.stderr))),
+    }
+}
+
+fn mainstay(args: &[&str]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_mainstay")).args(args).output().unwrap();
+    let told = said(output);
+    assert!(told.is_ok(), "mainstay {args:?}: {told:?}");
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn repository(dir: &Path) {
+    let git = |args: &[&str]| {
+        let work = dir.join("work");
+        fs::create_dir_all(&work).unwrap();
+        let output = Command::new("git")
+            .args(["-c", "user.name=Ada", "-c", "user.email=ada@example.org"])
+            .args(args)
+            .current_dir(&work)
+            .output()
+            .unwrap();
+        let told = said(output);
+        assert!(told.is_ok(), "git {args:?}: {told:?}");
+    };
+    git(&["init", "--quiet", "--bare", "--initial-branch", "main", "../repo.git"]);
+    git(&["init", "--quiet", "--initial-branch", "main"]);
+    fs::write(dir.join("work/cluster.yaml"), MANIFESTS).unwrap();
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "--message", "begin"]);
+    git(&["push", "--quiet", "../repo.git", "main"]);
+}
