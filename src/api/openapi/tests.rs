@@ -255,8 +255,7 @@ async fn ask(path: &str, headers: &[(header::HeaderName, &str)]) -> Response {
         request = request.header(name, *value);
     }
     let mut request = request.body(axum::body::Body::empty()).unwrap();
-    let peer = crate::api::Peer { user: "jane".into(), groups: vec![] };
-    request.extensions_mut().insert(peer);
+    request.extensions_mut().insert(crate::api::tests::admin());
     routers.tls.oneshot(request).await.unwrap()
 }
 
