@@ -489,6 +489,7 @@ fn resource_group() -> Vec<KindInfo> {
 fn extensions_group() -> Vec<KindInfo> {
     vec![
         KindInfo::of::<CustomResourceDefinition>("customresourcedefinition", 0)
+            .table(&table::DEFINITION, table::definition)
             .short(&["crd", "crds"])
             .category(&["api-extensions"])
             .cluster()
