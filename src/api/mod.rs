@@ -18,6 +18,7 @@
 //! Every request is bounded: its body ([`BODY_BYTES_MAX`]), its time ([`REQUEST_SECONDS_MAX`], or
 //! what it asked for), and how many run at once ([`REQUESTS_MAX`], [`STREAMS_MAX`]).
 
+mod codec;
 mod discovery;
 mod failure;
 mod gate;
@@ -25,9 +26,12 @@ mod headers;
 mod health;
 mod metrics;
 mod negotiate;
+mod patch;
+mod protobuf;
 mod request;
 mod resources;
 pub mod talk;
+mod types;
 
 use std::sync::Arc;
 
