@@ -204,7 +204,9 @@ mod tests {
         check(
             r#"{"data":{"a":"1","a":"2"},"l":[{"b":1,"b":2}]}"#,
             "application/json; charset=utf-8",
-            expect![[r#"{"data":{"a":"2"},"l":[{"b":2}]} ["duplicate field \"data.a\"", "duplicate field \"l[0].b\""]"#]],
+            expect![[
+                r#"{"data":{"a":"2"},"l":[{"b":2}]} ["duplicate field \"data.a\"", "duplicate field \"l[0].b\""]"#
+            ]],
         );
         check("a: yes\n", "application/yaml", expect![[r#"{"a":true} []"#]]);
         check("{} x", "application/json", expect!["trailing characters at line 1 column 4"]);

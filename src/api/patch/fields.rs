@@ -168,9 +168,9 @@ impl FieldSet {
         let Some(map) = value.as_object().filter(|_| depth < DEPTH_MAX) else {
             return Self::default();
         };
-        let steps = map.iter().filter(|(step, _)| {
-            ["f:", "k:", "v:", "i:"].iter().any(|kind| step.starts_with(kind))
-        });
+        let steps = map
+            .iter()
+            .filter(|(step, _)| ["f:", "k:", "v:", "i:"].iter().any(|kind| step.starts_with(kind)));
         let below = steps.map(|(step, value)| (step.clone(), Self::read(value, depth + 1)));
         Self { here: map.is_empty() || map.contains_key("."), below: below.collect() }
     }
@@ -184,7 +184,8 @@ pub(super) fn spoken(step: &str) -> String {
         "v:" => format!("[={rest}]"),
         "k:" => {
             let keys: Map<String, Value> = serde_json::from_str(rest).unwrap_or_default();
-            let keys: Vec<String> = keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let keys: Vec<String> =
+                keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
             format!("[{}]", keys.join(","))
         }
         _ => format!("[{rest}]"),

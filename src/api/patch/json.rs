@@ -39,7 +39,8 @@ pub(super) fn apply(live: &Value, operations: &[Value]) -> Result<Value, PatchEr
             serde_json::from_value(operation.clone()).map_err(|_| PatchError::Rejected)?;
         let operation = lenient(&value, operation);
         if let PatchOperation::Copy(copy) = &operation {
-            copied += value.pointer(copy.from.as_str()).map_or(0, |source| source.to_string().len());
+            copied +=
+                value.pointer(copy.from.as_str()).map_or(0, |source| source.to_string().len());
             if copied > COPIED_BYTES_MAX {
                 return Err(PatchError::TooLarge(format!(
                     "copying in this patch adds {copied} bytes, more than {COPIED_BYTES_MAX}"

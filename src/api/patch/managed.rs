@@ -239,10 +239,9 @@ fn cap(mut managers: Managers) -> Managers {
     for (_, old) in updates.into_iter().take(extra + 1) {
         let Some(owned) = managers.remove(&old) else { continue };
         let ancient = Manager { name: ANCIENT.to_owned(), ..old };
-        let together = managers.get(&ancient).map_or(owned.clone(), |found| Owned {
-            set: found.set.union(&owned.set),
-            ..owned
-        });
+        let together = managers
+            .get(&ancient)
+            .map_or(owned.clone(), |found| Owned { set: found.set.union(&owned.set), ..owned });
         managers.insert(ancient, together);
     }
     managers

@@ -120,11 +120,8 @@ fn owners(live: &Value, bare: &Value, schema: Schema<'_>, writer: &Writer) -> Ma
     let writer = Writer { manager: BEFORE.to_owned(), subresource: "", ..writer.clone() };
     let all = walk::compare(&json!({}), bare, schema).added;
     let set = managed::owned_through(&writer, all);
-    let owned = Owned {
-        set,
-        api_version: writer.api_version.clone(),
-        time: Some(writer.time.clone()),
-    };
+    let owned =
+        Owned { set, api_version: writer.api_version.clone(), time: Some(writer.time.clone()) };
     Managers::from([(Manager::of(&writer, false), owned)])
 }
 
@@ -143,7 +140,8 @@ fn refuse_conflicts(managers: &Managers, me: &Manager, taken: &FieldSet) -> Resu
     for (manager, owned) in managers.iter().filter(|(manager, _)| *manager != me) {
         let paths = owned.set.intersection(taken).paths();
         let manager = manager.spoken();
-        conflicts.extend(paths.into_iter().map(|field| Conflict { manager: manager.clone(), field }));
+        conflicts
+            .extend(paths.into_iter().map(|field| Conflict { manager: manager.clone(), field }));
     }
     conflicts.sort();
     if conflicts.is_empty() { Ok(()) } else { Err(PatchError::Conflicts(conflicts)) }
@@ -152,7 +150,10 @@ fn refuse_conflicts(managers: &Managers, me: &Manager, taken: &FieldSet) -> Resu
 /// As kubectl prints them, by manager.
 pub(super) fn conflict_message(conflicts: &[Conflict]) -> String {
     if let [one] = conflicts {
-        return format!("Apply failed with 1 conflict: conflict with {}: {}", one.manager, one.field);
+        return format!(
+            "Apply failed with 1 conflict: conflict with {}: {}",
+            one.manager, one.field
+        );
     }
     let mut lines = Vec::new();
     let mut manager = None;

@@ -15,11 +15,7 @@ const RETAIN_KEYS: &str = "$retainKeys";
 const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
 const ORDER: &str = "$setElementOrder/";
 
-pub(super) fn apply(
-    live: &Value,
-    patch: &Value,
-    schema: Schema<'_>,
-) -> Result<Value, PatchError> {
+pub(super) fn apply(live: &Value, patch: &Value, schema: Schema<'_>) -> Result<Value, PatchError> {
     let (Some(live), Some(patch)) = (live.as_object(), patch.as_object()) else {
         return Err(unfit("a strategic merge patch changes a map by a map"));
     };
@@ -63,10 +59,7 @@ fn merge_map(
 }
 
 fn is_directive(name: &str) -> bool {
-    name == PATCH
-        || name == RETAIN_KEYS
-        || name.starts_with(DELETE_FROM)
-        || name.starts_with(ORDER)
+    name == PATCH || name == RETAIN_KEYS || name.starts_with(DELETE_FROM) || name.starts_with(ORDER)
 }
 
 fn merge_field(
@@ -227,7 +220,8 @@ fn retain(merged: &mut Object, patch: &Object) -> Result<(), PatchError> {
 
 /// `$deleteFromPrimitiveList/name`
 fn delete_values(merged: &mut Object, name: &str, values: &Value) -> Result<(), PatchError> {
-    let values = values.as_array().ok_or_else(|| unfit(format!("{DELETE_FROM}{name} is no list")))?;
+    let values =
+        values.as_array().ok_or_else(|| unfit(format!("{DELETE_FROM}{name} is no list")))?;
     if let Some(list) = merged.get_mut(name).and_then(Value::as_array_mut) {
         list.retain(|value| !values.contains(value));
     }

@@ -106,7 +106,9 @@ fn play(info: &KindInfo, live: Option<&Value>, step: &Value) -> Outcome {
     };
     match managed {
         Value::Null => value["metadata"].as_object_mut().unwrap().remove("managedFields"),
-        managed => value["metadata"].as_object_mut().unwrap().insert("managedFields".to_owned(), managed),
+        managed => {
+            value["metadata"].as_object_mut().unwrap().insert("managedFields".to_owned(), managed)
+        }
     };
     Ok(value)
 }
@@ -168,7 +170,9 @@ fn patches_equal_kubernetes() {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         match (case(&path), excused.get(&name)) {
             (Err(text), None) => wrong.push(format!("== {name} {text}")),
-            (Ok(true), Some(_)) => wrong.push(format!("== {name}: differs no more; drop its excuse")),
+            (Ok(true), Some(_)) => {
+                wrong.push(format!("== {name}: differs no more; drop its excuse"))
+            }
             (Ok(true), None) => played += 1,
             _ => {}
         }

@@ -121,16 +121,16 @@ fn differ(
     let Some(one) = after.filter(|v| !v.is_null()).or(before) else { return };
     let shape = if path.len() > DEPTH_MAX { Shape::Leaf } else { schema.shape(one) };
     let same_form = |v: Option<&Value>| {
-        v.is_none_or(|v| v.is_null() || v.is_object() == one.is_object() && v.is_array() == one.is_array())
+        v.is_none_or(|v| {
+            v.is_null() || v.is_object() == one.is_object() && v.is_array() == one.is_array()
+        })
     };
     let empty = |v: Option<&Value>| match v {
         Some(Value::Object(map)) => map.is_empty(),
         Some(Value::Array(items)) => items.is_empty(),
         _ => true,
     };
-    let whole = shape == Shape::Leaf
-        || !same_form(before)
-        || empty(before) && empty(after);
+    let whole = shape == Shape::Leaf || !same_form(before) || empty(before) && empty(after);
     if whole {
         match (before, after) {
             (None, _) => found.added.insert(path),
@@ -167,7 +167,8 @@ fn differ_in_map(
         side.as_ref().and_then(|_| schema.always(name))
     };
     for name in names {
-        let (a, b) = (left.as_ref().unwrap_or(&empty).get(name), right.as_ref().unwrap_or(&empty).get(name));
+        let (a, b) =
+            (left.as_ref().unwrap_or(&empty).get(name), right.as_ref().unwrap_or(&empty).get(name));
         let (left_always, right_always) = (always(&left, name), always(&right, name));
         let below = schema.field(name).unwrap_or(Schema::Deduced);
         path.push(fields::to_field(name));
@@ -217,7 +218,12 @@ pub(super) fn merge(live: &Value, wanted: &Value, schema: Schema<'_>) -> Value {
 }
 
 /// The order is that of `wanted`; what only the live list has stays where it stands among the rest.
-fn merge_lists(live: &[Value], wanted: &[Value], shape: &Shape<'_>, place: Schema<'_>) -> Vec<Value> {
+fn merge_lists(
+    live: &[Value],
+    wanted: &[Value],
+    shape: &Shape<'_>,
+    place: Schema<'_>,
+) -> Vec<Value> {
     let (live_steps, wanted_steps) = (steps(shape, live, place), steps(shape, wanted, place));
     let mut merged = Vec::new();
     let mut next = 0;

@@ -26,7 +26,9 @@ const VALUES_MAX: usize = 300_000;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Error {
     /// The first four bytes are others.
-    #[error("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")]
+    #[error(
+        "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"
+    )]
     NoMagic,
     /// Cut off, or no protobuf.
     #[error("unexpected end or malformed protobuf")]
@@ -110,7 +112,12 @@ struct Decoder {
 }
 
 impl Decoder {
-    fn named(&mut self, name: &str, bytes: &[u8], depth: usize) -> Result<Map<String, Value>, Error> {
+    fn named(
+        &mut self,
+        name: &str,
+        bytes: &[u8],
+        depth: usize,
+    ) -> Result<Map<String, Value>, Error> {
         let message = types::message(name).ok_or(Error::Malformed)?;
         self.message(message, bytes, depth)
     }

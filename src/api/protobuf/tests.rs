@@ -47,13 +47,8 @@ fn what_is_no_body_is_refused_in_words() {
         unexpected end or malformed protobuf
         the envelope holds "gzip"; only protobuf itself is read"#]]
     .assert_eq(
-        &[
-            refused(b"{}"),
-            refused(MAGIC),
-            refused(b"k8s\0\x0a\x7f"),
-            refused(b"k8s\0\x1a\x04gzip"),
-        ]
-        .join("\n"),
+        &[refused(b"{}"), refused(MAGIC), refused(b"k8s\0\x0a\x7f"), refused(b"k8s\0\x1a\x04gzip")]
+            .join("\n"),
     );
 }
 
