@@ -22,6 +22,7 @@
 mod admission;
 mod authn;
 mod authz;
+mod codec;
 mod discovery;
 mod failure;
 mod gate;
@@ -30,11 +31,14 @@ mod health;
 mod metrics;
 mod negotiate;
 mod openapi;
+mod patch;
+mod protobuf;
 mod request;
 mod resources;
 mod reviews;
 mod streams;
 pub mod talk;
+mod types;
 
 use std::sync::Arc;
 
