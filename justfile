@@ -34,4 +34,4 @@ dev dir="target/dev":
 
 # Figures, by hand.
 bench name:
-  cargo bench --bench {{name}}
+  cargo bench -- {{name}}

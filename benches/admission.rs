@@ -1,18 +1,15 @@
 //! The first admission of 10,000 small objects, against reading and parsing their blobs in one
 //! thread. Also how much memory the server takes and when the status branch shows it all.
-//! Run with `cargo bench --bench admission`.
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a measurement prints")]
-
-mod common;
+//! Run with `cargo bench -- admission`.
 
 use std::{path::Path, time::Instant};
 
-use common::Result;
+use crate::common::{self, Result};
 
 /// Pairs of one admission and one plain reading, each in a process of its own.
 const PAIRS: usize = 5;
 
-fn main() -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     match common::part() {
         Some((part, dir)) if part == "parse" => parse(&dir),
         Some((_, dir)) => tokio::runtime::Runtime::new()?.block_on(admit(&dir)),

@@ -1,19 +1,16 @@
 //! What a server costs that has nothing to do: resident memory, processor time and flushed bytes of
 //! ten seconds. (Agents are measured with real pods in the tests.) Run with
-//! `cargo bench --bench idle`.
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a measurement prints")]
-
-mod common;
+//! `cargo bench -- idle`.
 
 use std::time::Duration;
 
-use common::Result;
+use crate::common::{self, Result};
 
 /// How long the quiet server is watched.
 const WATCHED: Duration = Duration::from_secs(10);
 
 #[tokio::main]
-async fn main() -> Result<()> {
+pub(crate) async fn run() -> Result<()> {
     common::title("idle: one server, an empty repository");
     let dir = tempfile::tempdir()?;
     let repository = dir.path().join("repo.git");

@@ -1,12 +1,9 @@
 //! One changed file among 10,000: the processor time from the look at the remote to the admitted
-//! commit, against `git diff-tree` on the two trees. Run with `cargo bench --bench onefile`.
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a measurement prints")]
-
-mod common;
+//! commit, against `git diff-tree` on the two trees. Run with `cargo bench -- onefile`.
 
 use std::{path::Path, process::Command, time::Instant};
 
-use common::Result;
+use crate::common::{self, Result};
 use mainstay::model::CommitId;
 
 /// Commits that are measured, after a first one that is not: it may still list everything.
@@ -15,7 +12,7 @@ const ROUNDS: usize = 9;
 /// Runs of git together, since the kernel counts a child's time in hundredths of a second.
 const GIT_RUNS: usize = 50;
 
-fn main() -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     common::title("onefile: one changed file among 10,000, processor time");
     let dir = tempfile::tempdir()?;
     common::repository(&dir.path().join("repo.git"))?;

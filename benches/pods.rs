@@ -1,15 +1,13 @@
 //! Twenty pods on one agent, the image present, against the Docker API making the same forty
 //! containers, all pods at once. In a node of its own: needs root and dockerd. Run with
-//! `cargo bench --bench pods`.
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a measurement prints")]
-
-mod common;
-#[allow(dead_code, reason = "a measurement uses a part of it")]
-#[path = "../tests/pods/node.rs"]
-mod node;
+//! `cargo bench -- pods`.
 
 use std::{collections::BTreeMap, time::Instant};
 
+use crate::{
+    common::{self, Result},
+    node,
+};
 use bollard::{
     Docker,
     models::{
@@ -17,7 +15,6 @@ use bollard::{
     },
     query_parameters::RemoveContainerOptionsBuilder,
 };
-use common::Result;
 use mainstay::{
     agent::{
         disk::Disk,
@@ -40,8 +37,9 @@ const PAIRS: usize = 3;
 const NETWORK: &str = "mainstay-bench";
 const RANGE: &str = "10.244.1.0/24";
 
-fn main() {
+pub(crate) fn run() -> Result<()> {
     node::inside("pods", async { measure().await.unwrap() });
+    Ok(())
 }
 
 async fn measure() -> Result<()> {

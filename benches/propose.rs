@@ -2,8 +2,7 @@
 //!
 //! Prints one fdatasync of the same bytes, one proposal at a time on one server, and many at a
 //! time. The first two should not be further apart than a factor of 2.
-//! Run with `cargo bench --bench propose`; `TMPDIR` chooses the disk.
-#![expect(clippy::disallowed_methods, reason = "a measurement reads the clock and prints")]
+//! Run with `cargo bench -- propose`; `TMPDIR` chooses the disk.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -76,7 +75,7 @@ fn raw(dir: &std::path::Path) -> Result<Duration, Box<dyn Error>> {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let config = Config::new(dir.path().join("node"), "127.0.0.1:1");
     let node = Node::start(config, Count(0), Arc::new(TcpDial)).await?;

@@ -1,12 +1,6 @@
 //! The push of a one-line change until its container runs (`mainstay dev`), against `git fetch` of
 //! it and Docker making the same pod. In a node of its own: needs root and dockerd. Run with
-//! `cargo bench --bench push`.
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a measurement prints")]
-
-mod common;
-#[allow(dead_code, reason = "a measurement uses a part of it")]
-#[path = "../tests/pods/node.rs"]
-mod node;
+//! `cargo bench -- push`.
 
 use std::{
     path::Path,
@@ -14,12 +8,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::{
+    common::{self, Result},
+    node,
+};
 use bollard::{
     Docker,
     models::{ContainerCreateBody, HostConfig},
     query_parameters::{EventsOptionsBuilder, RemoveContainerOptionsBuilder},
 };
-use common::Result;
 use futures_util::{Stream, StreamExt};
 use mainstay::agent::image;
 
@@ -28,8 +25,9 @@ const PAIRS: usize = 5;
 
 const NETWORK: &str = "mainstay-bench";
 
-fn main() {
+pub(crate) fn run() -> Result<()> {
     node::inside("push", async { measure().await.unwrap() });
+    Ok(())
 }
 
 async fn measure() -> Result<()> {

@@ -38,6 +38,8 @@ pub struct ServerConfig {
     pub timing: TimingConfig,
     /// The log's heartbeat and elections.
     pub raft: RaftConfig,
+    /// What becomes of writes through the API that no namespace decides.
+    pub writes: WritesConfig,
     /// Go on without the lost entries of a damaged log; only by `mainstay server --accept-loss`,
     /// for one start.
     #[serde(skip)]
@@ -55,9 +57,22 @@ impl Default for ServerConfig {
             network: NetworkConfig::default(),
             timing: TimingConfig::default(),
             raft: RaftConfig::default(),
+            writes: WritesConfig::default(),
             accept_loss: false,
         }
     }
+}
+
+/// What becomes of writes through the API to objects that neither Git nor the cluster owns, where
+/// their namespace does not say `mainstay.io/writes`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum WritesConfig {
+    /// They are refused with the advice to commit.
+    #[default]
+    Refuse,
+    /// They are taken into the cluster's state, and Git does not hear of them.
+    Direct,
 }
 
 /// The repository the cluster follows.

@@ -1,6 +1,5 @@
 //! What the measurements share: the machine's load, medians, a repository of many small objects,
 //! and a server of its own process.
-#![allow(dead_code, reason = "each measurement uses a part of it")]
 
 use std::{
     error::Error,

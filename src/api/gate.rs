@@ -13,7 +13,7 @@ use axum::{
 };
 use tokio::sync::Semaphore;
 
-use super::Failure;
+use super::{Failure, RequestInfo, ResourceInfo};
 use crate::report::Sample;
 
 /// Most requests that are answered at once. Each holds at most a body of 2 MiB and a view, so this
@@ -78,7 +78,7 @@ pub(super) async fn bounded(
 ) -> Response {
     let path = request.uri().path();
     let health = matches!(path, "/healthz" | "/livez" | "/readyz" | "/version");
-    let long = path.ends_with("/wait") || path.ends_with("/logs");
+    let long = is_long(&request);
     let response = if health {
         next.run(request).await
     } else {
@@ -93,6 +93,17 @@ pub(super) async fn bounded(
     response
 }
 
+/// Whether a request holds its connection for as long as it likes: waits, watches, streams.
+fn is_long(request: &Request) -> bool {
+    let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+    let info = RequestInfo::of(request.method().as_str(), path, query);
+    let streams = ["log", "exec", "attach", "portforward", "proxy"];
+    match &info.resource {
+        Some(resource) => info.verb == "watch" || streams.contains(&resource.subresource.as_str()),
+        None => path.ends_with("/wait") || path.ends_with("/logs"),
+    }
+}
+
 async fn in_time(answer: impl Future<Output = Response>) -> Response {
     let limit = Duration::from_secs(REQUEST_SECONDS_MAX);
     let late =
@@ -103,12 +114,43 @@ async fn in_time(answer: impl Future<Output = Response>) -> Response {
 /// Lets in members of `system:masters` alone.
 pub(super) async fn masters_only(request: Request, next: Next) -> Response {
     let Some(peer) = request.extensions().get::<Peer>() else {
-        let text = "Unauthorized: show a client certificate of this cluster";
-        return Failure::unauthorized(text).into_response();
+        return nobody().into_response();
     };
     if !peer.groups.iter().any(|group| group == MASTERS) {
         let text = format!("{} is not in the group {MASTERS}", peer.user);
         return Failure::forbidden(text).into_response();
     }
     next.run(request).await
+}
+
+/// Lets in whoever is known by name.
+pub(super) async fn somebody(request: Request, next: Next) -> Response {
+    match request.extensions().get::<Peer>() {
+        Some(_) => next.run(request).await,
+        None => nobody().into_response(),
+    }
+}
+
+/// What somebody hears who is not known.
+pub(super) fn nobody() -> Failure {
+    Failure::unauthorized("Unauthorized: show a client certificate of this cluster")
+}
+
+/// Whether somebody may do something to a resource: members of `system:masters` may do everything,
+/// nobody else anything.
+pub(super) fn allowed(peer: &Peer, verb: &str, resource: &ResourceInfo) -> Result<(), Failure> {
+    if peer.groups.iter().any(|group| group == MASTERS) {
+        return Ok(());
+    }
+    let scope = match resource.namespace.as_str() {
+        "" => "at the cluster scope".to_owned(),
+        namespace => format!("in the namespace {namespace:?}"),
+    };
+    Err(Failure::forbidden(format!(
+        "{} is forbidden: User {:?} cannot {verb} resource {:?} in API group {:?} {scope}",
+        super::failure::qualified(&resource.resource, &resource.group),
+        peer.user,
+        resource.resource,
+        resource.group,
+    )))
 }

@@ -4,11 +4,13 @@
 //! In: requests with a [`Peer`] that the TLS listener found out, and a [`Backend`] that answers for
 //! the server. Out: [`routers`] for the TLS port and the plain one. `server` serves them (an agent
 //! the [`metrics_router`]); `cli` and kubectl ask. Never here: deciding what a controller decides,
-//! or proposing to the log by itself.
+//! or reaching the log but through [`Backend::propose`].
 //!
 //! | path | who | what |
 //! |---|---|---|
 //! | `/healthz` `/livez` `/readyz` `/version` | anybody | whether the server lives, is ready, and which it is |
+//! | `/api` `/apis` and below, to the version | who is known | what there is to ask for ([`discovery`]) |
+//! | `/api/V/…` `/apis/G/V/…` | who may ([`gate::allowed`]) | objects ([`resources`], whose page says where the rest plugs in) |
 //! | `POST /hooks/git` | anybody (the backend checks the signature) | something was pushed |
 //! | `/metrics` | `system:masters` | Prometheus text |
 //! | `/mainstay/v1/…` | `system:masters` | what `mainstay <verb>` asks ([`talk`]) |
@@ -16,11 +18,15 @@
 //! Every request is bounded: its body ([`BODY_BYTES_MAX`]), its time ([`REQUEST_SECONDS_MAX`], or
 //! what it asked for), and how many run at once ([`REQUESTS_MAX`], [`STREAMS_MAX`]).
 
+mod discovery;
 mod failure;
 mod gate;
+mod headers;
 mod health;
 mod metrics;
+mod negotiate;
 mod request;
+mod resources;
 pub mod talk;
 
 use std::sync::Arc;
@@ -31,21 +37,22 @@ use axum::{
     extract::DefaultBodyLimit,
     http::HeaderMap,
     middleware,
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use tokio::sync::watch;
 
-pub use failure::Failure;
+pub use failure::{Cause, Details, Failure};
 pub use gate::{Peer, REQUEST_SECONDS_MAX, REQUESTS_MAX, STREAMS_MAX};
 pub use health::Check;
 pub use metrics::{encode, metrics_router};
 pub use request::{RequestInfo, ResourceInfo};
+pub use resources::Writes;
 
 use crate::{
     model::{CommitId, Key, Object, Timestamp},
     report::{LogFacts, NodeVerdict, PlanReport, Sample},
-    state::View,
+    state::{Command, Outcome, View},
 };
 
 /// Most bytes of a request's body. Forges describe whole pushes in their hooks; what we need of
@@ -110,6 +117,20 @@ pub trait Backend: Send + Sync + 'static {
     /// body is parsed.
     fn hook(&self, headers: HeaderMap, body: Bytes) -> BoxFuture<'_, Result<bool, Failure>>;
 
+    /// Brings commands into the log, whoever leads, and gives their outcomes once this server's
+    /// View shows them.
+    fn propose(&self, commands: Vec<Command>) -> BoxFuture<'_, Result<Vec<Outcome>, Failure>>;
+
+    /// Waits until this server's View shows everything that was acknowledged before the call, by
+    /// any server.
+    fn barrier(&self) -> BoxFuture<'_, Result<(), Failure>>;
+
+    /// What becomes of writes that no namespace decides.
+    fn writes(&self) -> Writes;
+
+    /// Bits that nobody can guess: for names, ids of requests.
+    fn random(&self) -> u128;
+
     /// A container's log from its node.
     fn logs(&self, request: LogRequest) -> BoxFuture<'_, Result<LogStream, Failure>>;
 }
@@ -119,6 +140,7 @@ pub trait Backend: Send + Sync + 'static {
 struct Api {
     backend: Arc<dyn Backend>,
     gate: Arc<gate::Gate>,
+    lines: Arc<resources::Lines>,
 }
 
 impl Api {
@@ -132,7 +154,7 @@ impl Api {
 ///
 /// Also gives [`plain`](Routers::plain), and both count their answers together.
 pub fn routers(backend: Arc<dyn Backend>) -> Routers {
-    let api = Api { backend, gate: Arc::new(gate::Gate::new()) };
+    let api = Api { backend, gate: Arc::new(gate::Gate::new()), lines: Arc::default() };
     Routers { tls: tls(api.clone()), plain: plain(api) }
 }
 
@@ -150,14 +172,32 @@ fn tls(api: Api) -> Router {
         .layer(middleware::from_fn(gate::masters_only));
     let open = Router::new()
         .route("/healthz", get(health::live))
+        .route("/healthz/{check}", get(health::one))
         .route("/livez", get(health::live))
+        .route("/livez/{check}", get(health::one))
         .route("/readyz", get(health::ready))
+        .route("/readyz/{check}", get(health::one))
         .route("/version", get(health::version))
         .route("/hooks/git", post(talk::hook));
+    let known = Router::new()
+        .route("/", get(discovery::paths))
+        .route("/api", get(discovery::core))
+        .route("/apis", get(discovery::groups))
+        .route("/apis/{group}", get(discovery::group))
+        .layer(middleware::from_fn(gate::somebody));
     let counted = api.gate.clone();
+    let kubernetes = Router::new()
+        .route("/api/{version}", get(discovery::core_version))
+        .route("/apis/{group}/{version}", get(discovery::group_version))
+        .layer(middleware::from_fn(gate::somebody))
+        .route("/api/{version}/{*rest}", any(resources::serve))
+        .route("/apis/{group}/{version}/{*rest}", any(resources::serve));
     open.merge(closed)
+        .merge(known)
+        .merge(kubernetes)
         .fallback(failure::no_such_path)
         .method_not_allowed_fallback(failure::no_such_method)
+        .layer(middleware::from_fn_with_state(api.clone(), headers::common))
         .layer(middleware::from_fn_with_state(counted, gate::bounded))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(api)

@@ -189,7 +189,9 @@ fn find<'a>(view: &'a View, text: &str, namespace: &str) -> Result<&'a Object, F
         wanted == info.singular || wanted == info.plural || info.short_names.contains(&&*wanted)
     };
     let info = kinds::registry().iter().find(named).ok_or_else(|| {
-        let kinds: Vec<&str> = kinds::registry().iter().map(|info| info.singular).collect();
+        // Those that a repository may hold or the cluster makes, not all that the API takes.
+        let told = kinds::registry().iter().filter(|info| !info.inert);
+        let kinds: Vec<&str> = told.map(|info| info.singular).collect();
         let text = format!("there is no kind {kind:?}; known are {}", kinds.join(", "));
         Failure::bad_request(text)
     })?;

@@ -15,28 +15,50 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 
 use super::{
-    Backend, Check, Failure, LogRequest, LogStream, Peer, encode, metrics_router, routers,
+    Backend, Check, Failure, LogRequest, LogStream, Peer, Writes, encode, metrics_router, routers,
 };
 use crate::{
-    model::{CommitId, Object, Problem, Timestamp},
+    model::{CommitId, Object, Problem, RequestId, Timestamp},
     report::{
         LogFacts, NodeVerdict, PlanReport, Sample, Spread,
         fixture::{BAD, Cluster, FIRST, SECOND, START, unscheduled_status},
     },
-    state::View,
+    state::{Command, Entry, Outcome, State, View},
 };
 
-/// A backend that remembers what it was asked.
-struct Fake {
-    views: watch::Sender<View>,
+/// A backend that remembers what it was asked, and whose log is a State in memory.
+pub(super) struct Fake {
+    pub(super) views: watch::Sender<View>,
     asked: Mutex<Vec<String>>,
     broken: Option<String>,
+    state: Mutex<State>,
+    drawn: Mutex<u128>,
+    writes: Writes,
 }
 
 impl Fake {
     fn new(cluster: &Cluster) -> Arc<Self> {
+        Arc::new(Self::of(cluster))
+    }
+
+    fn of(cluster: &Cluster) -> Self {
         let views = watch::Sender::new(cluster.state.view().clone());
-        Arc::new(Self { views, asked: Mutex::default(), broken: None })
+        let state = Mutex::new(cluster.state.clone());
+        let (asked, drawn) = (Mutex::default(), Mutex::new(1000));
+        Self { views, asked, broken: None, state, drawn, writes: Writes::Refuse }
+    }
+
+    /// One that takes every write.
+    pub(super) fn direct(cluster: &Cluster) -> Arc<Self> {
+        Arc::new(Self { writes: Writes::Direct, ..Self::of(cluster) })
+    }
+
+    /// Applies commands as the log would.
+    pub(super) fn apply(&self, commands: Vec<Command>) -> Vec<Outcome> {
+        let mut state = self.state.lock().unwrap();
+        let outcomes = state.apply(Entry::new(RequestId(self.random()), self.now(), commands));
+        self.views.send_replace(state.view().clone());
+        outcomes
     }
 
     fn note(&self, text: String) {
@@ -96,6 +118,20 @@ impl Backend for Fake {
         }
         .boxed()
     }
+    fn propose(&self, commands: Vec<Command>) -> BoxFuture<'_, Result<Vec<Outcome>, Failure>> {
+        std::future::ready(Ok(self.apply(commands))).boxed()
+    }
+    fn barrier(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        std::future::ready(Ok(())).boxed()
+    }
+    fn writes(&self) -> Writes {
+        self.writes
+    }
+    fn random(&self) -> u128 {
+        let mut drawn = self.drawn.lock().unwrap();
+        *drawn += 1;
+        *drawn << 64 | *drawn
+    }
     fn logs(&self, request: LogRequest) -> BoxFuture<'_, Result<LogStream, Failure>> {
         self.note(format!("{request:?}"));
         let lines = ["one\n", "two\n"].map(|line| Ok(Bytes::from_static(line.as_bytes())));
@@ -103,7 +139,7 @@ impl Backend for Fake {
     }
 }
 
-fn admin() -> Peer {
+pub(super) fn admin() -> Peer {
     Peer { user: "ada".into(), groups: vec!["system:masters".into()] }
 }
 
@@ -156,12 +192,12 @@ async fn health_and_version_answer_anybody_and_nothing_else_does() {
 #[tokio::test]
 async fn readyz_names_what_is_not_ready() {
     let cluster = Cluster::web();
-    let views = watch::Sender::new(cluster.state.view().clone());
     let broken = Some("could not connect".to_owned());
-    let backend = Arc::new(Fake { views, asked: Mutex::default(), broken });
+    let backend = Arc::new(Fake { broken, ..Fake::of(&cluster) });
     let (status, body) = send(&backend, request("GET", "/readyz", None)).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     expect![[r#"
+        [+]ping ok
         [+]log ok
         [-]source failed: could not connect
         readyz check failed
@@ -196,7 +232,7 @@ async fn errors_are_kubernetes_status_objects() {
         404 "NotFound": "there is no revision \"nowhere\""
         422 "Invalid": "1 problem"
         400 "BadRequest": "\"web\" does not name an object: write it as deployment/web or pod/web-1"
-        400 "BadRequest": "there is no kind \"gadget\"; known are namespace, serviceaccount, configmap, secret, service, pod, replicaset, deployment, endpointslice, node, lease, event, commit, gitsource"
+        400 "BadRequest": "there is no kind \"gadget\"; known are namespace, serviceaccount, limitrange, resourcequota, clusterrole, role, configmap, secret, clusterrolebinding, rolebinding, service, pod, replicaset, deployment, node, endpoints, lease, endpointslice, event, commit, gitsource, certificatesigningrequest"
         404 "NotFound": "Pod shop/none not found"
         400 "BadRequest": "Service shop/web has no log: ask for a pod or a deployment"
         400 "BadRequest": "Pod shop/web-1-0 has no container \"db\", only web"

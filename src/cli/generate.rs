@@ -133,7 +133,7 @@ pub(super) fn supported() -> String {
     let mut table = String::from("| Kind | API | Comes from |\n|---|---|---|\n");
     for info in kinds::registry() {
         let from = match (info.inert, info.runtime) {
-            (true, _) => "API only, its controller is not there yet",
+            (true, _) => "the API, not acted on yet",
             (false, true) => "the cluster",
             (false, false) => "Git",
         };

@@ -2,6 +2,10 @@
 //!
 //! Source: kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity.
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
 use crate::model::QuantityError;
 
 /// A billionth: the finest amount there is.
@@ -106,13 +110,22 @@ fn parse(text: &str) -> Option<(i128, Format)> {
 }
 
 /// As [`canonical`], rounded up to thousandths: resource lists hold nothing finer.
-pub(super) fn canonical_milli(text: &str) -> Result<String, QuantityError> {
+fn canonical_milli(text: &str) -> Result<String, QuantityError> {
     let (nanos, _) = parse(text).ok_or(QuantityError)?;
     if nanos % 1_000_000 == 0 {
         return canonical(text);
     }
     let milli = nanos.div_euclid(1_000_000) + 1;
     Ok(decimal(milli * 1_000_000, false))
+}
+
+/// Rounds a list of resources up to thousandths, as Kubernetes does in every such list.
+pub(super) fn round(list: Option<&mut BTreeMap<String, Quantity>>) {
+    for quantity in list.into_iter().flat_map(BTreeMap::values_mut) {
+        if let Ok(rounded) = canonical_milli(&quantity.0) {
+            quantity.0 = rounded;
+        }
+    }
 }
 
 #[cfg(test)]

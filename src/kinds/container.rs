@@ -411,17 +411,20 @@ fn overcommits(name: &str) -> bool {
     matches!(name, "cpu" | "memory" | "ephemeral-storage")
 }
 
-fn validate_amount(field: &str, name: &str, amount: &Amount, check: &mut Check) {
+/// The name of something that a container may ask for.
+pub(super) fn resource_name(field: &str, name: &str, check: &mut Check) {
     check.text(field, name, names::qualified_name(name));
-    if !name.contains('/') {
-        if !standard(name) && name != "storage" {
-            let text = "must be a standard resource type or fully qualified";
-            check.invalid(field, name, text);
-        }
-        if !standard(name) {
-            check.invalid(field, name, "must be a standard resource for containers");
-        }
+    if name.contains('/') || standard(name) {
+        return;
     }
+    if name != "storage" {
+        check.invalid(field, name, "must be a standard resource type or fully qualified");
+    }
+    check.invalid(field, name, "must be a standard resource for containers");
+}
+
+fn validate_amount(field: &str, name: &str, amount: &Amount, check: &mut Check) {
+    resource_name(field, name, check);
     let value = Quantity::of(amount);
     if value.is_negative() {
         check.invalid(field, &amount.0, "must be greater than or equal to 0");

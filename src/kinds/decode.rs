@@ -1,10 +1,10 @@
 //! From JSON to a typed object: unknown fields, wrong types, quantities.
 
 use k8s_openapi::Resource;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{FieldError, Kind, KindInfo, Reason, amount, field::Check, inert, meta, tidy};
+use super::{FieldError, Kind, KindInfo, Reason, amount, door, field::Check, inert, meta, tidy};
 use crate::model::Object;
 
 /// What to do with a field that the kind does not have: Kubernetes' `fieldValidation`.
@@ -31,7 +31,8 @@ pub(super) fn admit<T: Kind>(
     strictness: Strictness,
 ) -> Result<Decoded, Vec<FieldError>> {
     let mut check = Check::default();
-    read_quantities(&mut value, &At::Root, false, &mut check);
+    let own = Quantities { own: T::QUANTITIES, inside: false };
+    read_quantities(&mut value, &At::Root, own, &mut check);
     let absent = |field: &&&str| value.pointer(field).is_none_or(Value::is_null);
     check.absent = T::NEEDED.iter().filter(absent).copied().collect();
     let typed = typed::<T>(value, strictness, &mut check);
@@ -51,6 +52,19 @@ pub(super) fn admit<T: Kind>(
     inert::warn(info, &value, &mut check);
     let object = object(&value).map_err(|e| vec![e])?;
     Ok((object, check.warnings))
+}
+
+/// Whether a value has the shape of `T`: gives it back without the fields that `T` does not have.
+pub(super) fn shaped<T: Serialize + DeserializeOwned>(
+    value: Value,
+    strictness: Strictness,
+) -> Result<(Value, Vec<FieldError>), Vec<FieldError>> {
+    let mut check = Check::default();
+    let typed = typed::<T>(value, strictness, &mut check);
+    match typed.filter(|_| check.errors.is_empty()) {
+        Some(typed) => Ok((door::json(&typed).map_err(|e| vec![e])?, check.warnings)),
+        None => Err(check.errors),
+    }
 }
 
 /// An object of a value that has a kind and a name.
@@ -211,8 +225,27 @@ const QUANTITY_MAPS: [&str; 6] =
 const QUANTITY_FIELDS: [&str; 2] = ["sizeLimit", "divisor"];
 
 /// Maps whose keys are the author's own: they hold no quantities whatever the keys are.
-const NO_QUANTITIES: [&str; 6] =
-    ["metadata", "data", "stringData", "matchLabels", "nodeSelector", "selector"];
+const NO_QUANTITIES: [&str; 7] =
+    ["metadata", "data", "stringData", "matchLabels", "nodeSelector", "selector", "parameters"];
+
+/// Where quantities are.
+#[derive(Clone, Copy)]
+struct Quantities {
+    /// [`Kind::QUANTITIES`]
+    own: &'static [&'static str],
+    /// Inside a map of quantities every plain value is one.
+    inside: bool,
+}
+
+impl Quantities {
+    fn is_field(self, key: &str) -> bool {
+        self.inside || QUANTITY_FIELDS.contains(&key) || self.own.contains(&key)
+    }
+
+    fn under(self, key: &str) -> Self {
+        Self { inside: QUANTITY_MAPS.contains(&key) || self.own.contains(&key), ..self }
+    }
+}
 
 /// Where the walk over a value stands; becomes a text only when there is something to tell.
 enum At<'a> {
@@ -231,9 +264,8 @@ impl At<'_> {
     }
 }
 
-/// Writes every quantity in Kubernetes' canonical form; numbers become text. `inside` a map of
-/// quantities every plain value is one.
-fn read_quantities(value: &mut Value, at: &At<'_>, inside: bool, check: &mut Check) {
+/// Writes every quantity in Kubernetes' canonical form; numbers become text.
+fn read_quantities(value: &mut Value, at: &At<'_>, here: Quantities, check: &mut Check) {
     match value {
         Value::Object(map) => {
             for (key, inner) in map {
@@ -243,16 +275,17 @@ fn read_quantities(value: &mut Value, at: &At<'_>, inside: bool, check: &mut Che
                 }
                 let at = At::Key(at, key);
                 let plain = !inner.is_object() && !inner.is_array();
-                if plain && (inside || QUANTITY_FIELDS.contains(&key)) {
+                if plain && here.is_field(key) {
                     read_quantity(inner, &at, check);
                 } else if !plain {
-                    read_quantities(inner, &at, QUANTITY_MAPS.contains(&key), check);
+                    read_quantities(inner, &at, here.under(key), check);
                 }
             }
         }
         Value::Array(items) => {
             for (i, inner) in items.iter_mut().enumerate() {
-                read_quantities(inner, &At::Index(at, i), false, check);
+                let here = Quantities { inside: false, ..here };
+                read_quantities(inner, &At::Index(at, i), here, check);
             }
         }
         _ => {}

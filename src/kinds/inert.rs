@@ -1,5 +1,4 @@
-//! Fields, and whole kinds, that are read and kept but not acted on yet: each gives a warning by
-//! name.
+//! Fields that are read and kept but not acted on yet: each gives a warning by name.
 
 use serde_json::Value;
 
@@ -63,8 +62,7 @@ const SERVICE: [&str; 5] = [
 /// Warns of every field that is set and not acted on.
 pub(super) fn warn(info: &KindInfo, value: &Value, check: &mut Check) {
     if info.inert {
-        let text = format!("{}: its controller is not there yet: {TEXT}", info.kind);
-        check.warn("kind", text);
+        check.warn("kind", format!("{} {}: {TEXT}", info.api_version, info.kind));
     }
     match info.kind {
         "Pod" => pod(&value["spec"], "spec", check),

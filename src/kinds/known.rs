@@ -1,7 +1,6 @@
-//! Kinds that Kubernetes has and we do not serve, or do not act on (yet), so that each is refused by
-//! name.
+//! Kinds that Kubernetes has and we do not serve (yet), so that each is refused by name.
 
-use super::registry;
+use super::{KindInfo, registry};
 
 /// Whether Kubernetes has (or had) this kind at this version.
 pub fn known_kubernetes_kind(api_version: &str, kind: &str) -> bool {
@@ -9,7 +8,7 @@ pub fn known_kubernetes_kind(api_version: &str, kind: &str) -> bool {
         || REPLACED.iter().any(|(old, k, _)| *old == api_version && *k == kind)
 }
 
-/// Why a kind that is not in the registry, or is inert, is refused: the field to point at, and what to do.
+/// Why a kind that is not in the registry is refused: the field to point at, and what to do.
 pub fn unsupported(api_version: &str, kind: &str) -> (&'static str, String) {
     let told =
         |(field, text): (&'static str, String)| (field, format!("Unsupported value: {text}"));
@@ -19,7 +18,7 @@ pub fn unsupported(api_version: &str, kind: &str) -> (&'static str, String) {
 fn reason(api_version: &str, kind: &str) -> (&'static str, String) {
     let replaced = REPLACED.iter().find(|(old, k, _)| *old == api_version && *k == kind);
     if let Some((_, _, new)) = replaced {
-        let served = registry().iter().any(|i| !i.inert && i.kind == kind && i.api_version == *new);
+        let served = served().any(|i| i.kind == kind && i.api_version == *new);
         let end = if served {
             format!("is served as {new} now; write apiVersion: {new}")
         } else {
@@ -30,7 +29,7 @@ fn reason(api_version: &str, kind: &str) -> (&'static str, String) {
     if known_kubernetes_kind(api_version, kind) {
         return ("kind", format!("{kind:?}: {api_version} {kind} is not supported yet"));
     }
-    if let Some(info) = registry().iter().find(|i| !i.inert && i.kind == kind) {
+    if let Some(info) = served().find(|i| i.kind == kind) {
         let text = format!(
             "{api_version:?}: {kind} is served as {0}; write apiVersion: {0}",
             info.api_version
@@ -40,9 +39,15 @@ fn reason(api_version: &str, kind: &str) -> (&'static str, String) {
     if let Some((right, _)) = KNOWN.iter().find(|(_, k)| *k == kind) {
         return ("kind", format!("{kind:?}: {right} {kind} is not supported yet"));
     }
-    let near = registry().iter().find(|i| i.kind.eq_ignore_ascii_case(kind));
+    let near = served().find(|i| i.kind.eq_ignore_ascii_case(kind));
     let hint = near.map_or_else(String::new, |i| format!("; did you mean {}?", i.kind));
     ("kind", format!("{kind:?}: {api_version} has no kind {kind}{hint}"))
+}
+
+/// The kinds that a repository may hold; those whose controller is not there yet are refused from
+/// it by name.
+fn served() -> impl Iterator<Item = &'static KindInfo> {
+    registry().iter().filter(|info| !info.inert)
 }
 
 /// apiVersions of old times and what took their place.

@@ -7,40 +7,70 @@
 //! touches State, clocks or the network: allocated addresses, uids, names and times are given by
 //! the caller afterwards.
 
+mod admission_policy;
 mod ailment;
 mod amount;
+mod api_service;
+mod certificate;
 mod config_map;
 mod container;
+mod cron_job;
+mod csi;
+mod daemon_set;
 mod decode;
 mod deployment;
 mod deployment_hash;
+mod device;
+mod disruption_budget;
 mod door;
 mod endpoint_slice;
+mod endpoints;
 mod event;
 mod field;
+mod flow;
+mod horizontal_autoscaler;
 mod inert;
+mod ingress;
+mod job;
 mod known;
 mod lease;
+mod limit_range;
 mod meta;
 mod names;
 mod namespace;
+mod network_policy;
 mod node;
 mod own;
+mod persistent_volume;
+mod persistent_volume_claim;
 mod pod;
 mod pod_defaults;
 mod pod_spec;
+mod pod_template;
+mod priority_class;
 mod probe;
+mod rbac;
 mod registry;
 mod replica_set;
+mod replication_controller;
+mod resource_quota;
+mod rest;
+mod runtime_class;
+mod schedule;
 mod schemas;
 mod secret;
+mod served;
 mod service;
 mod service_account;
+mod service_cidr;
+mod stateful_set;
+mod storage_class;
 pub mod table;
 #[cfg(test)]
 mod tests;
 mod tidy;
 mod volume;
+mod webhook;
 
 pub use ailment::{Ailment, ailment, steady};
 pub use decode::Strictness;
@@ -49,19 +79,24 @@ pub use door::{
     Admitted, admit, adopt, create, create_value, decodes, to_object, update, update_status,
 };
 pub use field::{FieldError, Reason};
+pub use job::with_own_selector;
 pub use known::{known_kubernetes_kind, unsupported};
 pub use own::{
     API_VERSION, Commit, CommitChanges, CommitSpec, CommitState, CommitStatus, CommitTimings,
     GROUP, GitReference, GitSource, GitSourceSpec, GitSourceStatus, PruneSpec,
 };
 pub use pod::qos_class;
+pub use priority_class::SYSTEM_PRIORITY_CLASSES;
 pub use registry::{KindInfo, lookup, lookup_resource, registry};
+pub use rest::Subresource;
 pub use schemas::{field_names, schemas};
+pub use served::{ServedAs, lookup_served, lookup_served_resource};
 pub use service::{needs_cluster_ip, needs_node_ports};
 
 use field::Check;
 use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 #[cfg(doc)]
 use crate::model::Object;
@@ -81,6 +116,10 @@ trait Kind:
     /// stand in `Check::absent`.
     const NEEDED: &'static [&'static str] = &[];
 
+    /// Fields that hold a quantity or a map of them, beside those that have one in every kind
+    /// (`limits`, `requests`, …).
+    const QUANTITIES: &'static [&'static str] = &[];
+
     /// Fills what the author may leave out.
     fn default_fields(&mut self) {}
 
@@ -98,4 +137,7 @@ trait Kind:
 
     /// Finds what must not change.
     fn validate_update(&self, _live: &Self, _check: &mut Check) {}
+
+    /// Puts into the JSON what Kubernetes writes and the type cannot say (`rules: null`).
+    fn written(_value: &mut Value) {}
 }

@@ -24,6 +24,13 @@ const LABEL_VALUE: &str = "a valid label must be an empty string or consist of a
 const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or \
      '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is \
      '[-._a-zA-Z0-9]+')";
+const WILDCARD: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS \
+     subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with \
+     an alphanumeric character (e.g. '*.example.com', regex used for validation is \
+     '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const LABEL_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or \
+     '-', start with an alphabetic character, and end with an alphanumeric character (e.g. \
+     'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
 
 /// Most characters of a DNS label (RFC 1123).
 const LABEL_MAX: usize = 63;
@@ -68,6 +75,58 @@ pub(super) fn dns1123_label(value: &str) -> Messages {
 pub(super) fn dns1123_subdomain(value: &str) -> Messages {
     let holds = value.split('.').all(is_label);
     too_long(value, SUBDOMAIN_MAX).into_iter().chain(rule(holds, SUBDOMAIN)).collect()
+}
+
+/// A name that may begin with `*.`: the hosts of an Ingress.
+pub(super) fn dns1123_wildcard(value: &str) -> Messages {
+    let Some(rest) = value.strip_prefix("*.") else {
+        return rule(!value.contains('*'), WILDCARD).into_iter().collect();
+    };
+    let holds = rest.split('.').all(is_label);
+    too_long(value, SUBDOMAIN_MAX).into_iter().chain(rule(holds, WILDCARD)).collect()
+}
+
+/// RFC 1035 label, which begins with a letter: versions of API groups.
+pub(super) fn dns1035_label(value: &str) -> Messages {
+    let holds = is_label(value) && value.starts_with(|c: char| c.is_ascii_lowercase());
+    too_long(value, LABEL_MAX).into_iter().chain(rule(holds, LABEL_1035)).collect()
+}
+
+/// A segment of a path, the weakest rule: the names of roles, signers and other foreign things.
+pub(super) fn path_segment(value: &str) -> Messages {
+    match value {
+        "." => vec!["may not be '.'".to_owned()],
+        ".." => vec!["may not be '..'".to_owned()],
+        _ => {
+            let bad = ["/", "%"].into_iter().filter(|c| value.contains(*c));
+            bad.map(|c| format!("may not contain '{c}'")).collect()
+        }
+    }
+}
+
+/// A name of at least three parts, so that it belongs to somebody: webhooks.
+pub(super) fn fully_qualified(value: &str) -> Messages {
+    let messages = dns1123_subdomain(value);
+    if !messages.is_empty() {
+        return messages;
+    }
+    let text = "should be a domain with at least three segments separated by dots";
+    rule(value.split('.').count() >= 3, text).into_iter().collect()
+}
+
+/// `example.com/path`: controllers of IngressClasses.
+pub(super) fn domain_prefixed_path(value: &str) -> Messages {
+    let Some((host, path)) = value.split_once('/').filter(|(h, p)| !h.is_empty() && !p.is_empty())
+    else {
+        let text = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+        return vec![text.to_owned()];
+    };
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
+    let text = "Invalid path (regex used for validation is \
+                '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
+    let mut messages = dns1123_subdomain(host);
+    messages.extend(rule(path.bytes().all(allowed), text));
+    messages
 }
 
 /// A search domain of a resolver: a subdomain that may hold underscores.
@@ -176,6 +235,17 @@ pub(super) fn http_header(value: &str) -> Messages {
 pub(super) fn ip(value: &str) -> Messages {
     let text = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
     rule(value.parse::<std::net::IpAddr>().is_ok(), text).into_iter().collect()
+}
+
+/// An address as it is written back: the names of IPAddresses.
+pub(super) fn canonical_ip(value: &str) -> Messages {
+    match value.parse::<std::net::IpAddr>() {
+        Err(_) => ip(value),
+        Ok(address) => {
+            let text = format!("must be in canonical form (\"{address}\")");
+            rule(address.to_string() == value, &text).into_iter().collect()
+        }
+    }
 }
 
 /// A range of addresses.

@@ -47,7 +47,7 @@ fn accounts(spec: &mut PodSpec) {
     spec.service_account = account;
 }
 
-/// Gives a text to a field that has none.
+/// Gives a field that is absent or empty its value.
 pub(super) fn fill(field: &mut Option<String>, value: &str) {
     if field.as_deref().is_none_or(str::is_empty) {
         *field = Some(value.to_owned());
@@ -94,13 +94,8 @@ fn is_latest(image: &str) -> bool {
 }
 
 fn resources(resources: &mut ResourceRequirements) {
-    for list in [&mut resources.limits, &mut resources.requests].into_iter().flatten() {
-        for quantity in list.values_mut() {
-            if let Ok(rounded) = amount::canonical_milli(&quantity.0) {
-                quantity.0 = rounded;
-            }
-        }
-    }
+    amount::round(resources.limits.as_mut());
+    amount::round(resources.requests.as_mut());
 }
 
 /// What pods have and templates do not, since a template keeps what its author wrote: a limit

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, NodeSelectorTerm, PodAffinityTerm, PodSecurityContext, PodSpec, PodTemplateSpec,
-    Toleration,
+    Affinity, NodeSelector, NodeSelectorTerm, PodAffinityTerm, PodSecurityContext, PodSpec,
+    PodTemplateSpec, Toleration,
 };
 
 use super::{container, field::Check, meta, names, volume};
@@ -147,7 +147,7 @@ fn validate_dns(at: &str, spec: &PodSpec, check: &mut Check) {
     }
 }
 
-fn validate_toleration(at: &str, toleration: &Toleration, check: &mut Check) {
+pub(super) fn validate_toleration(at: &str, toleration: &Toleration, check: &mut Check) {
     let key = toleration.key.as_deref().unwrap_or_default();
     let operator = toleration.operator.as_deref().filter(|o| !o.is_empty()).unwrap_or("Equal");
     let effect = toleration.effect.as_deref().unwrap_or_default();
@@ -236,13 +236,7 @@ fn validate_affinity(at: &str, affinity: &Affinity, check: &mut Check) {
         let at = format!("{at}.nodeAffinity");
         if let Some(required) = &node.required_during_scheduling_ignored_during_execution {
             let at = format!("{at}.requiredDuringSchedulingIgnoredDuringExecution");
-            let field = format!("{at}.nodeSelectorTerms");
-            if required.node_selector_terms.is_empty() {
-                check.required(&field, "must have at least one node selector term");
-            }
-            for (i, term) in required.node_selector_terms.iter().enumerate() {
-                validate_node_term(&format!("{field}[{i}]"), term, check);
-            }
+            validate_node_selector(&at, required, check);
         }
         let preferred = node.preferred_during_scheduling_ignored_during_execution.iter().flatten();
         for (i, term) in preferred.enumerate() {
@@ -297,6 +291,17 @@ fn validate_pod_term(at: &str, term: &PodAffinityTerm, check: &mut Check) {
         check.required(&field, "can not be empty");
     }
     check.text(&field, &term.topology_key, names::qualified_name(&term.topology_key));
+}
+
+/// What pods and volumes ask of a node.
+pub(super) fn validate_node_selector(at: &str, selector: &NodeSelector, check: &mut Check) {
+    let field = format!("{at}.nodeSelectorTerms");
+    if selector.node_selector_terms.is_empty() {
+        check.required(&field, "must have at least one node selector term");
+    }
+    for (i, term) in selector.node_selector_terms.iter().enumerate() {
+        validate_node_term(&format!("{field}[{i}]"), term, check);
+    }
 }
 
 fn validate_node_term(at: &str, term: &NodeSelectorTerm, check: &mut Check) {

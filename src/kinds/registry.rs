@@ -5,18 +5,43 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use k8s_openapi::{
     Resource,
     api::{
-        apps::v1::{Deployment, ReplicaSet},
+        admissionregistration::v1::{
+            MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, MutatingWebhookConfiguration,
+            ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+            ValidatingWebhookConfiguration,
+        },
+        apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
+        autoscaling::{v1, v2::HorizontalPodAutoscaler},
+        batch::v1::{CronJob, Job},
+        certificates::v1::{CertificateSigningRequest, ClusterTrustBundle, PodCertificateRequest},
         coordination::v1::Lease,
         core::v1::{ConfigMap, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount},
+        core::v1::{Endpoints, LimitRange, PersistentVolume, PersistentVolumeClaim, ResourceQuota},
+        core::v1::{PodTemplate, ReplicationController},
         discovery::v1::EndpointSlice,
+        events,
+        flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration},
+        networking::v1::{IPAddress, Ingress, IngressClass, NetworkPolicy, ServiceCIDR},
+        node::v1::RuntimeClass,
+        policy::v1::PodDisruptionBudget,
+        rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
+        resource::v1::{
+            DeviceClass, DeviceTaintRule, ResourceClaim, ResourceClaimTemplate, ResourceSlice,
+        },
+        scheduling::v1::PriorityClass,
+        storage::v1::{
+            CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment,
+            VolumeAttributesClass,
+        },
     },
+    kube_aggregator::pkg::apis::apiregistration::v1::APIService,
 };
 use serde_json::Value;
 
 use super::{
-    Commit, FieldError, GitSource, Kind,
+    Commit, FieldError, GitSource, Kind, ServedAs, cron_job,
     decode::{self, Decoded, Strictness},
-    door, names,
+    door, event, horizontal_autoscaler, names,
     table::{self, Column, Table},
 };
 use crate::model::{GroupKind, Object, Timestamp};
@@ -45,13 +70,15 @@ pub struct KindInfo {
     /// Made by the cluster itself (nodes, leases, events, endpoints, commits): refused when it
     /// comes from Git.
     pub runtime: bool,
+    /// Its controller is not there yet: refused when it comes from Git, accepted over the API with
+    /// a warning.
+    pub inert: bool,
+    /// Where else it is served, and in which shape.
+    pub also: Vec<ServedAs>,
     /// Whether `metadata.generation` counts the changes of its spec.
     pub generation: bool,
     /// Whether there is a `/status` path, so that the main path leaves the status alone.
     pub status: bool,
-    /// Whether the controller that acts on it is not there yet: refused when it comes from Git, kept
-    /// with a warning when the API brings it.
-    pub inert: bool,
     /// Place in the order of applying: lower ones first.
     pub apply_order: u8,
     /// The rule for names.
@@ -68,6 +95,7 @@ pub(super) struct Door {
     pub(super) update: fn(&KindInfo, door::Pair) -> door::Updated,
     pub(super) decodes: fn(&Object) -> bool,
     pub(super) schema: fn() -> Value,
+    pub(super) written: fn(&mut Value),
 }
 
 impl KindInfo {
@@ -89,9 +117,10 @@ impl KindInfo {
             categories: &[],
             namespaced: true,
             runtime: false,
+            inert: false,
+            also: Vec::new(),
             generation: false,
             status: false,
-            inert: false,
             apply_order,
             name_rule: names::dns1123_subdomain,
             door: Door {
@@ -100,6 +129,7 @@ impl KindInfo {
                 update: door::update_as::<T>,
                 decodes: decode::decodes::<T>,
                 schema: super::schemas::schema::<T>,
+                written: T::written,
             },
             table: table::PLAIN,
         }
@@ -131,6 +161,14 @@ impl KindInfo {
         self.runtime = true;
         self
     }
+    fn inert(mut self) -> Self {
+        self.inert = true;
+        self
+    }
+    fn category(mut self, categories: &'static [&'static str]) -> Self {
+        self.categories = categories;
+        self
+    }
     fn name_is(mut self, rule: fn(&str) -> Vec<String>) -> Self {
         self.name_rule = rule;
         self
@@ -139,10 +177,8 @@ impl KindInfo {
         self.categories = &["all"];
         self
     }
-    /// Its controller is not there yet.
-    #[expect(dead_code, reason = "the kinds without controllers follow")]
-    fn inert(mut self) -> Self {
-        self.inert = true;
+    fn also(mut self, other: ServedAs) -> Self {
+        self.also.push(other);
         self
     }
     fn table(
@@ -156,8 +192,27 @@ impl KindInfo {
 }
 
 /// The kinds of one API group, a function each, so that a group can be read and grown by itself.
-const GROUPS: [fn() -> Vec<KindInfo>; 6] =
-    [core_group, apps_group, coordination_group, discovery_group, events_group, own_group];
+const GROUPS: [fn() -> Vec<KindInfo>; 19] = [
+    core_group,
+    core_infrastructure_group,
+    apps_group,
+    coordination_group,
+    discovery_group,
+    events_group,
+    own_group,
+    rbac_group,
+    networking_group,
+    storage_group,
+    node_group,
+    certificates_group,
+    admission_group,
+    registration_group,
+    flow_group,
+    resource_group,
+    core_workload_group,
+    batch_group,
+    policy_groups,
+];
 
 fn core_group() -> Vec<KindInfo> {
     vec![
@@ -200,6 +255,19 @@ fn apps_group() -> Vec<KindInfo> {
             .short(&["deploy"])
             .workload()
             .table(&table::DEPLOYMENT, table::deployment),
+        KindInfo::of::<StatefulSet>("statefulset", 4)
+            .short(&["sts"])
+            .workload()
+            .inert()
+            .table(&table::STATEFUL_SET, table::stateful_set),
+        KindInfo::of::<DaemonSet>("daemonset", 4)
+            .short(&["ds"])
+            .workload()
+            .inert()
+            .table(&table::DAEMON_SET, table::daemon_set),
+        KindInfo::of::<ControllerRevision>("controllerrevision", 5)
+            .inert()
+            .table(&table::CONTROLLER_REVISION, table::controller_revision),
     ]
 }
 
@@ -218,6 +286,7 @@ fn discovery_group() -> Vec<KindInfo> {
 fn events_group() -> Vec<KindInfo> {
     vec![
         KindInfo::of::<Event>("event", 5)
+            .also(ServedAs::of::<events::v1::Event>(event::to_stored, event::from_stored))
             .short(&["ev"])
             .made_by_cluster()
             .table(&table::EVENT, table::event),
@@ -236,6 +305,190 @@ fn own_group() -> Vec<KindInfo> {
             .with_status()
             .made_by_cluster()
             .table(&table::GIT_SOURCE, table::git_source),
+    ]
+}
+
+/// The kinds of the core group that are about limits, addresses and storage.
+fn core_infrastructure_group() -> Vec<KindInfo> {
+    vec![
+        KindInfo::of::<LimitRange>("limitrange", 1).short(&["limits"]),
+        KindInfo::of::<ResourceQuota>("resourcequota", 1).short(&["quota"]).with_status(),
+        KindInfo::of::<Endpoints>("endpoints", 5).short(&["ep"]),
+        KindInfo::of::<PersistentVolume>("persistentvolume", 2)
+            .short(&["pv"])
+            .cluster()
+            .with_status()
+            .inert(),
+        KindInfo::of::<PersistentVolumeClaim>("persistentvolumeclaim", 3)
+            .short(&["pvc"])
+            .with_status()
+            .inert(),
+    ]
+}
+
+fn rbac_group() -> Vec<KindInfo> {
+    let named = |info: KindInfo| info.name_is(names::path_segment);
+    vec![
+        named(KindInfo::of::<ClusterRole>("clusterrole", 1).cluster()),
+        named(KindInfo::of::<Role>("role", 1)),
+        named(KindInfo::of::<ClusterRoleBinding>("clusterrolebinding", 2).cluster()),
+        named(KindInfo::of::<RoleBinding>("rolebinding", 2)),
+    ]
+}
+
+fn networking_group() -> Vec<KindInfo> {
+    vec![
+        KindInfo::of::<IngressClass>("ingressclass", 2).cluster().counted().inert(),
+        KindInfo::of::<Ingress>("ingress", 4).short(&["ing"]).counted().with_status().inert(),
+        KindInfo::of::<NetworkPolicy>("networkpolicy", 3).short(&["netpol"]).counted().inert(),
+        KindInfo::of::<IPAddress>("ipaddress", 5)
+            .short(&["ip"])
+            .cluster()
+            .name_is(names::canonical_ip)
+            .inert(),
+        KindInfo::of::<ServiceCIDR>("servicecidr", 2).cluster().with_status().inert(),
+    ]
+}
+
+fn storage_group() -> Vec<KindInfo> {
+    vec![
+        KindInfo::of::<StorageClass>("storageclass", 1).short(&["sc"]).cluster().inert(),
+        KindInfo::of::<VolumeAttributesClass>("volumeattributesclass", 1)
+            .short(&["vac"])
+            .cluster()
+            .inert(),
+        KindInfo::of::<CSIDriver>("csidriver", 1).cluster().inert(),
+        KindInfo::of::<CSINode>("csinode", 5).cluster().with_status().inert(),
+        KindInfo::of::<CSIStorageCapacity>("csistoragecapacity", 5).inert(),
+        KindInfo::of::<VolumeAttachment>("volumeattachment", 5).cluster().with_status().inert(),
+    ]
+}
+
+fn node_group() -> Vec<KindInfo> {
+    vec![KindInfo::of::<RuntimeClass>("runtimeclass", 1).cluster().inert()]
+}
+
+fn certificates_group() -> Vec<KindInfo> {
+    vec![
+        KindInfo::of::<CertificateSigningRequest>("certificatesigningrequest", 5)
+            .short(&["csr"])
+            .cluster()
+            .with_status()
+            .made_by_cluster()
+            .name_is(names::path_segment),
+        KindInfo::of::<ClusterTrustBundle>("clustertrustbundle", 1)
+            .cluster()
+            .name_is(names::path_segment)
+            .inert(),
+        KindInfo::of::<PodCertificateRequest>("podcertificaterequest", 5).with_status().inert(),
+    ]
+}
+
+fn admission_group() -> Vec<KindInfo> {
+    let extension = |info: KindInfo| info.cluster().counted().category(&["api-extensions"]).inert();
+    vec![
+        extension(KindInfo::of::<MutatingAdmissionPolicy>("mutatingadmissionpolicy", 5)),
+        extension(KindInfo::of::<MutatingAdmissionPolicyBinding>(
+            "mutatingadmissionpolicybinding",
+            5,
+        )),
+        extension(KindInfo::of::<MutatingWebhookConfiguration>("mutatingwebhookconfiguration", 5)),
+        extension(KindInfo::of::<ValidatingAdmissionPolicy>("validatingadmissionpolicy", 5))
+            .with_status(),
+        extension(KindInfo::of::<ValidatingAdmissionPolicyBinding>(
+            "validatingadmissionpolicybinding",
+            5,
+        )),
+        extension(KindInfo::of::<ValidatingWebhookConfiguration>(
+            "validatingwebhookconfiguration",
+            5,
+        )),
+    ]
+}
+
+fn registration_group() -> Vec<KindInfo> {
+    vec![
+        KindInfo::of::<APIService>("apiservice", 5)
+            .cluster()
+            .with_status()
+            .category(&["api-extensions"])
+            .name_is(names::path_segment)
+            .inert(),
+    ]
+}
+
+fn flow_group() -> Vec<KindInfo> {
+    let of = |info: KindInfo| info.cluster().counted().with_status().inert();
+    vec![
+        of(KindInfo::of::<PriorityLevelConfiguration>("prioritylevelconfiguration", 1)),
+        of(KindInfo::of::<FlowSchema>("flowschema", 2)),
+    ]
+}
+
+fn resource_group() -> Vec<KindInfo> {
+    vec![
+        KindInfo::of::<DeviceClass>("deviceclass", 1).cluster().counted().inert(),
+        KindInfo::of::<DeviceTaintRule>("devicetaintrule", 2)
+            .cluster()
+            .counted()
+            .with_status()
+            .inert(),
+        KindInfo::of::<ResourceClaim>("resourceclaim", 3).with_status().inert(),
+        KindInfo::of::<ResourceClaimTemplate>("resourceclaimtemplate", 3).inert(),
+        KindInfo::of::<ResourceSlice>("resourceslice", 5).cluster().counted().inert(),
+    ]
+}
+
+/// The older workloads of the core group.
+fn core_workload_group() -> Vec<KindInfo> {
+    vec![
+        KindInfo::of::<ReplicationController>("replicationcontroller", 4)
+            .short(&["rc"])
+            .workload()
+            .inert()
+            .table(&table::REPLICA_SET, table::replication_controller),
+        KindInfo::of::<PodTemplate>("podtemplate", 4)
+            .counted()
+            .inert()
+            .table(&table::POD_TEMPLATE, table::pod_template),
+    ]
+}
+
+fn batch_group() -> Vec<KindInfo> {
+    vec![
+        KindInfo::of::<Job>("job", 4).workload().inert().table(&table::JOB, table::job),
+        KindInfo::of::<CronJob>("cronjob", 4)
+            .short(&["cj"])
+            .workload()
+            .inert()
+            .name_is(cron_job::name)
+            .table(&table::CRON_JOB, table::cron_job),
+    ]
+}
+
+/// Groups that say how many pods there are, how many must stay and which go first.
+fn policy_groups() -> Vec<KindInfo> {
+    let v1 = ServedAs::of::<v1::HorizontalPodAutoscaler>(
+        horizontal_autoscaler::to_stored,
+        horizontal_autoscaler::from_stored,
+    );
+    vec![
+        KindInfo::of::<HorizontalPodAutoscaler>("horizontalpodautoscaler", 5)
+            .short(&["hpa"])
+            .workload()
+            .inert()
+            .also(v1)
+            .table(&table::AUTOSCALER, table::autoscaler),
+        KindInfo::of::<PodDisruptionBudget>("poddisruptionbudget", 3)
+            .short(&["pdb"])
+            .counted()
+            .with_status()
+            .table(&table::BUDGET, table::budget),
+        KindInfo::of::<PriorityClass>("priorityclass", 1)
+            .short(&["pc"])
+            .cluster()
+            .counted()
+            .table(&table::PRIORITY_CLASS, table::priority_class),
     ]
 }
 

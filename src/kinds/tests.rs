@@ -37,14 +37,19 @@ fn differences(folder: &str) -> serde_json::Map<String, Value> {
     all[folder].as_object().cloned().unwrap_or_default()
 }
 
-/// Compares every case and wants exactly those of `differences.json` to differ.
+/// Compares every case and wants exactly those of `differences.json` to differ. An excuse that names
+/// fields is for the case to look at.
 fn compare(folder: &str, case: impl Fn(&str) -> Result<(), String>) {
     let excused = differences(folder);
     let mut wrong = Vec::new();
     for name in cases(folder) {
         match (case(&name), excused.get(&name)) {
-            (Err(text), None) => wrong.push(format!("== {name}\n{text}")),
-            (Ok(()), Some(_)) => wrong.push(format!("== {name}: differs no more; drop its excuse")),
+            (Err(text), None | Some(Value::Object(_))) => {
+                wrong.push(format!("== {name}\n{text}"));
+            }
+            (Ok(()), Some(Value::String(_))) => {
+                wrong.push(format!("== {name}: differs no more; drop its excuse"))
+            }
             _ => {}
         }
     }
@@ -54,7 +59,7 @@ fn compare(folder: &str, case: impl Fn(&str) -> Result<(), String>) {
 fn with_namespace(mut value: Value) -> Value {
     let api_version = value["apiVersion"].as_str().unwrap_or_default().to_owned();
     let kind = value["kind"].as_str().unwrap_or_default().to_owned();
-    let info = lookup(&GroupKind::from_api_version(&api_version, &kind));
+    let info = lookup_served(&api_version, &kind).map(|(info, _)| info);
     let bare = value.get("metadata").is_some_and(|m| m.get("namespace").is_none());
     if info.is_some_and(|i| i.namespaced) && bare {
         value["metadata"]["namespace"] = "demo".into();
@@ -80,16 +85,38 @@ fn defaults_equal_kubernetes() {
         if warnings(&admitted) != expected {
             return Err(format!("  warnings {:?}, theirs {expected:?}", warnings(&admitted)));
         }
-        let ours = create(&admitted.object).value();
         let mut theirs = json(&path.with_extension("json"));
+        let ours = as_created(&admitted.object, theirs["apiVersion"].as_str().unwrap());
         normalise(&ours, &mut theirs);
-        if ours == theirs {
-            return Ok(());
-        }
         let mut lines = Vec::new();
         diff("", &ours, &theirs, &mut lines);
-        Err(lines.join("\n"))
+        for field in excused_fields("defaults", name) {
+            let before = lines.len();
+            lines.retain(|line| !line.starts_with(&format!("  {field}: ")));
+            if lines.len() == before {
+                lines.push(format!("  {field} differs no more; drop its excuse"));
+            }
+        }
+        if lines.is_empty() { Ok(()) } else { Err(lines.join("\n")) }
     });
+}
+
+/// A new object as the API shows it at `api_version`; a Job's selector is made of its uid.
+fn as_created(object: &Object, api_version: &str) -> Value {
+    let mut value = create(object).value();
+    value["metadata"]["uid"] = "00000000-0000-0000-0000-000000000001".into();
+    let created = with_own_selector(&Object::from_value(&value).unwrap());
+    let info = lookup(&created.key().kind).unwrap();
+    let mut value = info.served_at(api_version, created.value());
+    value["metadata"].as_object_mut().unwrap().remove("uid");
+    value
+}
+
+/// The fields of a case that may, and must, differ.
+fn excused_fields(folder: &str, name: &str) -> Vec<String> {
+    let excuse = differences(folder).remove(name).unwrap_or_default();
+    let fields = excuse["fields"].as_array().cloned().unwrap_or_default();
+    fields.iter().map(|f| f.as_str().unwrap().to_owned()).collect()
 }
 
 /// Takes away what State, not the door, decides: identity, allocated addresses, the token volume.
@@ -313,7 +340,10 @@ fn a_kind_that_is_not_served_is_refused_by_name() {
     ];
     expect_test::expect![[r#"
         apiVersion: Unsupported value: "extensions/v1beta1": Deployment is served as apps/v1 now; write apiVersion: apps/v1
-        kind: Unsupported value: "StatefulSet": apps/v1 StatefulSet is not supported yet
+        metadata.name: Required value: name or generateName is required
+        spec.selector: Required value
+        spec.template.metadata.labels: Invalid value: null: `selector` does not match template `labels`
+        spec.template.spec.containers: Required value
         apiVersion: Unsupported value: "apps/v2": Deployment is served as apps/v1; write apiVersion: apps/v1
         apiVersion: Unsupported value: "v1": Deployment is served as apps/v1; write apiVersion: apps/v1
         kind: Unsupported value: "configmap": v1 has no kind configmap; did you mean ConfigMap?
@@ -524,6 +554,87 @@ fn every_kind_is_found_by_its_names() {
         let ours = info.group == GROUP;
         assert_eq!(known_kubernetes_kind(info.api_version, info.kind), !ours, "{}", info.kind);
     }
+}
+
+/// Clients build paths and choose columns by what discovery says; it must say what Kubernetes says.
+#[test]
+fn every_kind_has_the_names_and_paths_of_kubernetes() {
+    let resources = json(&Path::new(ORACLE).join("resources.json"));
+    let resources = resources.as_array().unwrap();
+    let seen = json(&Path::new(ORACLE).join("kinds.json"));
+    let list = |v: &Value| serde_json::from_value::<Vec<String>>(v.clone()).unwrap_or_default();
+    for info in registry().iter().filter(|info| info.group != GROUP) {
+        let of = |name: &str| {
+            let here = |r: &&Value| r["groupVersion"] == info.api_version && r["name"] == name;
+            resources.iter().find(here)
+        };
+        let theirs = of(info.plural).unwrap_or_else(|| panic!("{} is unknown", info.plural));
+        assert_eq!(theirs["kind"], info.kind);
+        assert_eq!(theirs["singularName"], info.singular, "{}", info.kind);
+        assert_eq!(theirs["namespaced"], info.namespaced, "{}", info.kind);
+        assert_eq!(list(&theirs["shortNames"]), info.short_names, "{}", info.kind);
+        assert_eq!(list(&theirs["categories"]), info.categories, "{}", info.kind);
+        let status = of(&format!("{}/status", info.plural)).is_some();
+        assert_eq!(status, info.status, "{}", info.kind);
+        let kind = &seen[format!("{}/{}", info.api_version, info.plural)];
+        if kind.is_object() {
+            assert_eq!(kind["generationOnCreate"] == 1, info.generation, "{}", info.kind);
+        }
+    }
+}
+
+/// What has no spec counts its changes, though not those of its labels.
+#[test]
+fn a_webhook_counts_its_changes_but_those_of_its_labels() {
+    let path = Path::new(ORACLE).join("defaults/mutatingwebhookconfiguration.yaml");
+    let live = object(documents(&path).unwrap().remove(0));
+    let after = |change: fn(&mut Value)| {
+        let mut value = live.value();
+        change(&mut value);
+        let updated = update(&live, &Object::from_value(&value).unwrap()).unwrap();
+        updated.value()["metadata"]["generation"].as_u64()
+    };
+    assert_eq!(after(|v| v["metadata"]["labels"]["a"] = "b".into()), Some(1));
+    assert_eq!(after(|v| v["webhooks"][0]["timeoutSeconds"] = 5.into()), Some(2));
+}
+
+/// A request for a certificate: who asks and what is asked for are not for an update to say.
+#[test]
+fn a_certificate_request_is_asked_for_once() {
+    let path = Path::new(ORACLE).join("defaults/csr.yaml");
+    let mut sent = documents(&path).unwrap().remove(0);
+    sent["spec"]["username"] = "system:admin".into();
+    sent["spec"]["groups"] = serde_json::json!(["system:masters"]);
+    let live = object(sent.clone());
+    assert_eq!(live.value()["spec"].get("username"), None, "nobody names himself");
+    assert_eq!(live.value()["spec"].get("groups"), None);
+    sent["spec"]["usages"] = serde_json::json!(["any"]);
+    let new = admit(sent, Strictness::Strict).unwrap().object;
+    assert_eq!(update(&live, &new).unwrap(), live);
+}
+
+/// A claim that is bound may grow; nothing else of it changes, and it does not shrink below what it
+/// has.
+#[test]
+fn a_bound_claim_may_only_grow() {
+    let claim = |storage: &str, class: &str| {
+        let value = serde_json::json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": { "name": "data", "namespace": "shop" },
+            "spec": {
+                "accessModes": ["ReadWriteOnce"], "storageClassName": class,
+                "resources": { "requests": { "storage": storage } },
+            },
+        });
+        admit(value, Strictness::Strict).unwrap().object
+    };
+    let mut live = create(&claim("2Gi", "a")).value();
+    live["status"] = serde_json::json!({ "phase": "Bound", "capacity": { "storage": "2Gi" } });
+    let live = Object::from_value(&live).unwrap();
+    let refused = |new: &Object| update(&live, new).unwrap_err()[0].field.clone();
+    assert!(update(&live, &claim("3Gi", "a")).is_ok());
+    assert_eq!(refused(&claim("1Gi", "a")), "spec.resources.requests.storage");
+    assert_eq!(refused(&claim("2Gi", "b")), "spec");
 }
 
 /// Controllers build typed values; what they write must not differ from what the door would write.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{FieldError, KindInfo, door};
 
 /// Fields that Kubernetes leaves out when they are false.
-const FALSE_IS_ABSENT: [&str; 11] = [
+const FALSE_IS_ABSENT: [&str; 14] = [
     "hostNetwork",
     "hostPID",
     "hostIPC",
@@ -18,6 +18,9 @@ const FALSE_IS_ABSENT: [&str; 11] = [
     "unschedulable",
     "publishNotReadyAddresses",
     "disabled",
+    "insecureSkipTLSVerify",
+    "clusterScope",
+    "globalDefault",
 ];
 /// Fields that Kubernetes leaves out when they are zero.
 const ZERO_IS_ABSENT: [&str; 12] = [
@@ -35,7 +38,7 @@ const ZERO_IS_ABSENT: [&str; 12] = [
     "count",
 ];
 /// Maps of texts, whose empty values are kept and which are left out when empty.
-const TEXT_MAPS: [&str; 15] = [
+const TEXT_MAPS: [&str; 20] = [
     "labels",
     "annotations",
     "matchLabels",
@@ -51,10 +54,15 @@ const TEXT_MAPS: [&str; 15] = [
     "volumeAttributes",
     "deprecatedTopology",
     "counts",
+    "hard",
+    "used",
+    "parameters",
+    "attachmentMetadata",
+    "unverifiedUserAnnotations",
 ];
 /// Pointers in Kubernetes, which keep an empty text.
-const EMPTY_TEXT_STAYS: [&str; 4] =
-    ["storageClassName", "service", "reportingComponent", "reportingInstance"];
+const EMPTY_TEXT_STAYS: [&str; 5] =
+    ["storageClassName", "service", "serviceName", "reportingComponent", "reportingInstance"];
 /// Structs that Kubernetes writes whole.
 const WRITTEN_WHOLE: [&str; 1] = ["nodeInfo"];
 
@@ -82,6 +90,7 @@ pub(super) fn to_value<T: Serialize>(info: &KindInfo, typed: &T) -> Result<Value
     if info.kind == "Event" && info.group.is_empty() && value.get("eventTime").is_none() {
         value["eventTime"] = Value::Null;
     }
+    (info.door.written)(&mut value);
     Ok(value)
 }
 

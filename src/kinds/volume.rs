@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{KeyToPath, Volume};
+use k8s_openapi::api::core::v1::{HostPathVolumeSource, KeyToPath, NFSVolumeSource, Volume};
 use serde_json::Value;
 
 use super::{container::inside, field::Check, names};
@@ -96,8 +96,8 @@ fn validate_sources(at: &str, volume: &Volume, check: &mut Check) {
     match set.first().copied() {
         None => check.required(at, "must specify a volume type"),
         Some("emptyDir") => validate_empty_dir(at, volume, check),
-        Some("hostPath") => validate_host_path(at, volume, check),
-        Some("nfs") => validate_nfs(at, volume, check),
+        Some("hostPath") => volume.host_path.iter().for_each(|s| host_path(at, s, check)),
+        Some("nfs") => volume.nfs.iter().for_each(|s| nfs(at, s, check)),
         Some(first) => validate_references(at, first, volume, check),
     }
 }
@@ -110,8 +110,8 @@ fn validate_empty_dir(at: &str, volume: &Volume, check: &mut Check) {
     }
 }
 
-fn validate_host_path(at: &str, volume: &Volume, check: &mut Check) {
-    let Some(source) = &volume.host_path else { return };
+/// A folder or file of the node.
+pub(super) fn host_path(at: &str, source: &HostPathVolumeSource, check: &mut Check) {
     let field = format!("{at}.hostPath.path");
     if source.path.is_empty() {
         check.required(&field, "");
@@ -122,8 +122,8 @@ fn validate_host_path(at: &str, volume: &Volume, check: &mut Check) {
     check.one_of(format!("{at}.hostPath.type"), of_type, &HOST_PATH_TYPES);
 }
 
-fn validate_nfs(at: &str, volume: &Volume, check: &mut Check) {
-    let Some(nfs) = &volume.nfs else { return };
+/// A folder of an NFS server.
+pub(super) fn nfs(at: &str, nfs: &NFSVolumeSource, check: &mut Check) {
     if nfs.server.is_empty() {
         check.required(format!("{at}.nfs.server"), "");
     }

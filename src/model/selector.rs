@@ -21,6 +21,8 @@ enum Requirement {
     NotIn(String, BTreeSet<String>),
     Exists(String),
     DoesNotExist(String),
+    Above(String, i64),
+    Below(String, i64),
 }
 
 /// Why a selector cannot be read.
@@ -55,7 +57,7 @@ impl Selector {
         Ok(Self(all))
     }
 
-    /// The form of `kubectl -l`: `a=b,c!=d,e in (f,g),!h,i`.
+    /// The form of `kubectl -l`: `a=b,c!=d,e in (f,g),!h,i,j>1`.
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
         let mut all = Vec::new();
         for part in split_outside_parentheses(text) {
@@ -74,6 +76,8 @@ impl Selector {
             Requirement::NotIn(key, values) => get(key).is_none_or(|v| !values.contains(v)),
             Requirement::Exists(key) => get(key).is_some(),
             Requirement::DoesNotExist(key) => get(key).is_none(),
+            Requirement::Above(key, bound) => number(get(key)).is_some_and(|n| n > *bound),
+            Requirement::Below(key, bound) => number(get(key)).is_some_and(|n| n < *bound),
         })
     }
 
@@ -100,14 +104,18 @@ fn split_outside_parentheses(text: &str) -> Vec<&str> {
     parts
 }
 
+fn number(value: Option<&String>) -> Option<i64> {
+    value.and_then(|value| value.parse().ok())
+}
+
 fn parse_requirement(part: &str) -> Result<Requirement, SelectorError> {
     let fail = || SelectorError(format!("unable to parse requirement: {part:?}"));
-    let one = |v: &str| BTreeSet::from([v.trim().to_owned()]);
+    let one = |v: &str| label_value(v).map(|v| BTreeSet::from([v]));
     if let Some((key, values)) = part.split_once('(') {
         let values = values.strip_suffix(')').ok_or_else(fail)?;
-        let values = values.split(',').map(|v| v.trim().to_owned()).collect();
+        let values = values.split(',').map(label_value).collect::<Result<_, _>>()?;
         let (key, operator) = key.trim().rsplit_once(char::is_whitespace).ok_or_else(fail)?;
-        let key = key.trim().to_owned();
+        let key = label_key(key).ok_or_else(fail)?;
         return match operator {
             "in" => Ok(Requirement::In(key, values)),
             "notin" => Ok(Requirement::NotIn(key, values)),
@@ -115,10 +123,18 @@ fn parse_requirement(part: &str) -> Result<Requirement, SelectorError> {
         };
     }
     if let Some((key, value)) = part.split_once("!=") {
-        return Ok(Requirement::NotIn(label_key(key).ok_or_else(fail)?, one(value)));
+        return Ok(Requirement::NotIn(label_key(key).ok_or_else(fail)?, one(value)?));
     }
     if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
-        return Ok(Requirement::In(label_key(key).ok_or_else(fail)?, one(value)));
+        return Ok(Requirement::In(label_key(key).ok_or_else(fail)?, one(value)?));
+    }
+    if let Some((key, bound)) = part.split_once('>') {
+        let bound = bound.trim().parse().map_err(|_| fail())?;
+        return Ok(Requirement::Above(label_key(key).ok_or_else(fail)?, bound));
+    }
+    if let Some((key, bound)) = part.split_once('<') {
+        let bound = bound.trim().parse().map_err(|_| fail())?;
+        return Ok(Requirement::Below(label_key(key).ok_or_else(fail)?, bound));
     }
     match part.strip_prefix('!') {
         Some(key) => Ok(Requirement::DoesNotExist(label_key(key).ok_or_else(fail)?)),
@@ -126,10 +142,26 @@ fn parse_requirement(part: &str) -> Result<Requirement, SelectorError> {
     }
 }
 
+/// A value, in Kubernetes' words when there is an operator where one should stand.
+fn label_value(text: &str) -> Result<String, SelectorError> {
+    let value = text.trim();
+    match value.chars().find(|c| !is_of_label(*c)) {
+        Some(found) => {
+            let text =
+                format!("unable to parse requirement: found '{found}', expected: identifier");
+            Err(SelectorError(text))
+        }
+        None => Ok(value.to_owned()),
+    }
+}
+
+fn is_of_label(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/')
+}
+
 fn label_key(text: &str) -> Option<String> {
     let key = text.trim();
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
-    (!key.is_empty() && key.chars().all(allowed)).then(|| key.to_owned())
+    (!key.is_empty() && key.chars().all(is_of_label)).then(|| key.to_owned())
 }
 
 #[cfg(test)]
@@ -155,12 +187,21 @@ mod tests {
         check("!app", web, false);
         check("!none", web, true);
         check("", web, true);
+        let numbered = &[("n", "5"), ("text", "x")][..];
+        check("n>4", numbered, true);
+        check("n<5", numbered, false);
+        check("text>1", numbered, false);
+        check("none<1", numbered, false);
+        check("none in ()", web, false);
+        check("none!=", web, true);
     }
 
     #[test]
     fn what_is_no_selector_is_refused() {
-        for bad in ["=x", "a b", "app in web", "app foo (x)", "!", "a in (x"] {
+        for bad in ["=x", "a b", "app in web", "app foo (x)", "!", "a in (x", "n>x"] {
             assert!(Selector::parse(bad).is_err(), "{bad}");
         }
+        let told = Selector::parse("odd===").unwrap_err().to_string();
+        assert_eq!(told, "unable to parse requirement: found '=', expected: identifier");
     }
 }

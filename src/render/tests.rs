@@ -152,6 +152,58 @@ metadata: {generateName: x-}
     );
 }
 
+/// A kind whose controller is not there yet would be a promise that nobody keeps: the API takes it,
+/// Git does not.
+#[test]
+fn kinds_without_a_controller_are_refused_by_name() {
+    check(
+        &[(
+            "shop.yaml",
+            "\
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: 'system:reader'}
+rules: [{apiGroups: [''], resources: [pods], verbs: [get]}]
+---
+apiVersion: v1
+kind: ResourceQuota
+metadata: {name: few}
+spec: {hard: {pods: 5}}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: web}
+spec: {nothing: true}
+---
+apiVersion: networking.k8s.io/v1beta1
+kind: Ingress
+metadata: {name: web}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data}
+---
+apiVersion: v1
+kind: StorageClass
+metadata: {name: fast}
+---
+apiVersion: certificates.k8s.io/v1
+kind: CertificateSigningRequest
+metadata: {name: mine}
+",
+        )],
+        expect![[r#"
+            ResourceQuota default/few (shop.yaml:6)
+            Role default/system:reader (shop.yaml:1)
+            problem shop.yaml:12: kind: Unsupported value: "Ingress": networking.k8s.io/v1 Ingress is not supported yet
+            problem shop.yaml:16: apiVersion: Unsupported value: "networking.k8s.io/v1beta1": Ingress is networking.k8s.io/v1 now, which is not supported yet
+            problem shop.yaml:21: kind: Unsupported value: "PersistentVolumeClaim": v1 PersistentVolumeClaim is not supported yet
+            problem shop.yaml:25: kind: Unsupported value: "StorageClass": storage.k8s.io/v1 StorageClass is not supported yet
+            problem shop.yaml:29: kind: Forbidden: CertificateSigningRequest objects are made by the cluster itself: remove this one from the repository
+        "#]],
+    );
+}
+
 #[test]
 fn what_yaml_itself_forbids() {
     check(

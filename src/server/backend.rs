@@ -24,10 +24,10 @@ use crate::{
     git::{self, Message, Mirror, hook::Verdict},
     model::{CommitId, Key, NodeName, Object, Timestamp},
     plan::{self, Rollback},
-    raft::{FSYNC_BUCKETS_SECONDS, FsyncTimes},
+    raft::{FSYNC_BUCKETS_SECONDS, FsyncTimes, ProposeError, ReadError},
     report::{self, LogFacts, NodeVerdict, PlanReport, Sample, Spread},
     schedule::Cluster,
-    state::View,
+    state::{Command, Outcome, View},
 };
 
 /// How long a node may take to begin answering for a log.
@@ -46,6 +46,7 @@ pub(super) struct Backend {
     pub(super) drives: Arc<DriverStats>,
     pub(super) hook_secret: Option<Vec<u8>>,
     pub(super) agent_tls: watch::Receiver<Arc<ClientConfig>>,
+    pub(super) writes: api::Writes,
 }
 
 impl api::Backend for Backend {
@@ -147,8 +148,42 @@ impl api::Backend for Backend {
         std::future::ready(self.judge(&headers, &body)).boxed()
     }
 
+    fn propose(&self, commands: Vec<Command>) -> BoxFuture<'_, Result<Vec<Outcome>, Failure>> {
+        async move { self.store.forward(commands).await.map_err(|e| not_proposed(&e)) }.boxed()
+    }
+
+    fn barrier(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        async move {
+            let told = |e: ReadError| Failure::unavailable(format!("nothing newer is known: {e}"));
+            self.store.barrier().await.map_err(told)
+        }
+        .boxed()
+    }
+
+    fn writes(&self) -> api::Writes {
+        self.writes
+    }
+
+    fn random(&self) -> u128 {
+        rand::random()
+    }
+
     fn logs(&self, request: LogRequest) -> BoxFuture<'_, Result<LogStream, Failure>> {
         self.read_log(request).boxed()
+    }
+}
+
+/// Why a write did not get into the log.
+fn not_proposed(error: &ProposeError) -> Failure {
+    match error {
+        ProposeError::TooLarge { .. } => Failure::of(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "RequestEntityTooLarge",
+            format!("the write does not fit the log: {error}"),
+        ),
+        ProposeError::Busy => Failure::too_many(error.to_string()),
+        ProposeError::Uncertain => Failure::timeout(error.to_string()),
+        _ => Failure::unavailable(error.to_string()),
     }
 }
 

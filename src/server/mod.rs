@@ -17,6 +17,7 @@ mod compare;
 mod dispatch;
 mod driver;
 mod export;
+mod forward;
 mod import;
 mod join;
 mod known;
@@ -32,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api,
-    config::{ServerConfig, SourceConfig},
+    config::{ServerConfig, SourceConfig, WritesConfig},
     git::{Auth, Mirror, Reference, Remote},
     kinds::{GitReference, GitSourceSpec},
     model::CommitId,
@@ -141,7 +142,7 @@ impl Server {
         let dial = keyring.servers();
         let raft_config = raft_config(dir, config, advertised(config, api_address));
         let node = Node::start(raft_config, machine, Arc::new(TlsDial { config: dial })).await?;
-        let store = Store::new(node.clone(), views);
+        let store = Store::new(node.clone(), views, keyring.agents());
 
         let mirror = open_mirror(dir, &config.source).await?;
         let stop = CancellationToken::new();
@@ -161,12 +162,13 @@ impl Server {
             drives: drives.clone(),
             hook_secret: hook_secret(&config.source)?,
             agent_tls: keyring.agents(),
+            writes: writes(config.writes),
         });
         let source = config.source.clone();
         let joins = Arc::new(join::Joins { store: store.clone(), ca, source });
         let api::Routers { tls: tls_router, plain: plain_router } = api::routers(backend);
         let doors = listen::Doors {
-            http: tls_router.merge(join::router(joins)),
+            http: tls_router.merge(join::router(joins)).merge(forward::router(store.clone())),
             agents,
             servers: node.clone(),
         };
@@ -321,6 +323,13 @@ fn read(field: &'static str, path: &Path) -> Result<String, Error> {
         path: path.display().to_string(),
         cause,
     })
+}
+
+fn writes(config: WritesConfig) -> api::Writes {
+    match config {
+        WritesConfig::Refuse => api::Writes::Refuse,
+        WritesConfig::Direct => api::Writes::Direct,
+    }
 }
 
 /// The source as an object says it.

@@ -72,6 +72,12 @@ impl State {
         &self.view
     }
 
+    /// A State to try commands on, which is thrown away afterwards: what a dry run needs. It
+    /// remembers no requests and no unfinished commits.
+    pub fn trial(view: &View) -> Self {
+        Self { view: view.clone(), ..Self::default() }
+    }
+
     /// Applies one entry: every command in order, each whole or not at all.
     ///
     /// An entry whose id was applied before gives its old outcomes and changes nothing.

@@ -279,6 +279,25 @@ impl View {
         Some(self.history.iter().skip(skip.unwrap_or_else(|at| at)))
     }
 
+    /// The objects as they were at an earlier revision, made by taking back what changed since;
+    /// `None` when the history no longer reaches back that far, or for a revision that is yet to
+    /// come. Costs what changed. Nothing but [`object`](Self::object), [`of_kind`](Self::of_kind)
+    /// and the revision may be asked of it: the indexes stay empty.
+    pub fn at(&self, revision: Revision) -> Option<Self> {
+        if revision > self.revision {
+            return None;
+        }
+        let mut objects = self.objects.clone();
+        let changes: Vec<&Change> = self.changes_since(revision)?.collect();
+        for change in changes.into_iter().rev() {
+            match &change.old {
+                Some(old) => objects.insert(change.key.clone(), old.clone()),
+                None => objects.remove(&change.key),
+            };
+        }
+        Some(Self { objects, revision, ..Self::default() })
+    }
+
     /// The Service that holds a ClusterIP.
     pub fn holder_of_address(&self, address: Ipv4Addr) -> Option<&Key> {
         self.addresses.get(&address)

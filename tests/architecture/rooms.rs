@@ -68,7 +68,10 @@ const ROOMS: &[Room] = &[
     shell(
         "api",
         &["model", "kinds", "state", "report"],
-        &["axum", "futures_util", "prometheus", "tokio", "tokio_util", "tower", "tracing"],
+        &[
+            "axum", "flate2", "futures_util", "prometheus", "serde_yaml", "tokio", "tokio_util",
+            "tower", "tracing",
+        ],
     ),
     pure("node", &["model", "kinds"], &[]),
     shell(

@@ -6,10 +6,12 @@
 //! says what its object says.
 
 mod age;
+mod batch;
 mod node;
 mod own;
 mod plain;
 mod pod;
+mod policy;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -17,6 +19,7 @@ mod text;
 mod workload;
 
 pub use age::duration;
+pub(super) use batch::{CRON_JOB, JOB, cron_job, job};
 pub(super) use node::{NODE, node};
 pub(super) use own::{COMMIT, GIT_SOURCE, commit, git_source};
 pub(super) use plain::{
@@ -24,8 +27,13 @@ pub(super) use plain::{
     namespace, secret, service_account,
 };
 pub(super) use pod::{POD, pod};
+pub(super) use policy::{AUTOSCALER, BUDGET, PRIORITY_CLASS, autoscaler, budget, priority_class};
 pub(super) use service::{ENDPOINT_SLICE, SERVICE, endpoint_slice, service};
-pub(super) use workload::{DEPLOYMENT, REPLICA_SET, deployment, replica_set};
+pub(super) use workload::{
+    CONTROLLER_REVISION, DAEMON_SET, DEPLOYMENT, POD_TEMPLATE, REPLICA_SET, STATEFUL_SET,
+    controller_revision, daemon_set, deployment, pod_template, replica_set, replication_controller,
+    stateful_set,
+};
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};

@@ -1,0 +1,42 @@
+//! Every measurement, in one program so that it is linked once: `cargo bench -- NAME…`, `README.md`
+//! says what each one is.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a measurement prints")]
+
+mod admission;
+mod common;
+mod idle;
+#[allow(dead_code, reason = "a measurement uses a part of it")]
+#[path = "../tests/pods/node.rs"]
+mod node;
+mod onefile;
+mod pods;
+mod propose;
+mod push;
+
+use common::Result;
+
+/// The measurements by name.
+const ALL: [(&str, fn() -> Result<()>); 6] = [
+    ("admission", admission::run),
+    ("idle", idle::run),
+    ("onefile", onefile::run),
+    ("pods", pods::run),
+    ("propose", propose::run),
+    ("push", push::run),
+];
+
+fn main() -> Result<()> {
+    // A copy of a measurement plays a part of it.
+    if common::part().is_some() {
+        return admission::run();
+    }
+    // Cargo adds words of its own, with dashes.
+    let names: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let wanted = ALL.iter().filter(|(name, _)| names.iter().any(|n| n == name));
+    let wanted: Vec<_> = wanted.collect();
+    if wanted.is_empty() || wanted.len() < names.len() {
+        let known: Vec<&str> = ALL.iter().map(|(name, _)| *name).collect();
+        return Err(format!("cargo bench -- NAME…, with names of {}", known.join(", ")).into());
+    }
+    wanted.into_iter().try_for_each(|(_, run)| run())
+}

@@ -1,0 +1,68 @@
+//! From the bytes of a request to a JSON value, and whether it is what the path is for.
+
+use axum::body::Bytes;
+use axum::http::HeaderMap;
+use serde_json::Value;
+
+use crate::{
+    api::{
+        Failure,
+        negotiate::{self, Written},
+    },
+    kinds::KindInfo,
+};
+
+/// Reads a body. `kind` is what an error says it should have been.
+pub(super) fn decode(headers: &HeaderMap, bytes: &Bytes, kind: &str) -> Result<Value, Failure> {
+    let unrecognized = |why: String| {
+        Failure::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): {why}"
+        ))
+    };
+    let value: Value = match negotiate::written(headers)? {
+        Written::Json => serde_json::from_slice(bytes).map_err(|e| {
+            unrecognized(format!("couldn't get version/kind; json parse error: {e}"))
+        })?,
+        Written::Yaml => {
+            serde_yaml::from_slice(bytes).map_err(|e| unrecognized(format!("yaml: {e}")))?
+        }
+        Written::Protobuf => {
+            return Err(negotiate::unsupported(&["application/json", "application/yaml"]));
+        }
+    };
+    match value.is_object() {
+        true => Ok(value),
+        false => Err(unrecognized("couldn't get version/kind; it is no map".to_owned())),
+    }
+}
+
+/// Gives a value the `apiVersion` and `kind` of its path where it has none, and refuses others.
+pub(super) fn identify(info: &KindInfo, value: &mut Value) -> Result<(), Failure> {
+    typed_as(value, info.api_version, info.kind)
+}
+
+/// As [`identify`], for what is no stored kind.
+pub(super) fn typed_as(value: &mut Value, api_version: &str, kind: &str) -> Result<(), Failure> {
+    let text = |value: &Value, field: &str| {
+        value[field].as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+    };
+    let found_kind = text(value, "kind").unwrap_or_else(|| kind.to_owned());
+    let found_version = text(value, "apiVersion").unwrap_or_else(|| api_version.to_owned());
+    let version = |text: &str| text.rsplit('/').next().unwrap_or_default().to_owned();
+    if found_kind != kind {
+        return Err(Failure::bad_request(format!(
+            "{found_kind} in version {:?} cannot be handled as a {kind}: the path is for {kind} of \
+             {api_version}",
+            version(&found_version)
+        )));
+    }
+    if found_version != api_version {
+        return Err(Failure::bad_request(format!(
+            "the API version in the data ({found_version}) does not match the expected API version \
+             ({api_version})"
+        )));
+    }
+    value["apiVersion"] = api_version.into();
+    value["kind"] = kind.into();
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! Objects over HTTP: everything below `/api/…` and `/apis/…` that names a resource.
+//!
+//! In: a request that the gate let in, with its [`Peer`]. Out: Kubernetes' answer. [`serve`] reads
+//! what is asked into an [`Ask`] and hands it to one file a verb: [`read`] (get, list), [`watch`],
+//! [`write`] (create, update, patch), [`delete`], [`sub`] (what lies below an object). Reads come from
+//! a View, writes become commands that [`propose`] brings into the log or, for a dry run, applies
+//! to a State that is thrown away. Never here: changing State, deciding what a controller decides,
+//! waiting without a deadline.
+//!
+//! Where the neighbours plug in:
+//!
+//! | who | where |
+//! |---|---|
+//! | authorization | [`gate::allowed`], once it is read what is asked and before anything is looked up |
+//! | admission | [`write::prepare`]: on the value before it is decoded, on the object after it is validated |
+//! | request bodies | [`body::decode`]: bytes and media type to a JSON value |
+//! | patches | [`patching::apply`]: a live value and a patch to the value that is wanted |
+//! | tables | `table::columns` and `table::cells` of a kind |
+//! | streams, tokens | [`sub::serve`], by the name of the subresource |
+//! | who may write where | [`door::judge`], pure; the way through Git joins there |
+//!
+//! Lists and watches send the bytes State keeps. So an item of a list carries its `kind` and
+//! `apiVersion`, which Kubernetes leaves out: clients fill them in from the list when they are
+//! absent and read them when they are there, and nothing has to be parsed to take them away.
+
+mod answer;
+mod body;
+mod delete;
+mod door;
+mod fields;
+mod list;
+mod options;
+mod patching;
+mod propose;
+mod read;
+mod sub;
+mod table;
+mod watch;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use axum::{
+    body::{Body, Bytes, to_bytes},
+    extract::State,
+    http::{HeaderMap, Method, StatusCode, request::Parts},
+    response::{IntoResponse, Response},
+};
+
+pub use door::Writes;
+pub(in crate::api) use options::Query;
+pub(in crate::api) use watch::Lines;
+
+use super::{Api, BODY_BYTES_MAX, Failure, Peer, RequestInfo, ResourceInfo, discovery, gate};
+use crate::{
+    kinds::{self, KindInfo},
+    model::Key,
+    state::View,
+};
+
+/// One request for a resource, read.
+pub(in crate::api) struct Ask {
+    pub(in crate::api) verb: &'static str,
+    pub(in crate::api) resource: ResourceInfo,
+    pub(in crate::api) info: &'static KindInfo,
+    pub(in crate::api) query: Query,
+    pub(in crate::api) headers: HeaderMap,
+    pub(in crate::api) body: Bytes,
+}
+
+impl Ask {
+    /// The object that is asked for.
+    pub(in crate::api) fn key(&self) -> Key {
+        Key::new(self.info.group_kind(), self.namespace().unwrap_or_default(), &self.resource.name)
+    }
+
+    /// The namespace of the path; `None` for cluster-scoped kinds and lists over all namespaces.
+    pub(in crate::api) fn namespace(&self) -> Option<&str> {
+        let namespace = self.resource.namespace.as_str();
+        (self.info.namespaced && !namespace.is_empty()).then_some(namespace)
+    }
+
+    /// Whether the asker is content with what this server knows, however old.
+    fn takes_any(&self) -> bool {
+        self.query.get("resourceVersion") == Some("0")
+    }
+}
+
+/// Answers a request for a resource.
+pub(in crate::api) async fn serve(
+    State(api): State<Api>,
+    request: axum::extract::Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    match answer(&api, parts, body).await {
+        Ok(response) => response,
+        Err(failure) => failure.into_response(),
+    }
+}
+
+async fn answer(api: &Api, parts: Parts, body: Body) -> Result<Response, Failure> {
+    let query = Query::of(&parts.uri)?;
+    let method = parts.method.as_str();
+    let asked = RequestInfo::of(method, parts.uri.path(), parts.uri.query().unwrap_or_default());
+    let Some(mut resource) = asked.resource else { return Ok(discovery::no_page()) };
+    for part in [&mut resource.name, &mut resource.namespace] {
+        *part = decoded(part).ok_or_else(|| Failure::bad_request("the path is not UTF-8"))?;
+    }
+    let peer = parts.extensions.get::<Peer>().cloned().ok_or_else(gate::nobody)?;
+    gate::allowed(&peer, asked.verb, &resource)?;
+    let view = api.view();
+    let Some(info) = find(&view, &mut resource) else {
+        return match discovery::has_group(&view, &resource.group) {
+            true => Err(Failure::no_resource()),
+            false => Ok(discovery::no_page()),
+        };
+    };
+    fits(info, &resource, asked.verb, &parts.method)?;
+    let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| too_large())?;
+    let (verb, headers) = (asked.verb, parts.headers);
+    let ask = Ask { verb, resource, info, query, headers, body };
+    if !ask.takes_any() {
+        api.backend.barrier().await?;
+    }
+    match (ask.resource.subresource.as_str(), ask.verb) {
+        ("", "get") => read::get(api, &ask).await,
+        ("", "list") => list::list(api, &ask).await,
+        ("", "watch") => watch::watch(api, &ask).await,
+        ("", "create") => write::create(api, &ask).await,
+        ("", "update") => write::update(api, &ask).await,
+        ("", "patch") => write::patch(api, &ask).await,
+        ("", "delete") => delete::one(api, &ask).await,
+        ("", "deletecollection") => delete::collection(api, &ask).await,
+        _ => sub::serve(api, &ask).await,
+    }
+}
+
+fn too_large() -> Failure {
+    let text = format!("the body is larger than {BODY_BYTES_MAX} bytes");
+    Failure::of(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", text)
+}
+
+/// The kind behind a path. `POST /api/v1/namespaces/x/bindings` names the pod in its body.
+fn find(_view: &View, resource: &mut ResourceInfo) -> Option<&'static KindInfo> {
+    if (resource.group.as_str(), resource.resource.as_str()) == ("", "bindings") {
+        resource.resource = "pods".to_owned();
+        resource.subresource = "binding".to_owned();
+    }
+    let info = kinds::lookup_resource(&resource.group, &resource.resource)?;
+    (info.version == resource.version).then_some(info)
+}
+
+/// Whether the path has the shape the kind has, and the method fits the path.
+fn fits(
+    info: &KindInfo,
+    resource: &ResourceInfo,
+    verb: &str,
+    method: &Method,
+) -> Result<(), Failure> {
+    let known = ["GET", "POST", "PUT", "PATCH", "DELETE"].contains(&method.as_str());
+    let inside = !resource.namespace.is_empty() && resource.resource != "namespaces";
+    let named = !resource.name.is_empty();
+    let sub = resource.subresource.as_str();
+    if inside != info.namespaced && (inside || named) {
+        return Err(Failure::no_resource());
+    }
+    let allowed: &[&str] = match info.subresource(sub) {
+        Some(sub) => sub.verbs,
+        None if sub.is_empty() => info.verbs(),
+        None => return Err(Failure::no_resource()),
+    };
+    let on_collection = matches!(verb, "list" | "create" | "deletecollection");
+    let misplaced = sub.is_empty()
+        && (named == on_collection && verb != "watch"
+            || verb == "create" && info.namespaced && !inside);
+    if !known || !allowed.contains(&verb) || misplaced {
+        return Err(Failure::no_method());
+    }
+    Ok(())
+}
+
+/// A part of a path without its percent signs; `None` when it is not UTF-8.
+fn decoded(part: &str) -> Option<String> {
+    let bytes = part.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let hex = part.get(at + 1..at + 3).filter(|_| byte == b'%');
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(value) => {
+                out.push(value);
+                at += 3;
+            }
+            None => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8(out).ok()
+}

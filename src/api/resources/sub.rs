@@ -1,0 +1,321 @@
+//! What lies below an object: status, scale, finalize, binding, eviction.
+
+use axum::{http::StatusCode, response::Response};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::LabelSelector};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Ask,
+    answer::{self, Shape},
+    body,
+    delete::DeleteOptions,
+    door,
+    options::WriteOptions,
+    patching, propose, read, write,
+};
+use crate::{
+    api::{
+        Api, Failure,
+        failure::{Cause, Details},
+    },
+    kinds::{FieldError, Reason, Strictness},
+    model::{GroupKind, NodeName, Object, Selector},
+    state::{Command, Expect, Op, Part, View},
+};
+
+/// Answers for what lies below an object.
+pub(super) async fn serve(api: &Api, ask: &Ask) -> Result<Response, Failure> {
+    match (ask.resource.subresource.as_str(), ask.verb) {
+        ("status", "get") => read::get(api, ask).await,
+        ("status", "update") => status(api, ask).await,
+        ("status", "patch") => write::patched(api, ask, Part::Status).await,
+        ("scale", "get") => scale(api, ask),
+        ("scale", _) => rescale(api, ask).await,
+        ("finalize", "update") => finalize(api, ask).await,
+        ("binding", "create") => bind(api, ask).await,
+        ("eviction", "create") => evict(api, ask).await,
+        _ => Err(Failure::no_resource()),
+    }
+}
+
+/// Replaces a status.
+async fn status(api: &Api, ask: &Ask) -> Result<Response, Failure> {
+    replace(api, ask, Part::Status).await
+}
+
+/// Replaces what a namespace waits for before it goes.
+async fn finalize(api: &Api, ask: &Ask) -> Result<Response, Failure> {
+    let shape = Shape::of(ask, false, api.backend.now())?;
+    let mut value = body::decode(&ask.headers, &ask.body, ask.info.kind)?;
+    write::named_as_path(ask, &mut value)?;
+    let view = api.view();
+    let live = live(ask, &view)?;
+    let mut wanted = live.value();
+    wanted["spec"]["finalizers"] = value["spec"]["finalizers"].clone();
+    let object = Object::from_value(&wanted).map_err(|e| Failure::bad_request(e.to_string()))?;
+    let put = Op::Put { object, expect: Expect::At(live.revision()), part: Part::Main };
+    let written = propose::write(api, ask.info, &ask.key(), vec![put], false).await?;
+    Ok(shape.one(StatusCode::OK, &written.object))
+}
+
+async fn replace(api: &Api, ask: &Ask, part: Part) -> Result<Response, Failure> {
+    let shape = Shape::of(ask, false, api.backend.now())?;
+    let options = WriteOptions::of("UpdateOptions", &ask.query)?;
+    let mut value = body::decode(&ask.headers, &ask.body, ask.info.kind)?;
+    body::identify(ask.info, &mut value)?;
+    write::named_as_path(ask, &mut value)?;
+    if let Some(namespace) = ask.namespace() {
+        value["metadata"]["namespace"] = namespace.into();
+    }
+    let wanted = |_: &Object| Ok(value.clone());
+    let (written, warnings) = write::replaced(api, ask, options, part, &wanted).await?;
+    Ok(answer::warn(shape.one(StatusCode::OK, &written.object), &warnings))
+}
+
+fn live<'a>(ask: &Ask, view: &'a View) -> Result<&'a Object, Failure> {
+    view.object(&ask.key()).ok_or_else(|| Failure::no_object(ask.info, &ask.resource.name))
+}
+
+fn scale(api: &Api, ask: &Ask) -> Result<Response, Failure> {
+    let shape = Shape::of(ask, false, api.backend.now())?;
+    let view = api.view();
+    Ok(shape.value(StatusCode::OK, &scale_of(live(ask, &view)?)))
+}
+
+/// An object as its Scale; a spec of no replicas is left out, as Kubernetes does.
+fn scale_of(object: &Object) -> Value {
+    let value = object.value();
+    let meta = &value["metadata"];
+    let mut metadata = json!({});
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if !meta[field].is_null() {
+            metadata[field] = meta[field].clone();
+        }
+    }
+    let replicas = value["spec"]["replicas"].as_i64().unwrap_or_default();
+    let spec = if replicas == 0 { json!({}) } else { json!({ "replicas": replicas }) };
+    let mut status =
+        json!({ "replicas": value["status"]["replicas"].as_i64().unwrap_or_default() });
+    let selector = selector_text(&value["spec"]["selector"]);
+    if !selector.is_empty() {
+        status["selector"] = selector.into();
+    }
+    json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1",
+        "metadata": metadata, "spec": spec, "status": status,
+    })
+}
+
+/// A selector in the form of `kubectl -l`; that of a ReplicationController is a plain map.
+fn selector_text(selector: &Value) -> String {
+    let plain = selector.get("matchLabels").is_none() && selector.get("matchExpressions").is_none();
+    let read = match plain {
+        true => Some(LabelSelector {
+            match_labels: serde_json::from_value(selector.clone()).ok(),
+            match_expressions: None,
+        }),
+        false => LabelSelector::deserialize(selector).ok(),
+    };
+    let Some(selector) = read else { return String::new() };
+    let labels = selector.match_labels.iter().flatten().map(|(k, v)| format!("{k}={v}"));
+    let expressions = selector.match_expressions.iter().flatten().map(|e| {
+        let values = e.values.iter().flatten().cloned().collect::<Vec<_>>().join(",");
+        match e.operator.as_str() {
+            "In" => format!("{} in ({values})", e.key),
+            "NotIn" => format!("{} notin ({values})", e.key),
+            "DoesNotExist" => format!("!{}", e.key),
+            _ => e.key.clone(),
+        }
+    });
+    labels.chain(expressions).collect::<Vec<_>>().join(",")
+}
+
+/// Changes `spec.replicas` through a Scale.
+async fn rescale(api: &Api, ask: &Ask) -> Result<Response, Failure> {
+    let shape = Shape::of(ask, false, api.backend.now())?;
+    let options = WriteOptions::of("UpdateOptions", &ask.query)?;
+    let wanted = |live: &Object| {
+        let scale = wanted_scale(ask, live)?;
+        let replicas = scale["spec"]["replicas"].as_i64().unwrap_or_default();
+        if replicas < 0 {
+            return Err(negative(&ask.resource.name, replicas));
+        }
+        let mut value = live.value();
+        value["spec"]["replicas"] = replicas.into();
+        let meta = &mut value["metadata"];
+        match scale["metadata"]["resourceVersion"].as_str() {
+            Some(version) => meta["resourceVersion"] = version.into(),
+            None => meta["resourceVersion"] = Value::Null,
+        }
+        if let Some(uid) = scale["metadata"]["uid"].as_str() {
+            meta["uid"] = uid.into();
+        }
+        Ok(value)
+    };
+    // The stored object is known to be well-formed; fields of later versions are kept silently.
+    let options = WriteOptions { strictness: Strictness::Ignore, ..options };
+    let (written, _) = write::replaced(api, ask, options, Part::Main, &wanted).await?;
+    Ok(shape.value(StatusCode::OK, &scale_of(&written.object)))
+}
+
+fn wanted_scale(ask: &Ask, live: &Object) -> Result<Value, Failure> {
+    let mut scale = match ask.verb {
+        "patch" => {
+            let mut before = scale_of(live);
+            // A patch that names no version means whichever is the newest.
+            if let Some(meta) = before["metadata"].as_object_mut() {
+                meta.remove("resourceVersion");
+            }
+            patching::apply(ask.info, &ask.headers, &before, &ask.body)?
+        }
+        _ => body::decode(&ask.headers, &ask.body, "Scale")?,
+    };
+    body::typed_as(&mut scale, "autoscaling/v1", "Scale")?;
+    write::named_as_path(ask, &mut scale)?;
+    Ok(scale)
+}
+
+fn negative(name: &str, replicas: i64) -> Failure {
+    let error = FieldError {
+        field: "spec.replicas".to_owned(),
+        reason: Reason::Invalid,
+        detail: format!("Invalid value: {replicas}: must be greater than or equal to 0"),
+    };
+    Failure::not_valid(("Scale", "autoscaling"), name, &[error])
+}
+
+/// Puts a pod on a node: `pods/x/binding`, or `bindings` with the pod's name in the body.
+async fn bind(api: &Api, ask: &Ask) -> Result<Response, Failure> {
+    let shape = Shape::of(ask, false, api.backend.now())?;
+    let options = WriteOptions::of("CreateOptions", &ask.query)?;
+    let mut value = body::decode(&ask.headers, &ask.body, "Binding")?;
+    body::typed_as(&mut value, "v1", "Binding")?;
+    let mut key = ask.key();
+    match value["metadata"]["name"].as_str() {
+        Some(name) if key.name.is_empty() => key.name = name.into(),
+        _ => write::named_as_path(ask, &mut value)?,
+    }
+    let node = value["target"]["name"].as_str().unwrap_or_default();
+    if node.is_empty() {
+        return Err(Failure::bad_request("target.name: Required value: the node"));
+    }
+    let view = api.view();
+    let object = view.object(&key).ok_or_else(|| Failure::no_object(ask.info, &key.name))?;
+    let spec = object.view::<Pod>().and_then(|pod| pod.spec.as_ref());
+    if let Some(bound) = spec.and_then(|spec| spec.node_name.as_deref()) {
+        let why = format!("pod {} is already assigned to node {bound:?}", key.name);
+        return Err(Failure::cannot(ask.info, &key.name, &why));
+    }
+    let node = NodeName::new(node);
+    let command = Command::Bind { pod: key.clone(), uid: object.uid().to_owned(), node };
+    propose::run(api, ask.info, &key, command, options.dry_run).await?;
+    Ok(shape.value(StatusCode::CREATED, &answer::success(StatusCode::CREATED)))
+}
+
+/// Deletes a pod when its disruption budget has room
+/// (kubernetes.io/docs/concepts/scheduling-eviction/api-eviction).
+async fn evict(api: &Api, ask: &Ask) -> Result<Response, Failure> {
+    let shape = Shape::of(ask, false, api.backend.now())?;
+    let options = WriteOptions::of("CreateOptions", &ask.query)?;
+    let mut value = body::decode(&ask.headers, &ask.body, "Eviction")?;
+    let version = match value["apiVersion"].as_str() {
+        Some("policy/v1beta1") => "policy/v1beta1",
+        _ => "policy/v1",
+    };
+    body::typed_as(&mut value, version, "Eviction")?;
+    let name = value["metadata"]["name"].as_str().unwrap_or_default();
+    if name != ask.resource.name {
+        let text = "name in URL does not match name in Eviction object";
+        return Err(Failure::bad_request(text));
+    }
+    let asked = DeleteOptions::read(&value["deleteOptions"])?;
+    let view = api.view();
+    let pod = live(ask, &view)?;
+    let change = door::Change {
+        info: ask.info,
+        key: pod.key(),
+        subresource: "eviction",
+        live: Some(pod),
+        wanted: None,
+    };
+    door::judge(&view, api.backend.writes(), &change)?;
+    let mut ops = Vec::new();
+    if !is_free(pod) {
+        ops.extend(spend(api, &view, pod)?);
+    }
+    ops.extend(disrupted(api, pod));
+    ops.extend(asked.ops(ask.info, pod)?);
+    let dry_run = options.dry_run || asked.dry_run();
+    propose::write(api, ask.info, pod.key(), ops, dry_run).await?;
+    Ok(shape.value(StatusCode::CREATED, &answer::success(StatusCode::CREATED)))
+}
+
+/// Whether a pod is no disruption: it has ended, never ran, or is going already.
+fn is_free(pod: &Object) -> bool {
+    let status = pod.view::<Pod>().and_then(|pod| pod.status.as_ref());
+    let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or("Pending");
+    pod.is_terminating() || matches!(phase, "Succeeded" | "Failed" | "Pending")
+}
+
+/// Takes one disruption from the budget that guards a pod.
+fn spend(api: &Api, view: &View, pod: &Object) -> Result<Option<Op>, Failure> {
+    let kind = GroupKind::new("policy", "PodDisruptionBudget");
+    let guards = |budget: &&Object| {
+        let selector = LabelSelector::deserialize(&budget.value()["spec"]["selector"]).ok();
+        let selector = selector.and_then(|s| Selector::from_label_selector(&s).ok());
+        selector.is_some_and(|selector| selector.matches(pod.meta().labels.as_ref()))
+    };
+    let mut budgets = view.of_kind(&kind, Some(&pod.key().namespace)).filter(guards);
+    let Some(budget) = budgets.next() else { return Ok(None) };
+    if budgets.next().is_some() {
+        let text = "This pod has more than one PodDisruptionBudget, which the eviction \
+                    subresource does not support.";
+        return Err(Failure::internal(text));
+    }
+    let mut value = budget.value();
+    let status = &mut value["status"];
+    let allowed = status["disruptionsAllowed"].as_i64().unwrap_or_default();
+    if allowed <= 0 {
+        return Err(exhausted(budget, status));
+    }
+    status["disruptionsAllowed"] = (allowed - 1).into();
+    status["disruptedPods"][pod.key().name.as_str()] = json!(api.backend.now().to_time());
+    let object = Object::from_value(&value).map_err(|e| Failure::internal(e.to_string()))?;
+    Ok(Some(Op::Put { object, expect: Expect::At(budget.revision()), part: Part::Status }))
+}
+
+fn exhausted(budget: &Object, status: &Value) -> Failure {
+    let number = |field: &str| status[field].as_i64().unwrap_or_default();
+    let cause = Cause {
+        reason: "DisruptionBudget".to_owned(),
+        message: format!(
+            "The disruption budget {} needs {} healthy pods and has {} currently",
+            budget.key().name,
+            number("desiredHealthy"),
+            number("currentHealthy")
+        ),
+        field: String::new(),
+    };
+    let details = Details { causes: vec![cause], ..Details::default() };
+    Failure::too_many("Cannot evict pod as it would violate the pod's disruption budget.")
+        .with(details)
+}
+
+/// Says on the pod why it goes.
+fn disrupted(api: &Api, pod: &Object) -> Option<Op> {
+    let mut value = pod.value();
+    let condition = json!({
+        "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting", "lastProbeTime": null,
+        "lastTransitionTime": api.backend.now().to_time(),
+    });
+    let conditions = &mut value["status"]["conditions"];
+    match conditions.as_array_mut() {
+        Some(list) if list.iter().any(|c| c["type"] == "DisruptionTarget") => return None,
+        Some(list) => list.push(condition),
+        None => *conditions = json!([condition]),
+    }
+    let object = Object::from_value(&value).ok()?;
+    Some(Op::Put { object, expect: Expect::At(pod.revision()), part: Part::Status })
+}

@@ -1,0 +1,369 @@
+//! Create, update, patch: from a body to a command.
+
+use axum::{http::StatusCode, response::Response};
+use k8s_openapi::api::core::v1::Namespace;
+use serde_json::Value;
+
+use super::{
+    Ask,
+    answer::{self, Shape},
+    body, door,
+    options::{self, WriteOptions},
+    patching,
+    propose::{self, Written},
+};
+use crate::{
+    api::{
+        Api, Failure,
+        failure::{Cause, Details},
+    },
+    kinds::{self, Admitted, FieldError, KindInfo, Reason, Strictness},
+    model::{Key, Object, Revision},
+    state::{Expect, Op, Part, View},
+};
+
+/// How often a write is tried again that named no version and met another one: each try takes the
+/// newest. More would only mean that somebody writes without a pause.
+const TRIES_MAX: usize = 5;
+
+/// How many characters of a prefix a generated name keeps: 63 less the five it adds.
+const PREFIX_MAX: usize = 58;
+
+/// What generated names end in: no vowels, so no words, and nothing that is read wrongly.
+const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// Creates an object.
+pub(super) async fn create(api: &Api, ask: &Ask) -> Result<Response, Failure> {
+    let shape = Shape::of(ask, false, api.backend.now())?;
+    let options = WriteOptions::of("CreateOptions", &ask.query)?;
+    let mut value = body::decode(&ask.headers, &ask.body, ask.info.kind)?;
+    body::identify(ask.info, &mut value)?;
+    place(ask, &mut value)?;
+    if version_of(&value).is_some() {
+        let text = "resourceVersion should not be set on objects to be created";
+        return Err(options::without_reason(text));
+    }
+    let named = value["metadata"]["name"].as_str().is_some_and(|name| !name.is_empty());
+    for _ in 1..TRIES_MAX {
+        let wanted = with_name(api, value.clone());
+        match created(api, ask, &shape, options, wanted).await {
+            // A generated name that is taken: draw another.
+            Err(failure) if !named && failure.reason == "AlreadyExists" => {}
+            result => return result,
+        }
+    }
+    created(api, ask, &shape, options, with_name(api, value)).await
+}
+
+async fn created(
+    api: &Api,
+    ask: &Ask,
+    shape: &Shape,
+    options: WriteOptions,
+    value: Value,
+) -> Result<Response, Failure> {
+    let view = api.view();
+    let admitted = prepare(api, ask, &view, options.strictness, value, None)?;
+    let key = admitted.object.key().clone();
+    let change = door::Change {
+        info: ask.info,
+        key: &key,
+        subresource: "",
+        live: None,
+        wanted: Some(&admitted.object),
+    };
+    door::judge(&view, api.backend.writes(), &change)?;
+    let op = Op::Put { object: admitted.object, expect: Expect::Absent, part: Part::Main };
+    let written = propose::write(api, ask.info, &key, vec![op], options.dry_run).await?;
+    let object = match options.dry_run {
+        true => without_version(&written.object),
+        false => written.object,
+    };
+    Ok(answer::warn(shape.one(StatusCode::CREATED, &object), &admitted.warnings))
+}
+
+/// What a dry run of a creation shows: nothing was stored, so nothing has a version.
+fn without_version(object: &Object) -> Object {
+    let mut value = object.value();
+    if let Some(meta) = value["metadata"].as_object_mut() {
+        meta.remove("resourceVersion");
+    }
+    Object::from_value(&value).unwrap_or_else(|_| object.clone())
+}
+
+/// Puts the namespace of the path into a value, and refuses another one.
+fn place(ask: &Ask, value: &mut Value) -> Result<(), Failure> {
+    if !value["metadata"].is_object() {
+        value["metadata"] = serde_json::json!({});
+    }
+    let Some(namespace) = ask.namespace() else { return Ok(()) };
+    match value["metadata"]["namespace"].as_str().filter(|found| !found.is_empty()) {
+        Some(found) if found != namespace => Err(Failure::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )),
+        _ => {
+            value["metadata"]["namespace"] = namespace.into();
+            Ok(())
+        }
+    }
+}
+
+/// The version a body names; an absent, empty or zero one names none.
+fn version_of(value: &Value) -> Option<&str> {
+    value["metadata"]["resourceVersion"].as_str().filter(|text| !matches!(*text, "" | "0"))
+}
+
+/// Gives a value that has only a prefix a whole name.
+fn with_name(api: &Api, mut value: Value) -> Value {
+    let meta = &mut value["metadata"];
+    let named = meta["name"].as_str().is_some_and(|name| !name.is_empty());
+    let prefix = meta["generateName"].as_str().filter(|prefix| !prefix.is_empty());
+    if let Some(prefix) = prefix.filter(|_| !named) {
+        let kept: String = prefix.chars().take(PREFIX_MAX).collect();
+        meta["name"] = format!("{kept}{}", ending(api.backend.random())).into();
+    }
+    value
+}
+
+/// Five characters of random bits.
+fn ending(mut bits: u128) -> String {
+    let count = LETTERS.len() as u128;
+    let letter = || {
+        let letter = LETTERS[(bits % count) as usize];
+        bits /= count;
+        char::from(letter)
+    };
+    std::iter::repeat_with(letter).take(5).collect()
+}
+
+/// From a value that is wanted to an object that may be stored: admission, decoding, defaults,
+/// validation. `live` is the stored object, when there is one.
+pub(super) fn prepare(
+    _api: &Api,
+    ask: &Ask,
+    view: &View,
+    strictness: Strictness,
+    value: Value,
+    live: Option<&Object>,
+) -> Result<Admitted, Failure> {
+    if live.is_none() {
+        place_exists(ask.info, view, &value)?;
+    }
+    let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    kinds::admit(value, strictness).map_err(|errors| not_admitted(ask.info, &name, errors))
+}
+
+/// A namespace takes new objects while it exists and is not going.
+fn place_exists(info: &KindInfo, view: &View, value: &Value) -> Result<(), Failure> {
+    let Some(namespace) = value["metadata"]["namespace"].as_str().filter(|_| info.namespaced)
+    else {
+        return Ok(());
+    };
+    let Some(found) = view.object(&Key::of::<Namespace>("", namespace)) else {
+        let details = Details {
+            name: namespace.to_owned(),
+            kind: "namespaces".to_owned(),
+            ..Details::default()
+        };
+        return Err(Failure::not_found(format!("namespaces {namespace:?} not found")).with(details));
+    };
+    if !found.is_terminating() {
+        return Ok(());
+    }
+    let name = value["metadata"]["name"].as_str().unwrap_or_default();
+    let why = format!(
+        "unable to create new content in namespace {namespace} because it is being terminated"
+    );
+    let cause = Cause {
+        reason: "NamespaceTerminating".to_owned(),
+        message: format!("namespace {namespace} is being terminated"),
+        field: "metadata.namespace".to_owned(),
+    };
+    let details = Details { causes: vec![cause], ..Details::of(info, name) };
+    Err(Failure::refused(info, name, &why).with(details))
+}
+
+/// What the door of kinds found wrong: 400 when the body cannot be read as the kind, else 422.
+pub(super) fn not_admitted(info: &KindInfo, name: &str, errors: Vec<FieldError>) -> Failure {
+    let unreadable = |strict: &str, which: &dyn Fn(&FieldError) -> String| {
+        let lines: Vec<String> =
+            errors.iter().filter(|e| e.reason.is_decoding()).map(which).collect();
+        Failure::bad_request(format!(
+            "{0} in version {1:?} cannot be handled as a {0}: {strict}{2}",
+            info.kind,
+            info.version,
+            lines.join(", ")
+        ))
+    };
+    let any = |reason: Reason| errors.iter().any(|error| error.reason == reason);
+    if any(Reason::TypeInvalid) {
+        return unreadable("", &ToString::to_string);
+    }
+    if any(Reason::Unknown) {
+        return unreadable("strict decoding error: ", &|error| error.detail.clone());
+    }
+    Failure::not_valid((info.kind, info.group), name, &errors)
+}
+
+/// Replaces an object.
+pub(super) async fn update(api: &Api, ask: &Ask) -> Result<Response, Failure> {
+    let shape = Shape::of(ask, false, api.backend.now())?;
+    let options = WriteOptions::of("UpdateOptions", &ask.query)?;
+    let mut value = body::decode(&ask.headers, &ask.body, ask.info.kind)?;
+    body::identify(ask.info, &mut value)?;
+    place(ask, &mut value)?;
+    named_as_path(ask, &mut value)?;
+    if api.view().object(&ask.key()).is_none() && ask.info.is_created_by_update() {
+        if let Some(meta) = value["metadata"].as_object_mut() {
+            meta.remove("resourceVersion");
+        }
+        return created(api, ask, &shape, options, value).await;
+    }
+    let replace = |_: &Object| Ok(value.clone());
+    let (written, warnings) = replaced(api, ask, options, Part::Main, &replace).await?;
+    Ok(answer::warn(shape.one(StatusCode::OK, &written.object), &warnings))
+}
+
+pub(super) fn named_as_path(ask: &Ask, value: &mut Value) -> Result<(), Failure> {
+    let on_path = ask.resource.name.as_str();
+    match value["metadata"]["name"].as_str().filter(|name| !name.is_empty()) {
+        Some(name) if name != on_path => Err(Failure::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({on_path})"
+        ))),
+        _ => {
+            value["metadata"]["name"] = on_path.into();
+            Ok(())
+        }
+    }
+}
+
+/// Changes an object by a patch.
+pub(super) async fn patch(api: &Api, ask: &Ask) -> Result<Response, Failure> {
+    patched(api, ask, Part::Main).await
+}
+
+/// Changes an object, or its status, by a patch.
+pub(super) async fn patched(api: &Api, ask: &Ask, part: Part) -> Result<Response, Failure> {
+    let shape = Shape::of(ask, false, api.backend.now())?;
+    let options = WriteOptions::of("PatchOptions", &ask.query)?;
+    let replace = |live: &Object| {
+        let mut value = patching::apply(ask.info, &ask.headers, &live.value(), &ask.body)?;
+        body::identify(ask.info, &mut value)?;
+        named_as_path(ask, &mut value)?;
+        place(ask, &mut value)?;
+        Ok(value)
+    };
+    let (written, warnings) = replaced(api, ask, options, part, &replace).await?;
+    Ok(answer::warn(shape.one(StatusCode::OK, &written.object), &warnings))
+}
+
+/// Writes what `wanted` makes of the live object; again on the newest one when it named no version
+/// and the object was changed meanwhile.
+pub(super) async fn replaced(
+    api: &Api,
+    ask: &Ask,
+    options: WriteOptions,
+    part: Part,
+    wanted: &(dyn Fn(&Object) -> Result<Value, Failure> + Sync),
+) -> Result<(Written, Vec<FieldError>), Failure> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let view = api.view();
+        let live = view.object(&ask.key());
+        let live = live.ok_or_else(|| Failure::no_object(ask.info, &ask.resource.name))?;
+        let value = wanted(live)?;
+        let named = checked_version(ask, live, &value)?;
+        let result = replace_once(api, ask, options, part, &view, live, value).await;
+        match result {
+            Err(failure) if failure.reason == "Conflict" && !named && tries < TRIES_MAX => {}
+            result => return result,
+        }
+    }
+}
+
+/// Whether a value names a version, which must be the live one; likewise its uid.
+fn checked_version(ask: &Ask, live: &Object, value: &Value) -> Result<bool, Failure> {
+    let name = &ask.resource.name;
+    let uid = value["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty());
+    if let Some(uid) = uid.filter(|uid| *uid != live.uid()) {
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            live.uid()
+        );
+        return Err(Failure::cannot(ask.info, name, &why));
+    }
+    let Some(text) = version_of(value) else {
+        return match ask.info.needs_version() {
+            true => Err(needs_version(ask.info, name)),
+            false => Ok(false),
+        };
+    };
+    let number = text.parse::<u64>();
+    let number =
+        number.map_err(|_| options::without_reason(options::no_number("ParseUint", text)))?;
+    match Revision(number) == live.revision() {
+        true => Ok(true),
+        false => Err(Failure::modified(ask.info, name)),
+    }
+}
+
+fn needs_version(info: &KindInfo, name: &str) -> Failure {
+    let error = FieldError {
+        field: "metadata.resourceVersion".to_owned(),
+        reason: Reason::Invalid,
+        detail: "Invalid value: 0: must be specified for an update".to_owned(),
+    };
+    Failure::not_valid((info.plural, info.group), name, &[error])
+}
+
+async fn replace_once(
+    api: &Api,
+    ask: &Ask,
+    options: WriteOptions,
+    part: Part,
+    view: &View,
+    live: &Object,
+    value: Value,
+) -> Result<(Written, Vec<FieldError>), Failure> {
+    let admitted = prepare(api, ask, view, options.strictness, value, Some(live))?;
+    let key = live.key();
+    let change = door::Change {
+        info: ask.info,
+        key,
+        subresource: &ask.resource.subresource,
+        live: Some(live),
+        wanted: Some(&admitted.object),
+    };
+    door::judge(view, api.backend.writes(), &change)?;
+    let ops = ops(ask.info, part, live, &admitted.object)?;
+    if ops.is_empty() {
+        let written = Written { object: live.clone(), gone: false };
+        return Ok((written, admitted.warnings));
+    }
+    let written = propose::write(api, ask.info, key, ops, options.dry_run).await?;
+    Ok((written, admitted.warnings))
+}
+
+/// The ops that make the live object the new one; none when they say the same.
+fn ops(info: &KindInfo, part: Part, live: &Object, new: &Object) -> Result<Vec<Op>, Failure> {
+    let refused = |errors: Vec<FieldError>| not_admitted(info, &live.key().name, errors);
+    let expect = Expect::At(live.revision());
+    if part == Part::Main {
+        let next = kinds::update(live, new).map_err(refused)?;
+        let put = Op::Put { object: new.clone(), expect, part };
+        return Ok(if next == *live { Vec::new() } else { vec![put] });
+    }
+    // A status brings labels and annotations along; State keeps the two parts apart.
+    let next = kinds::update_status(live, new).map_err(refused)?;
+    let mut ops = Vec::new();
+    let (before, after) = (live.meta(), next.meta());
+    if (&before.labels, &before.annotations) != (&after.labels, &after.annotations) {
+        ops.push(Op::Put { object: next.clone(), expect, part: Part::Main });
+    }
+    if next.value().get("status") != live.value().get("status") {
+        let expect = if ops.is_empty() { expect } else { Expect::Any };
+        ops.push(Op::Put { object: next, expect, part: Part::Status });
+    }
+    Ok(ops)
+}

@@ -1,0 +1,90 @@
+//! APIServices: API groups that other servers answer.
+
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{
+    APIService, APIServiceSpec, APIServiceStatus,
+};
+
+use super::{Kind, field::Check, names};
+
+/// The port of the Service behind an APIService.
+const PORT: i32 = 443;
+const GROUP_PRIORITY_MAX: i32 = 20_000;
+const VERSION_PRIORITY_MAX: i32 = 1000;
+
+impl Kind for APIService {
+    fn default_fields(&mut self) {
+        let spec = self.spec.get_or_insert_default();
+        if let Some(service) = &mut spec.service {
+            service.port.get_or_insert(PORT);
+        }
+    }
+
+    fn validate(&self, check: &mut Check) {
+        let spec = self.spec.clone().unwrap_or_default();
+        let group = spec.group.as_deref().unwrap_or_default();
+        let version = spec.version.as_deref().unwrap_or_default();
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        let right = format!("{version}.{group}");
+        if !name.is_empty() && name != right {
+            let text = format!("must be `spec.version+\".\"+spec.group`: {right:?}");
+            check.invalid("metadata.name", name, text);
+        }
+        if group.is_empty() && version != "v1" {
+            let text = "only v1 may have an empty group and it better be legacy kube";
+            check.required("spec.group", text);
+        }
+        if !group.is_empty() {
+            check.text("spec.group", group, names::dns1123_subdomain(group));
+        }
+        check.text("spec.version", version, names::dns1035_label(version));
+        validate_priorities(&spec, check);
+        validate_service(&spec, check);
+    }
+
+    fn prepare_create(&mut self) {
+        self.status = Some(APIServiceStatus::default());
+    }
+}
+
+fn validate_priorities(spec: &APIServiceSpec, check: &mut Check) {
+    let (group, version) = (spec.group_priority_minimum, spec.version_priority);
+    if !(1..=GROUP_PRIORITY_MAX).contains(&group) {
+        let text = format!("must be positive and less than {GROUP_PRIORITY_MAX}");
+        check.invalid("spec.groupPriorityMinimum", group, text);
+    }
+    if !(1..=VERSION_PRIORITY_MAX).contains(&version) {
+        let text = format!("must be positive and less than {VERSION_PRIORITY_MAX}");
+        check.invalid("spec.versionPriority", version, text);
+    }
+}
+
+fn validate_service(spec: &APIServiceSpec, check: &mut Check) {
+    let bundle = spec.ca_bundle.as_ref().map_or(0, |b| b.0.len());
+    let insecure = spec.insecure_skip_tls_verify == Some(true);
+    let Some(service) = &spec.service else {
+        if bundle > 0 {
+            let text = "local APIServices may not have a caBundle";
+            check.invalid("spec.caBundle", format!("{bundle} bytes"), text);
+        }
+        if insecure {
+            let text = "local APIServices may not have insecureSkipTLSVerify";
+            check.invalid("spec.insecureSkipTLSVerify", insecure, text);
+        }
+        return;
+    };
+    for (field, value) in
+        [("spec.service.namespace", &service.namespace), ("spec.service.name", &service.name)]
+    {
+        if value.as_deref().is_none_or(str::is_empty) {
+            check.required(field, "");
+        }
+    }
+    let port = service.port.unwrap_or(PORT);
+    for message in names::port_number(port) {
+        check.invalid("spec.service.port", port, format!("port is not valid: {message}"));
+    }
+    if insecure && bundle > 0 {
+        let text = "may not be true if caBundle is present";
+        check.invalid("spec.insecureSkipTLSVerify", insecure, text);
+    }
+}

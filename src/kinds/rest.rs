@@ -1,0 +1,247 @@
+//! How each kind behaves over HTTP: verbs, subresources, and where kinds differ from each other.
+//!
+//! Tables by group and plural over all of Kubernetes' kinds, so that a kind that enters the registry
+//! behaves as Kubernetes' does. Observed on Kubernetes 1.37.1.
+
+use super::KindInfo;
+
+/// One path below an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subresource {
+    /// `scale`
+    pub name: &'static str,
+    /// What it speaks: `Scale`.
+    pub kind: &'static str,
+    /// The group and version of that kind where they are not the object's own.
+    pub group_version: Option<(&'static str, &'static str)>,
+    /// `get`, `patch`, `update`
+    pub verbs: &'static [&'static str],
+}
+
+const ALL: &[&str] =
+    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+const NO_COLLECTION: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
+const READ_WRITE: &[&str] = &["get", "patch", "update"];
+const STREAM: &[&str] = &["create", "get"];
+const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
+
+const SCALE: Subresource = Subresource {
+    name: "scale",
+    kind: "Scale",
+    group_version: Some(("autoscaling", "v1")),
+    verbs: READ_WRITE,
+};
+
+/// Subresources beside `status`, by group and plural.
+const SUBRESOURCES: &[(&str, &str, &[Subresource])] = &[
+    ("", "namespaces", &[of("finalize", "Namespace", &["update"])]),
+    ("", "nodes", &[of("proxy", "NodeProxyOptions", PROXY)]),
+    ("", "services", &[of("proxy", "ServiceProxyOptions", PROXY)]),
+    (
+        "",
+        "pods",
+        &[
+            of("attach", "PodAttachOptions", STREAM),
+            of("binding", "Binding", &["create"]),
+            of("ephemeralcontainers", "Pod", READ_WRITE),
+            Subresource {
+                name: "eviction",
+                kind: "Eviction",
+                group_version: Some(("policy", "v1")),
+                verbs: &["create"],
+            },
+            of("exec", "PodExecOptions", STREAM),
+            of("log", "Pod", &["get"]),
+            of("portforward", "PodPortForwardOptions", STREAM),
+            of("proxy", "PodProxyOptions", PROXY),
+        ],
+    ),
+    (
+        "",
+        "serviceaccounts",
+        &[Subresource {
+            name: "token",
+            kind: "TokenRequest",
+            group_version: Some(("authentication.k8s.io", "v1")),
+            verbs: &["create"],
+        }],
+    ),
+    ("", "replicationcontrollers", &[SCALE]),
+    ("apps", "deployments", &[SCALE]),
+    ("apps", "replicasets", &[SCALE]),
+    ("apps", "statefulsets", &[SCALE]),
+    (
+        "certificates.k8s.io",
+        "certificatesigningrequests",
+        &[of("approval", "CertificateSigningRequest", READ_WRITE)],
+    ),
+];
+
+/// Kinds that a PUT creates where they are absent.
+const CREATED_BY_UPDATE: &[(&str, &str)] = &[
+    ("", "endpoints"),
+    ("", "events"),
+    ("", "limitranges"),
+    ("", "services"),
+    ("coordination.k8s.io", "leases"),
+    ("events.k8s.io", "events"),
+    ("node.k8s.io", "runtimeclasses"),
+    ("rbac.authorization.k8s.io", "clusterrolebindings"),
+    ("rbac.authorization.k8s.io", "clusterroles"),
+    ("rbac.authorization.k8s.io", "rolebindings"),
+    ("rbac.authorization.k8s.io", "roles"),
+];
+
+/// Kinds whose PUT must name the resourceVersion it was made from.
+const NEEDS_VERSION: &[(&str, &str)] = &[
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"),
+    ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
+    ("apiextensions.k8s.io", "customresourcedefinitions"),
+    ("apiregistration.k8s.io", "apiservices"),
+    ("certificates.k8s.io", "clustertrustbundles"),
+    ("coordination.k8s.io", "leases"),
+    ("node.k8s.io", "runtimeclasses"),
+    ("policy", "poddisruptionbudgets"),
+    ("storage.k8s.io", "csidrivers"),
+    ("storage.k8s.io", "csinodes"),
+    ("storage.k8s.io", "csistoragecapacities"),
+    ("storage.k8s.io", "volumeattachments"),
+];
+
+/// Kinds whose DELETE answers with the object rather than a Status.
+const DELETE_GIVES_OBJECT: &[(&str, &str)] = &[
+    ("", "namespaces"),
+    ("", "persistentvolumeclaims"),
+    ("", "persistentvolumes"),
+    ("", "pods"),
+    ("", "podtemplates"),
+    ("", "replicationcontrollers"),
+    ("", "resourcequotas"),
+    ("", "serviceaccounts"),
+    ("", "services"),
+    ("resource.k8s.io", "deviceclasses"),
+    ("resource.k8s.io", "resourceclaims"),
+    ("resource.k8s.io", "resourceclaimtemplates"),
+    ("storage.k8s.io", "csidrivers"),
+    ("storage.k8s.io", "csinodes"),
+    ("storage.k8s.io", "storageclasses"),
+    ("storage.k8s.io", "volumeattachments"),
+    ("storage.k8s.io", "volumeattributesclasses"),
+];
+
+/// Fields a field selector may name beside `metadata.name` and `metadata.namespace`.
+const SELECTABLE: &[(&str, &str, &[&str])] = &[
+    (
+        "",
+        "pods",
+        &[
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.podIPs",
+            "status.nominatedNodeName",
+        ],
+    ),
+    (
+        "",
+        "events",
+        &[
+            "type",
+            "involvedObject.kind",
+            "involvedObject.name",
+            "involvedObject.namespace",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+        ],
+    ),
+    (
+        "events.k8s.io",
+        "events",
+        &[
+            "type",
+            "reason",
+            "regarding.kind",
+            "regarding.name",
+            "regarding.namespace",
+            "regarding.uid",
+            "regarding.apiVersion",
+            "regarding.resourceVersion",
+            "regarding.fieldPath",
+            "reportingController",
+        ],
+    ),
+    ("", "namespaces", &["status.phase"]),
+    ("", "nodes", &["spec.unschedulable"]),
+    ("", "replicationcontrollers", &["status.replicas"]),
+    ("", "secrets", &["type"]),
+    ("", "services", &["spec.clusterIP", "spec.type"]),
+    ("batch", "jobs", &["status.successful"]),
+    ("certificates.k8s.io", "certificatesigningrequests", &["spec.signerName"]),
+    ("certificates.k8s.io", "clustertrustbundles", &["spec.signerName"]),
+];
+
+const fn of(name: &'static str, kind: &'static str, verbs: &'static [&'static str]) -> Subresource {
+    Subresource { name, kind, group_version: None, verbs }
+}
+
+impl KindInfo {
+    /// What may be done with its objects, in discovery's order.
+    pub fn verbs(&self) -> &'static [&'static str] {
+        if (self.group, self.plural) == ("", "namespaces") { NO_COLLECTION } else { ALL }
+    }
+
+    /// The paths below its objects, by name.
+    pub fn subresources(&self) -> Vec<Subresource> {
+        let own = row(SUBRESOURCES, self).unwrap_or_default();
+        let status = self.status.then(|| of("status", self.kind, READ_WRITE));
+        let mut all: Vec<Subresource> = own.iter().copied().chain(status).collect();
+        all.sort_by_key(|sub| sub.name);
+        all
+    }
+
+    /// One path below its objects.
+    pub fn subresource(&self, name: &str) -> Option<Subresource> {
+        self.subresources().into_iter().find(|sub| sub.name == name)
+    }
+
+    /// Whether a PUT creates the object where there is none.
+    pub fn is_created_by_update(&self) -> bool {
+        CREATED_BY_UPDATE.contains(&(self.group, self.plural))
+    }
+
+    /// Whether a PUT must name the resourceVersion it was made from.
+    pub fn needs_version(&self) -> bool {
+        NEEDS_VERSION.contains(&(self.group, self.plural))
+    }
+
+    /// Whether DELETE answers with the object rather than a Status.
+    pub fn delete_gives_object(&self) -> bool {
+        DELETE_GIVES_OBJECT.contains(&(self.group, self.plural))
+    }
+
+    /// Fields a field selector may name beside `metadata.name` and `metadata.namespace`.
+    pub fn selectable_fields(&self) -> &'static [&'static str] {
+        row(SELECTABLE, self).unwrap_or_default()
+    }
+}
+
+/// The row of a kind.
+fn row<T>(
+    table: &'static [(&'static str, &'static str, &'static [T])],
+    info: &KindInfo,
+) -> Option<&'static [T]> {
+    let found =
+        table.iter().find(|(group, plural, _)| (*group, *plural) == (info.group, info.plural));
+    found.map(|(_, _, value)| *value)
+}
