@@ -14,7 +14,7 @@ impl Kind for DaemonSet {
     const NEEDED: &'static [&'static str] = &[deployment::SELECTOR];
 
     fn default_fields(&mut self) {
-        let spec = self.spec.get_or_insert_default();
+        let spec = &mut self.spec;
         spec.revision_history_limit.get_or_insert(10);
         let strategy = spec.update_strategy.get_or_insert_default();
         pod_defaults::fill(&mut strategy.type_, "RollingUpdate");
@@ -28,7 +28,7 @@ impl Kind for DaemonSet {
     }
 
     fn validate(&self, check: &mut Check) {
-        let spec = self.spec.clone().unwrap_or_default();
+        let spec = &self.spec;
         let strategy = spec.update_strategy.clone().unwrap_or_default();
         match (strategy.type_.as_deref(), &strategy.rolling_update) {
             (Some("RollingUpdate"), Some(rolling)) => validate_rolling(rolling, check),
@@ -58,17 +58,14 @@ impl Kind for DaemonSet {
     fn prepare_update(&mut self, live: &Self) {
         let annotations = live.metadata.annotations.as_ref();
         let before = annotations.and_then(|a| a.get(TEMPLATE_GENERATION)?.parse::<i64>().ok());
-        let template = |set: &Self| set.spec.as_ref().map(|s| s.template.clone());
-        let changed = i64::from(template(self) != template(live));
+        let changed = i64::from(self.spec.template != live.spec.template);
         let count = before.unwrap_or(0).saturating_add(changed).to_string();
         let annotations = self.metadata.annotations.get_or_insert_default();
         annotations.insert(TEMPLATE_GENERATION.to_owned(), count);
     }
 
     fn validate_update(&self, live: &Self, check: &mut Check) {
-        if let (Some(before), Some(after)) = (&live.spec, &self.spec) {
-            check.immutable("spec.selector", &before.selector, &after.selector);
-        }
+        check.immutable("spec.selector", &live.spec.selector, &self.spec.selector);
     }
 }
 

@@ -1,10 +1,10 @@
 //! From JSON to a typed object: unknown fields, wrong types, quantities.
 
 use k8s_openapi::Resource;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{FieldError, Kind, KindInfo, Reason, amount, field::Check, inert, meta, tidy};
+use super::{FieldError, Kind, KindInfo, Reason, amount, door, field::Check, inert, meta, tidy};
 use crate::model::Object;
 
 /// What to do with a field that the kind does not have: Kubernetes' `fieldValidation`.
@@ -52,6 +52,19 @@ pub(super) fn admit<T: Kind>(
     inert::warn(info, &value, &mut check);
     let object = object(&value).map_err(|e| vec![e])?;
     Ok((object, check.warnings))
+}
+
+/// Whether a value has the shape of `T`: gives it back without the fields that `T` does not have.
+pub(super) fn shaped<T: Serialize + DeserializeOwned>(
+    value: Value,
+    strictness: Strictness,
+) -> Result<(Value, Vec<FieldError>), Vec<FieldError>> {
+    let mut check = Check::default();
+    let typed = typed::<T>(value, strictness, &mut check);
+    match typed.filter(|_| check.errors.is_empty()) {
+        Some(typed) => Ok((door::json(&typed).map_err(|e| vec![e])?, check.warnings)),
+        None => Err(check.errors),
+    }
 }
 
 /// An object of a value that has a kind and a name.

@@ -5,10 +5,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::{
-    FieldError, Kind, KindInfo, Reason,
+    FieldError, Kind, KindInfo, Reason, ServedAs,
     decode::{self, Strictness},
     field::Check,
-    known, lookup, meta, tidy,
+    known, lookup, lookup_served, meta, tidy,
 };
 use crate::model::{GroupKind, Object};
 
@@ -31,13 +31,19 @@ const CONTROLLER_ANNOTATIONS: [&str; 2] =
 /// All errors at once. A kind that is not served is one error on `kind` (or `apiVersion`) that says
 /// what to do. Nothing is taken away: [`create`] and [`update`] do that.
 pub fn admit(value: Value, strictness: Strictness) -> Result<Admitted, Vec<FieldError>> {
-    let info = identify(&value).map_err(|e| vec![e])?;
-    let (object, warnings) = (info.door.admit)(info, value, strictness)?;
+    let (info, other) = identify(&value).map_err(|e| vec![e])?;
+    let (value, mut warnings) = match other {
+        Some(other) => other.read(info, value, strictness)?,
+        None => (value, Vec::new()),
+    };
+    let (object, more) = (info.door.admit)(info, value, strictness)?;
+    warnings.extend(more);
     Ok(Admitted { object, warnings })
 }
 
-/// The registry's entry for a value that says `apiVersion` and `kind`.
-fn identify(value: &Value) -> Result<&'static KindInfo, FieldError> {
+/// The registry's entry for a value that says `apiVersion` and `kind`, and its shape when that is
+/// not the stored one.
+fn identify(value: &Value) -> Result<(&'static KindInfo, Option<&'static ServedAs>), FieldError> {
     let fail = |field: &str, reason, detail: String| {
         Err(FieldError { field: field.to_owned(), reason, detail })
     };
@@ -51,9 +57,9 @@ fn identify(value: &Value) -> Result<&'static KindInfo, FieldError> {
     let Some(kind) = text("kind") else {
         return fail("kind", Reason::Required, "Required value".to_owned());
     };
-    match lookup(&GroupKind::from_api_version(api_version, kind)) {
-        Some(info) if info.api_version == api_version => Ok(info),
-        _ => {
+    match lookup_served(api_version, kind) {
+        Some(served) => Ok(served),
+        None => {
             let (field, detail) = known::unsupported(api_version, kind);
             fail(field, Reason::NotSupported, detail)
         }

@@ -1,5 +1,4 @@
-//! Fields, and whole kinds, that are read and kept but not acted on yet: each gives a warning by
-//! name.
+//! Fields that are read and kept but not acted on yet: each gives a warning by name.
 
 use serde_json::Value;
 

@@ -10,19 +10,25 @@ use k8s_openapi::{
             ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
             ValidatingWebhookConfiguration,
         },
-        apps::v1::{Deployment, ReplicaSet},
+        apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
+        autoscaling::{v1, v2::HorizontalPodAutoscaler},
+        batch::v1::{CronJob, Job},
         certificates::v1::{CertificateSigningRequest, ClusterTrustBundle, PodCertificateRequest},
         coordination::v1::Lease,
         core::v1::{ConfigMap, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount},
         core::v1::{Endpoints, LimitRange, PersistentVolume, PersistentVolumeClaim, ResourceQuota},
+        core::v1::{PodTemplate, ReplicationController},
         discovery::v1::EndpointSlice,
+        events,
         flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration},
         networking::v1::{IPAddress, Ingress, IngressClass, NetworkPolicy, ServiceCIDR},
         node::v1::RuntimeClass,
+        policy::v1::PodDisruptionBudget,
         rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
         resource::v1::{
             DeviceClass, DeviceTaintRule, ResourceClaim, ResourceClaimTemplate, ResourceSlice,
         },
+        scheduling::v1::PriorityClass,
         storage::v1::{
             CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment,
             VolumeAttributesClass,
@@ -34,9 +40,9 @@ use k8s_openapi::{
 use serde_json::Value;
 
 use super::{
-    Commit, FieldError, GitSource, Kind,
+    Commit, FieldError, GitSource, Kind, ServedAs, cron_job,
     decode::{self, Decoded, Strictness},
-    door, names,
+    door, event, horizontal_autoscaler, names,
     table::{self, Column, Table},
 };
 use crate::model::{GroupKind, Object, Timestamp};
@@ -65,13 +71,15 @@ pub struct KindInfo {
     /// Made by the cluster itself (nodes, leases, events, endpoints, commits): refused when it
     /// comes from Git.
     pub runtime: bool,
+    /// Its controller is not there yet: refused when it comes from Git, accepted over the API with
+    /// a warning.
+    pub inert: bool,
+    /// Where else it is served, and in which shape.
+    pub also: Vec<ServedAs>,
     /// Whether `metadata.generation` counts the changes of its spec.
     pub generation: bool,
     /// Whether there is a `/status` path, so that the main path leaves the status alone.
     pub status: bool,
-    /// Whether the controller that acts on it is not there yet: refused when it comes from Git,
-    /// kept with a warning when the API brings it.
-    pub inert: bool,
     /// Place in the order of applying: lower ones first.
     pub apply_order: u8,
     /// The rule for names.
@@ -111,9 +119,10 @@ impl KindInfo {
             categories: &[],
             namespaced: true,
             runtime: false,
+            inert: false,
+            also: Vec::new(),
             generation: false,
             status: false,
-            inert: false,
             apply_order,
             name_rule: names::dns1123_subdomain,
             door: Door {
@@ -172,6 +181,10 @@ impl KindInfo {
         self.inert = true;
         self
     }
+    fn also(mut self, other: ServedAs) -> Self {
+        self.also.push(other);
+        self
+    }
     fn table(
         mut self,
         columns: &'static [Column],
@@ -183,7 +196,7 @@ impl KindInfo {
 }
 
 /// The kinds of one API group, a function each, so that a group can be read and grown by itself.
-const GROUPS: [fn() -> Vec<KindInfo>; 17] = [
+const GROUPS: [fn() -> Vec<KindInfo>; 20] = [
     core_group,
     core_infrastructure_group,
     apps_group,
@@ -201,6 +214,9 @@ const GROUPS: [fn() -> Vec<KindInfo>; 17] = [
     flow_group,
     resource_group,
     extensions_group,
+    core_workload_group,
+    batch_group,
+    policy_groups,
 ];
 
 fn core_group() -> Vec<KindInfo> {
@@ -244,6 +260,19 @@ fn apps_group() -> Vec<KindInfo> {
             .short(&["deploy"])
             .workload()
             .table(&table::DEPLOYMENT, table::deployment),
+        KindInfo::of::<StatefulSet>("statefulset", 4)
+            .short(&["sts"])
+            .workload()
+            .inert()
+            .table(&table::STATEFUL_SET, table::stateful_set),
+        KindInfo::of::<DaemonSet>("daemonset", 4)
+            .short(&["ds"])
+            .workload()
+            .inert()
+            .table(&table::DAEMON_SET, table::daemon_set),
+        KindInfo::of::<ControllerRevision>("controllerrevision", 5)
+            .inert()
+            .table(&table::CONTROLLER_REVISION, table::controller_revision),
     ]
 }
 
@@ -262,6 +291,7 @@ fn discovery_group() -> Vec<KindInfo> {
 fn events_group() -> Vec<KindInfo> {
     vec![
         KindInfo::of::<Event>("event", 5)
+            .also(ServedAs::of::<events::v1::Event>(event::to_stored, event::from_stored))
             .short(&["ev"])
             .made_by_cluster()
             .table(&table::EVENT, table::event),
@@ -496,6 +526,59 @@ fn extensions_group() -> Vec<KindInfo> {
             .counted()
             .with_status()
             .inert(),
+    ]
+}
+
+/// The older workloads of the core group.
+fn core_workload_group() -> Vec<KindInfo> {
+    vec![
+        KindInfo::of::<ReplicationController>("replicationcontroller", 4)
+            .short(&["rc"])
+            .workload()
+            .inert()
+            .table(&table::REPLICA_SET, table::replication_controller),
+        KindInfo::of::<PodTemplate>("podtemplate", 4)
+            .counted()
+            .inert()
+            .table(&table::POD_TEMPLATE, table::pod_template),
+    ]
+}
+
+fn batch_group() -> Vec<KindInfo> {
+    vec![
+        KindInfo::of::<Job>("job", 4).workload().inert().table(&table::JOB, table::job),
+        KindInfo::of::<CronJob>("cronjob", 4)
+            .short(&["cj"])
+            .workload()
+            .inert()
+            .name_is(cron_job::name)
+            .table(&table::CRON_JOB, table::cron_job),
+    ]
+}
+
+/// Groups that say how many pods there are, how many must stay and which go first.
+fn policy_groups() -> Vec<KindInfo> {
+    let v1 = ServedAs::of::<v1::HorizontalPodAutoscaler>(
+        horizontal_autoscaler::to_stored,
+        horizontal_autoscaler::from_stored,
+    );
+    vec![
+        KindInfo::of::<HorizontalPodAutoscaler>("horizontalpodautoscaler", 5)
+            .short(&["hpa"])
+            .workload()
+            .inert()
+            .also(v1)
+            .table(&table::AUTOSCALER, table::autoscaler),
+        KindInfo::of::<PodDisruptionBudget>("poddisruptionbudget", 3)
+            .short(&["pdb"])
+            .counted()
+            .with_status()
+            .table(&table::BUDGET, table::budget),
+        KindInfo::of::<PriorityClass>("priorityclass", 1)
+            .short(&["pc"])
+            .cluster()
+            .counted()
+            .table(&table::PRIORITY_CLASS, table::priority_class),
     ]
 }
 

@@ -93,7 +93,9 @@ fn range(part: &str, field: &Field) -> Result<(), String> {
             return Err(format!("end of range ({last}) above maximum ({most}): {part}"));
         }
         if first > last {
-            return Err(format!("beginning of range ({first}) beyond end of range ({last}): {part}"));
+            return Err(format!(
+                "beginning of range ({first}) beyond end of range ({last}): {part}"
+            ));
         }
     }
     match step.map(str::parse::<u32>) {
@@ -118,8 +120,12 @@ mod tests {
     #[test]
     fn schedules_that_run() {
         for good in [
-            "* * * * *", "*/5 0-6,12 1 jan-MAR/2 mon-fri", "? ? ? ? ?", "@daily",
-            "@every 1h30m", "0 3 * * 0",
+            "* * * * *",
+            "*/5 0-6,12 1 jan-MAR/2 mon-fri",
+            "? ? ? ? ?",
+            "@daily",
+            "@every 1h30m",
+            "0 3 * * 0",
         ] {
             assert_eq!(read(good), Ok(()), "{good}");
         }
@@ -128,12 +134,34 @@ mod tests {
     #[test]
     fn schedules_that_do_not_say_what_is_wrong() {
         let told: Vec<String> = [
-            "* * * *", "60 * * * *", "* * 0 * *", "* 5-2 * * *", "*/0 * * * *", "1-2-3 * * * *",
-            "x * * * *", "@often", "@every soon", "TZ=UTC * * * * *", "* * * * 7",
+            "* * * *",
+            "60 * * * *",
+            "* * 0 * *",
+            "* 5-2 * * *",
+            "*/0 * * * *",
+            "1-2-3 * * * *",
+            "x * * * *",
+            "@often",
+            "@every soon",
+            "TZ=UTC * * * * *",
+            "* * * * 7",
         ]
         .iter()
         .map(|s| format!("{s}: {}\n", read(s).unwrap_err()))
         .collect();
-        expect_test::expect![[r#""#]].assert_eq(&told.concat());
+        expect_test::expect![[r#"
+            * * * *: expected exactly 5 fields, found 4: [* * * *]
+            60 * * * *: end of range (60) above maximum (59): 60
+            * * 0 * *: beginning of range (0) below minimum (1): 0
+            * 5-2 * * *: beginning of range (5) beyond end of range (2): 5-2
+            */0 * * * *: step of range should be a positive number: */0
+            1-2-3 * * * *: too many hyphens: 1-2-3
+            x * * * *: failed to parse int from x: invalid digit found in string
+            @often: unrecognized descriptor: @often
+            @every soon: failed to parse duration @every soon
+            TZ=UTC * * * * *: cannot use TZ or CRON_TZ in schedule, use timeZone field instead
+            * * * * 7: end of range (7) above maximum (6): 7
+        "#]]
+        .assert_eq(&told.concat());
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::Resource;
+use schemars::JsonSchema;
 use serde_json::{Value, json};
 
 use super::{Kind, KindInfo, registry};
@@ -19,6 +21,11 @@ pub fn schemas() -> BTreeMap<String, Value> {
 }
 
 pub(super) fn schema<T: Kind>() -> Value {
+    schema_of::<T>()
+}
+
+/// The schema of a type that is a kind, or another shape of one.
+pub(super) fn schema_of<T: Resource + JsonSchema>() -> Value {
     let schema = schemars::generate::SchemaSettings::draft2020_12();
     let mut value = schema.into_generator().into_root_schema_for::<T>().to_value();
     close(&mut value);

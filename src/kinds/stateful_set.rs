@@ -3,7 +3,10 @@
 use k8s_openapi::{
     api::{
         apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetStatus, StatefulSetUpdateStrategy},
-        core::v1::{PersistentVolumeClaim, PersistentVolumeClaimStatus},
+        core::v1::{
+            PersistentVolumeClaim, PersistentVolumeClaimStatus, PersistentVolumeClaimVolumeSource,
+            PodTemplateSpec, Volume,
+        },
     },
     apimachinery::pkg::util::intstr::IntOrString::Int,
 };
@@ -16,7 +19,7 @@ impl Kind for StatefulSet {
     const NEEDED: &'static [&'static str] = &[deployment::SELECTOR];
 
     fn default_fields(&mut self) {
-        let spec = self.spec.get_or_insert_default();
+        let spec = &mut self.spec;
         pod_defaults::fill(&mut spec.pod_management_policy, "OrderedReady");
         spec.service_name.get_or_insert_default();
         spec.replicas.get_or_insert(1);
@@ -37,20 +40,17 @@ impl Kind for StatefulSet {
     }
 
     fn validate(&self, check: &mut Check) {
-        let spec = self.spec.clone().unwrap_or_default();
-        validate_policies(&spec, check);
+        let spec = &self.spec;
+        validate_policies(spec, check);
         check.not_negative("spec.replicas", spec.replicas.map(i64::from));
         check.not_negative("spec.minReadySeconds", spec.min_ready_seconds.map(i64::from));
         let history = spec.revision_history_limit.map(i64::from);
         check.not_negative("spec.revisionHistoryLimit", history);
         let start = spec.ordinals.as_ref().and_then(|o| o.start).map(i64::from);
         check.not_negative("spec.ordinals.start", start);
-        deployment::validate_selector_and_template(
-            "statefulset",
-            &spec.selector,
-            &spec.template,
-            check,
-        );
+        let template = with_claims(spec);
+        let selector = &spec.selector;
+        deployment::validate_selector_and_template("statefulset", selector, &template, check);
     }
 
     fn prepare_create(&mut self) {
@@ -59,7 +59,7 @@ impl Kind for StatefulSet {
     }
 
     fn validate_update(&self, live: &Self, check: &mut Check) {
-        let (Some(before), Some(after)) = (&live.spec, &self.spec) else { return };
+        let (before, after) = (&live.spec, &self.spec);
         check.immutable("spec.selector", &before.selector, &after.selector);
         check.immutable("spec.serviceName", &before.service_name, &after.service_name);
         let policy = "spec.podManagementPolicy";
@@ -73,6 +73,20 @@ fn claim(claim: &mut PersistentVolumeClaim) {
     pod_defaults::fill(&mut claim.spec.get_or_insert_default().volume_mode, "Filesystem");
     let phase = Some("Pending".to_owned());
     claim.status = Some(PersistentVolumeClaimStatus { phase, ..Default::default() });
+}
+
+/// The template as each pod gets it: every claim is a volume that containers may mount.
+fn with_claims(spec: &StatefulSetSpec) -> PodTemplateSpec {
+    let mut template = spec.template.clone();
+    let names =
+        spec.volume_claim_templates.iter().flatten().filter_map(|c| c.metadata.name.clone());
+    let volumes = template.spec.get_or_insert_default().volumes.get_or_insert_default();
+    for name in names {
+        volumes.retain(|v| v.name != name);
+        let claim = PersistentVolumeClaimVolumeSource { claim_name: name.clone(), read_only: None };
+        volumes.push(Volume { name, persistent_volume_claim: Some(claim), ..Default::default() });
+    }
+    template
 }
 
 fn validate_policies(spec: &StatefulSetSpec, check: &mut Check) {

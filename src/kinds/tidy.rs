@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{FieldError, KindInfo, door};
 
 /// Fields that Kubernetes leaves out when they are false.
-const FALSE_IS_ABSENT: [&str; 13] = [
+const FALSE_IS_ABSENT: [&str; 14] = [
     "hostNetwork",
     "hostPID",
     "hostIPC",
@@ -20,6 +20,7 @@ const FALSE_IS_ABSENT: [&str; 13] = [
     "disabled",
     "insecureSkipTLSVerify",
     "clusterScope",
+    "globalDefault",
 ];
 /// Fields that Kubernetes leaves out when they are zero.
 const ZERO_IS_ABSENT: [&str; 12] = [
@@ -60,8 +61,8 @@ const TEXT_MAPS: [&str; 20] = [
     "unverifiedUserAnnotations",
 ];
 /// Pointers in Kubernetes, which keep an empty text.
-const EMPTY_TEXT_STAYS: [&str; 4] =
-    ["storageClassName", "service", "reportingComponent", "reportingInstance"];
+const EMPTY_TEXT_STAYS: [&str; 5] =
+    ["storageClassName", "service", "serviceName", "reportingComponent", "reportingInstance"];
 /// Structs that Kubernetes writes whole.
 const WRITTEN_WHOLE: [&str; 2] = ["nodeInfo", "openAPIV3Schema"];
 

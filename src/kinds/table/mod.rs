@@ -11,11 +11,13 @@ mod definition;
 mod device;
 mod extension;
 mod network;
+mod batch;
 mod node;
 mod own;
 mod plain;
 mod pod;
 mod rbac;
+mod policy;
 mod service;
 mod storage;
 #[cfg(test)]
@@ -42,6 +44,7 @@ pub(super) use network::{
     ENDPOINTS, INGRESS, INGRESS_CLASS, IP_ADDRESS, NETWORK_POLICY, SERVICE_CIDR, endpoints,
     ingress, ingress_class, ip_address, network_policy, service_cidr,
 };
+pub(super) use batch::{CRON_JOB, JOB, cron_job, job};
 pub(super) use node::{NODE, node};
 pub(super) use own::{COMMIT, GIT_SOURCE, commit, git_source};
 pub(super) use plain::{
@@ -49,6 +52,7 @@ pub(super) use plain::{
     namespace, secret, service_account,
 };
 pub(super) use pod::{POD, pod};
+pub(super) use policy::{AUTOSCALER, BUDGET, PRIORITY_CLASS, autoscaler, budget, priority_class};
 pub(super) use rbac::{
     BINDING, RESOURCE_QUOTA, cluster_role_binding, resource_quota, role_binding,
 };
@@ -58,7 +62,11 @@ pub(super) use storage::{
     VOLUME_ATTACHMENT, VOLUME_ATTRIBUTES_CLASS, csi_driver, csi_node, persistent_volume,
     persistent_volume_claim, storage_class, volume_attachment, volume_attributes_class,
 };
-pub(super) use workload::{DEPLOYMENT, REPLICA_SET, deployment, replica_set};
+pub(super) use workload::{
+    CONTROLLER_REVISION, DAEMON_SET, DEPLOYMENT, POD_TEMPLATE, REPLICA_SET, STATEFUL_SET,
+    controller_revision, daemon_set, deployment, pod_template, replica_set, replication_controller,
+    stateful_set,
+};
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
