@@ -33,15 +33,41 @@ pub(super) struct Answered {
 }
 
 /// Resources that are answered but not stored.
-pub(super) const ANSWERED: &[Answered] = &[Answered {
-    group: "",
-    version: "v1",
-    plural: "bindings",
-    singular: "binding",
-    kind: "Binding",
-    namespaced: true,
-    verbs: &["create"],
-}];
+pub(super) const ANSWERED: &[Answered] = &[
+    asked("", ["bindings", "binding", "Binding"], true),
+    asked(
+        "authentication.k8s.io",
+        ["selfsubjectreviews", "selfsubjectreview", "SelfSubjectReview"],
+        false,
+    ),
+    asked("authentication.k8s.io", ["tokenreviews", "tokenreview", "TokenReview"], false),
+    asked(
+        "authorization.k8s.io",
+        ["localsubjectaccessreviews", "localsubjectaccessreview", "LocalSubjectAccessReview"],
+        true,
+    ),
+    asked(
+        "authorization.k8s.io",
+        ["selfsubjectaccessreviews", "selfsubjectaccessreview", "SelfSubjectAccessReview"],
+        false,
+    ),
+    asked(
+        "authorization.k8s.io",
+        ["selfsubjectrulesreviews", "selfsubjectrulesreview", "SelfSubjectRulesReview"],
+        false,
+    ),
+    asked(
+        "authorization.k8s.io",
+        ["subjectaccessreviews", "subjectaccessreview", "SubjectAccessReview"],
+        false,
+    ),
+];
+
+/// A resource by plural, singular and kind that is only ever created.
+const fn asked(group: &'static str, names: [&'static str; 3], namespaced: bool) -> Answered {
+    let [plural, singular, kind] = names;
+    Answered { group, version: "v1", plural, singular, kind, namespaced, verbs: &["create"] }
+}
 
 /// One resource as discovery shows it.
 struct Resource {

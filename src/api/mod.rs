@@ -22,6 +22,7 @@
 mod admission;
 mod authn;
 mod authz;
+mod codec;
 mod discovery;
 mod failure;
 mod gate;
@@ -30,10 +31,14 @@ mod health;
 mod metrics;
 mod negotiate;
 mod openapi;
+mod patch;
+mod protobuf;
 mod request;
 mod resources;
+mod reviews;
 mod streams;
 pub mod talk;
+mod types;
 
 use std::sync::Arc;
 
@@ -180,6 +185,12 @@ fn tls(api: Api) -> Router {
     let kubernetes = Router::new()
         .route("/api/{version}", get(discovery::core_version))
         .route("/apis/{group}/{version}", get(discovery::group_version))
+        .route("/apis/authentication.k8s.io/v1/{plural}", post(reviews::authentication))
+        .route("/apis/authorization.k8s.io/v1/{plural}", post(reviews::authorization))
+        .route(
+            "/apis/authorization.k8s.io/v1/namespaces/{namespace}/{plural}",
+            post(reviews::local),
+        )
         .route("/api/{version}/{*rest}", any(resources::serve))
         .route("/apis/{group}/{version}/{*rest}", any(resources::serve));
     open.merge(closed)

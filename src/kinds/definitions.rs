@@ -8,8 +8,7 @@ use k8s_openapi::{
         policy::v1::Eviction,
     },
     apimachinery::pkg::apis::meta::v1::{
-        APIGroup, APIGroupList, APIResourceList, DeleteOptions, ListMeta, Patch, Status,
-        WatchEvent,
+        APIGroup, APIGroupList, APIResourceList, DeleteOptions, ListMeta, Patch, Status, WatchEvent,
     },
 };
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};

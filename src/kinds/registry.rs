@@ -69,8 +69,8 @@ pub struct KindInfo {
     pub generation: bool,
     /// Whether there is a `/status` path, so that the main path leaves the status alone.
     pub status: bool,
-    /// Whether the controller that acts on it is not there yet: refused when it comes from Git, kept
-    /// with a warning when the API brings it.
+    /// Whether the controller that acts on it is not there yet: refused when it comes from Git,
+    /// kept with a warning when the API brings it.
     pub inert: bool,
     /// Place in the order of applying: lower ones first.
     pub apply_order: u8,
@@ -489,6 +489,7 @@ fn resource_group() -> Vec<KindInfo> {
 fn extensions_group() -> Vec<KindInfo> {
     vec![
         KindInfo::of::<CustomResourceDefinition>("customresourcedefinition", 0)
+            .table(&table::DEFINITION, table::definition)
             .short(&["crd", "crds"])
             .category(&["api-extensions"])
             .cluster()

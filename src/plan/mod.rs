@@ -33,6 +33,7 @@ mod garbage;
 mod namespace;
 mod node;
 mod owners;
+mod rbac;
 pub(crate) mod pods;
 mod replica_set;
 mod rollback;
@@ -129,6 +130,7 @@ pub const ENTRY_COMMANDS_MAX: usize = 64;
 /// Every controller, in the order in which they are asked.
 pub const CONTROLLERS: &[Controller] = &[
     namespace::CONTROLLER,
+    rbac::CONTROLLER,
     garbage::CONTROLLER,
     node::CONTROLLER,
     eviction::CONTROLLER,

@@ -99,7 +99,8 @@ fn is_needed(view: &View, asked: &ResourceInfo, node: &str) -> bool {
     if asked.name.is_empty() {
         return false;
     }
-    let pods = view.pods_on(&NodeName::new(node));
+    let node = NodeName::new(node);
+    let pods = view.pods_on(&node);
     let mut inside = pods.filter(|pod| pod.key().namespace == asked.namespace.as_str());
     inside.any(|pod| {
         let spec = pod.view::<Pod>().and_then(|pod| pod.spec.as_ref());

@@ -128,10 +128,9 @@ fn table(of: Message) -> (&'static [Row], Option<u32>) {
             ],
             Some(22),
         ),
-        M::Response => (
-            &[("description", 1, F::Text), ("schema", 2, F::Nested(M::Schema))],
-            Some(5),
-        ),
+        M::Response => {
+            (&[("description", 1, F::Text), ("schema", 2, F::Nested(M::Schema))], Some(5))
+        }
         M::Schema => (SCHEMA, Some(31)),
         // Written by what they hold.
         M::Paths | M::Parameter | M::Responses | M::Schemas | M::AdditionalProperties => {

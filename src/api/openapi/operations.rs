@@ -58,8 +58,7 @@ const LIST: [&str; 10] = [
     "watch",
 ];
 const WRITE: [&str; 3] = ["dryRun", "fieldManager", "fieldValidation"];
-const DELETE: [&str; 4] =
-    ["dryRun", "gracePeriodSeconds", "orphanDependents", "propagationPolicy"];
+const DELETE: [&str; 4] = ["dryRun", "gracePeriodSeconds", "orphanDependents", "propagationPolicy"];
 
 /// Every path of one kind.
 pub(super) fn of_kind(info: &KindInfo, definitions: &Definitions) -> Vec<Route> {

@@ -85,7 +85,8 @@ fn every_kind_is_found_by_its_name_with_what_kubectl_looks_for() {
         for (document, schemas) in [(&old, "/definitions"), (&new, "/components/schemas")] {
             let schemas = document.pointer(schemas).unwrap().as_object().unwrap();
             let word = "x-kubernetes-group-version-kind";
-            let is_it = |schema: &&Value| schema[word].as_array().is_some_and(|n| n.contains(&name));
+            let is_it =
+                |schema: &&Value| schema[word].as_array().is_some_and(|n| n.contains(&name));
             let schema = schemas.values().find(is_it).unwrap();
             assert!(schema["description"].is_string(), "{} says nothing", info.kind);
             assert_eq!(schema["type"], "object");
@@ -242,4 +243,50 @@ fn a_document_is_answered_packed_or_not_and_once() {
 fn a_date_is_written_as_http_wants_it() {
     let time = jiff::Timestamp::from_second(784_111_777).unwrap();
     assert_eq!(http_date(time), "Sun, 06 Nov 1994 08:49:37 GMT");
+}
+
+/// Asks a server for a path, as a client that showed a certificate.
+async fn ask(path: &str, headers: &[(header::HeaderName, &str)]) -> Response {
+    use tower::ServiceExt;
+    let cluster = crate::report::fixture::Cluster::empty();
+    let routers = crate::api::routers(crate::api::tests::Fake::direct(&cluster));
+    let mut request = axum::http::Request::get(path);
+    for (name, value) in headers {
+        request = request.header(name, *value);
+    }
+    let mut request = request.body(axum::body::Body::empty()).unwrap();
+    request.extensions_mut().insert(crate::api::tests::admin());
+    routers.tls.oneshot(request).await.unwrap()
+}
+
+async fn body(response: Response) -> Value {
+    let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+#[tokio::test]
+async fn a_document_is_kept_under_its_hash_and_found_under_another() {
+    let index = body(ask("/openapi/v3", &[]).await).await;
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap();
+    let right = ask(url, &[]).await;
+    assert_eq!(right.status(), StatusCode::OK);
+    assert_eq!(right.headers()[header::CACHE_CONTROL], "public, immutable");
+    assert!(right.headers()[header::EXPIRES].to_str().unwrap().ends_with(" GMT"));
+    assert!(body(right).await["paths"].is_object());
+    let wrong = ask("/openapi/v3/apis/apps/v1?hash=00", &[]).await;
+    assert_eq!(wrong.status(), StatusCode::MOVED_PERMANENTLY);
+    assert_eq!(wrong.headers()[header::LOCATION], url);
+    let none = ask("/openapi/v3/apis/apps/v1", &[]).await;
+    assert_eq!(none.status(), StatusCode::OK);
+    assert_eq!(none.headers().get(header::EXPIRES), None, "it may change");
+    assert_eq!(ask("/openapi/v3/apis/apps/v9", &[]).await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn the_older_document_is_json_unless_the_other_form_is_asked_for() {
+    let plain = ask("/openapi/v2", &[]).await;
+    assert_eq!(plain.headers()[header::CONTENT_TYPE], "application/json");
+    assert_eq!(body(plain).await["swagger"], "2.0");
+    let other = ask("/openapi/v2", &[(header::ACCEPT, gnostic::ASKED)]).await;
+    assert_eq!(other.headers()[header::CONTENT_TYPE], gnostic::ANSWERED);
 }

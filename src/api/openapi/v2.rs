@@ -35,11 +35,8 @@ pub(super) fn document(definitions: &Definitions, routes: &[Route]) -> Value {
 }
 
 fn path(route: &Route) -> Value {
-    let mut item: Map<String, Value> = route
-        .operations
-        .iter()
-        .map(|of| (of.method.to_owned(), operation(of)))
-        .collect();
+    let mut item: Map<String, Value> =
+        route.operations.iter().map(|of| (of.method.to_owned(), operation(of))).collect();
     let mut places: Vec<Value> = route.places.iter().filter_map(|name| place(name)).collect();
     places.extend(query("pretty"));
     item.insert("parameters".to_owned(), places.into());

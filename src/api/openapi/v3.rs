@@ -62,11 +62,8 @@ fn references(schema: &Value, open: &mut Vec<String>) {
 }
 
 fn path(route: &Route) -> Value {
-    let mut item: Map<String, Value> = route
-        .operations
-        .iter()
-        .map(|of| (of.method.to_owned(), operation(of)))
-        .collect();
+    let mut item: Map<String, Value> =
+        route.operations.iter().map(|of| (of.method.to_owned(), operation(of))).collect();
     let places = route.places.iter().filter_map(|name| place("path", name));
     let all: Vec<Value> = places.chain(place("query", "pretty")).collect();
     item.insert("parameters".to_owned(), all.into());

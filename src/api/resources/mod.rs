@@ -25,7 +25,7 @@
 //! absent and read them when they are there, and nothing has to be parsed to take them away.
 
 mod answer;
-mod body;
+pub(in crate::api) mod body;
 mod delete;
 mod door;
 mod fields;

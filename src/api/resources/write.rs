@@ -15,6 +15,7 @@ use super::{
 use crate::{
     api::{
         Api, Failure,
+        admission::{self, Attempt, Verdict},
         failure::{Cause, Details},
     },
     kinds::{self, Admitted, FieldError, KindInfo, Reason, Strictness},
@@ -49,6 +50,8 @@ pub(super) async fn create(api: &Api, ask: &Ask) -> Result<Response, Failure> {
         match created(api, ask, &shape, options, wanted).await {
             // A generated name that is taken: draw another.
             Err(failure) if !named && failure.reason == "AlreadyExists" => {}
+            // A quota was charged by another write at the same moment: count again.
+            Err(failure) if failure.reason == "Conflict" => {}
             result => return result,
         }
     }
@@ -63,7 +66,7 @@ async fn created(
     value: Value,
 ) -> Result<Response, Failure> {
     let view = api.view();
-    let admitted = prepare(api, ask, &view, options.strictness, value, None)?;
+    let (admitted, verdict) = prepare(ask, &view, options.strictness, value, None)?;
     let key = admitted.object.key().clone();
     let change = door::Change {
         info: ask.info,
@@ -73,13 +76,18 @@ async fn created(
         wanted: Some(&admitted.object),
     };
     door::judge(&view, api.backend.writes(), &change)?;
-    let op = Op::Put { object: admitted.object, expect: Expect::Absent, part: Part::Main };
-    let written = propose::write(api, ask.info, &key, vec![op], options.dry_run).await?;
+    let mut ops = verdict.charges;
+    ops.push(Op::Put { object: admitted.object, expect: Expect::Absent, part: Part::Main });
+    let written = propose::write(api, ask.info, &key, ops, options.dry_run).await?;
     let object = match options.dry_run {
         true => without_version(&written.object),
         false => written.object,
     };
-    Ok(answer::warn(shape.one(StatusCode::CREATED, &object), &admitted.warnings))
+    let mut response = answer::warn(shape.one(StatusCode::CREATED, &object), &admitted.warnings);
+    for warning in &verdict.warnings {
+        answer::add_warning(&mut response, warning);
+    }
+    Ok(response)
 }
 
 /// What a dry run of a creation shows: nothing was stored, so nothing has a version.
@@ -139,16 +147,18 @@ fn ending(mut bits: u128) -> String {
 /// From a value that is wanted to an object that may be stored: admission, decoding, defaults,
 /// validation. `live` is the stored object, when there is one.
 pub(super) fn prepare(
-    _api: &Api,
     ask: &Ask,
     view: &View,
     strictness: Strictness,
-    value: Value,
+    mut value: Value,
     live: Option<&Object>,
-) -> Result<Admitted, Failure> {
+) -> Result<(Admitted, Verdict), Failure> {
     if live.is_none() {
         place_exists(ask.info, view, &value)?;
     }
+    let subresource = if live.is_none() { "" } else { ask.resource.subresource.as_str() };
+    let attempt = Attempt { user: &ask.user, view, info: ask.info, subresource, live };
+    admission::mutate(&attempt, &mut value)?;
     let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let admitted = kinds::admit(value, strictness);
     let mut admitted = admitted.map_err(|errors| not_admitted(ask.info, &name, errors))?;
@@ -163,7 +173,8 @@ pub(super) fn prepare(
             detail,
         });
     }
-    Ok(admitted)
+    let verdict = admission::validate(&attempt, &admitted.object)?;
+    Ok((admitted, verdict))
 }
 
 /// A namespace takes new objects while it exists and is not going.
@@ -330,6 +341,12 @@ fn needs_version(info: &KindInfo, name: &str) -> Failure {
     Failure::not_valid((info.plural, info.group), name, &[error])
 }
 
+/// A warning of admission beside those of the door, which are printed by their detail alone when
+/// they name no field.
+fn warned(text: String) -> FieldError {
+    FieldError { field: String::new(), reason: Reason::Unknown, detail: text }
+}
+
 async fn replace_once(
     api: &Api,
     ask: &Ask,
@@ -339,7 +356,8 @@ async fn replace_once(
     live: &Object,
     value: Value,
 ) -> Result<(Written, Vec<FieldError>), Failure> {
-    let admitted = prepare(api, ask, view, options.strictness, value, Some(live))?;
+    let (mut admitted, verdict) = prepare(ask, view, options.strictness, value, Some(live))?;
+    admitted.warnings.extend(verdict.warnings.into_iter().map(warned));
     let key = live.key();
     let change = door::Change {
         info: ask.info,

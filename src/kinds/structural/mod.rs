@@ -74,7 +74,8 @@ fn prune_map(
 pub(super) fn default_fields(value: &mut Value, schema: &Value) {
     match value {
         Value::Object(map) => {
-            for (key, inner) in schema.get("properties").and_then(Value::as_object).into_iter().flatten()
+            for (key, inner) in
+                schema.get("properties").and_then(Value::as_object).into_iter().flatten()
             {
                 let absent = map.get(key).is_none_or(|v| v.is_null() && !flag(inner, "nullable"));
                 match inner.get("default").filter(|_| absent) {

@@ -7,8 +7,15 @@ use crate::kinds::field::Check;
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
 /// Words of JSON Schema that no structural schema has.
-const FORBIDDEN: [&str; 7] =
-    ["$ref", "additionalItems", "definitions", "dependencies", "id", "patternProperties", "$schema"];
+const FORBIDDEN: [&str; 7] = [
+    "$ref",
+    "additionalItems",
+    "definitions",
+    "dependencies",
+    "id",
+    "patternProperties",
+    "$schema",
+];
 
 /// Where a schema stands in another one, for the words of a missing type.
 #[derive(Clone, Copy)]
@@ -35,7 +42,8 @@ fn level(map: &Map<String, Value>, place: Place, at: &str, check: &mut Check) {
         check.forbidden(format!("{at}.{word}"), &format!("{word} is not supported"));
     }
     if flag_of(map, "uniqueItems") {
-        let text = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
+        let text =
+            "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
         check.forbidden(format!("{at}.uniqueItems"), text);
     }
     if map.get("type").is_some_and(|kind| kind == "array") && !map.contains_key("items") {
@@ -92,14 +100,14 @@ fn list_keys(map: &Map<String, Value>, at: &str, check: &mut Check) {
         check.one_of(field, list, &["atomic", "map", "set"]);
     }
     match (list, keys) {
-        (Some("map"), None) => check.required(
-            field,
-            "must not be empty if x-kubernetes-list-type is map",
-        ),
+        (Some("map"), None) => {
+            check.required(field, "must not be empty if x-kubernetes-list-type is map")
+        }
         (Some("map"), Some(keys)) => {
             let items = map.get("items").and_then(|items| items.get("properties"));
             for (i, key) in keys.iter().enumerate() {
-                let known = key.as_str().is_some_and(|key| items.is_some_and(|p| p.get(key).is_some()));
+                let known =
+                    key.as_str().is_some_and(|key| items.is_some_and(|p| p.get(key).is_some()));
                 if !known {
                     let text = "must name a property of the items";
                     check.invalid(format!("{field}[{i}]"), key, text);

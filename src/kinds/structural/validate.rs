@@ -66,7 +66,8 @@ impl Judge<'_> {
     }
 
     fn wrong_type(&mut self, at: &str, wanted: &str, is: &str) {
-        let detail = format!("Invalid value: {is:?}: {at} in body must be of type {wanted}: {is:?}");
+        let detail =
+            format!("Invalid value: {is:?}: {at} in body must be of type {wanted}: {is:?}");
         self.check.error(at, Reason::TypeUnfit, detail);
     }
 
@@ -123,7 +124,11 @@ impl Judge<'_> {
     fn list(&mut self, items: &[Value], schema: &Value, at: &str) {
         let count = items.len() as u64;
         if let Some(least) = bound(schema, "minItems").filter(|least| count < *least) {
-            self.check.invalid(at, count, format!("{at} in body should have at least {least} items"));
+            self.check.invalid(
+                at,
+                count,
+                format!("{at} in body should have at least {least} items"),
+            );
         }
         if let Some(most) = bound(schema, "maxItems").filter(|most| count > *most) {
             let detail = format!("Too many: {count}: must have at most {most} items");
@@ -194,9 +199,9 @@ impl Judge<'_> {
         }
         match list("oneOf").map(fitting) {
             None | Some(1) => {}
-            Some(0) => wrong(
-                "must validate one and only one schema (oneOf). Found none valid".to_owned(),
-            ),
+            Some(0) => {
+                wrong("must validate one and only one schema (oneOf). Found none valid".to_owned())
+            }
             Some(count) => wrong(format!(
                 "must validate one and only one schema (oneOf). Found {count} valid alternatives"
             )),

@@ -9,6 +9,7 @@ mod endpoint_slice;
 mod namespace;
 mod node;
 mod properties;
+mod rbac;
 mod replica_set;
 mod scheduler;
 mod world;
