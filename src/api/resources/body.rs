@@ -4,12 +4,10 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 
-use crate::{
-    api::{
-        Failure,
-        codec::{self, CodecError},
-    },
-    kinds::KindInfo,
+use super::Ask;
+use crate::api::{
+    Failure,
+    codec::{self, CodecError},
 };
 
 /// Reads a body. `kind` is what an error says it should have been.
@@ -43,8 +41,8 @@ pub(in crate::api) fn decode(
 }
 
 /// Gives a value the `apiVersion` and `kind` of its path where it has none, and refuses others.
-pub(super) fn identify(info: &KindInfo, value: &mut Value) -> Result<(), Failure> {
-    typed_as(value, info.api_version, info.kind)
+pub(super) fn identify(ask: &Ask, value: &mut Value) -> Result<(), Failure> {
+    typed_as(value, ask.api_version, ask.info.kind)
 }
 
 /// As [`identify`], for what is no stored kind.

@@ -1,28 +1,20 @@
 //! Patches of requests: from headers and a body to the value that is wanted.
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use serde_json::Value;
 
-use super::options;
-use crate::{
-    api::{
-        Failure,
-        failure::{Cause, Details},
-        patch::{self, Patch, PatchError, Schema},
-    },
-    kinds::KindInfo,
+use super::{Ask, options};
+use crate::api::{
+    Failure,
+    failure::{Cause, Details},
+    patch::{self, Patch, PatchError, Schema},
 };
 
-/// Applies the patch of a request to a live value.
-pub(super) fn apply(
-    info: &KindInfo,
-    headers: &HeaderMap,
-    live: &Value,
-    body: &[u8],
-) -> Result<Value, Failure> {
-    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let (patch, _) = Patch::parse(body, media.unwrap_or_default()).map_err(failure)?;
-    let schema = Schema::of(info.api_version, info.kind);
+/// Applies the patch of a request to a live value of the path's version.
+pub(super) fn apply(ask: &Ask, live: &Value) -> Result<Value, Failure> {
+    let media = ask.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let (patch, _) = Patch::parse(&ask.body, media.unwrap_or_default()).map_err(failure)?;
+    let schema = Schema::of(ask.api_version, ask.info.kind);
     patch::apply(live, &patch, schema).map_err(failure)
 }
 

@@ -1,4 +1,4 @@
-//! What lies below an object: status, scale, finalize, binding, eviction.
+//! What lies below an object: status, scale, approval, finalize, binding, eviction.
 
 use axum::{http::StatusCode, response::Response};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::LabelSelector};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     Ask,
     answer::{self, Shape},
-    body,
+    approval, body,
     delete::DeleteOptions,
     door,
     options::WriteOptions,
@@ -27,7 +27,8 @@ use crate::{
 /// Answers for what lies below an object.
 pub(super) async fn serve(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     match (ask.resource.subresource.as_str(), ask.verb) {
-        ("status", "get") => read::get(api, ask).await,
+        ("status" | "approval", "get") => read::get(api, ask).await,
+        ("approval", _) => approval::serve(api, ask).await,
         ("status", "update") => status(api, ask).await,
         ("status", "patch") => write::patched(api, ask, Part::Status).await,
         ("scale", "get") => scale(api, ask),
@@ -63,7 +64,7 @@ async fn replace(api: &Api, ask: &Ask, part: Part) -> Result<Response, Failure> 
     let shape = Shape::of(ask, false, api.backend.now())?;
     let options = WriteOptions::of("UpdateOptions", &ask.query)?;
     let mut value = body::decode(&ask.headers, &ask.body, ask.info.kind)?;
-    body::identify(ask.info, &mut value)?;
+    body::identify(ask, &mut value)?;
     write::named_as_path(ask, &mut value)?;
     if let Some(namespace) = ask.namespace() {
         value["metadata"]["namespace"] = namespace.into();
@@ -167,7 +168,7 @@ fn wanted_scale(ask: &Ask, live: &Object) -> Result<Value, Failure> {
             if let Some(meta) = before["metadata"].as_object_mut() {
                 meta.remove("resourceVersion");
             }
-            patching::apply(ask.info, &ask.headers, &before, &ask.body)?
+            patching::apply(ask, &before)?
         }
         _ => body::decode(&ask.headers, &ask.body, "Scale")?,
     };

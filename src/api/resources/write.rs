@@ -38,7 +38,7 @@ pub(super) async fn create(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let shape = Shape::of(ask, false, api.backend.now())?;
     let options = WriteOptions::of("CreateOptions", &ask.query)?;
     let mut value = body::decode(&ask.headers, &ask.body, ask.info.kind)?;
-    body::identify(ask.info, &mut value)?;
+    body::identify(ask, &mut value)?;
     place(ask, &mut value)?;
     if version_of(&value).is_some() {
         let text = "resourceVersion should not be set on objects to be created";
@@ -165,7 +165,7 @@ pub(super) fn prepare(
     if ask.info.inert && live.is_none() {
         let detail = format!(
             "{} {} is stored and shown, but nothing acts on it yet",
-            ask.info.api_version, ask.info.kind
+            ask.api_version, ask.info.kind
         );
         admitted.warnings.push(FieldError {
             field: String::new(),
@@ -234,7 +234,7 @@ pub(super) async fn update(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let shape = Shape::of(ask, false, api.backend.now())?;
     let options = WriteOptions::of("UpdateOptions", &ask.query)?;
     let mut value = body::decode(&ask.headers, &ask.body, ask.info.kind)?;
-    body::identify(ask.info, &mut value)?;
+    body::identify(ask, &mut value)?;
     place(ask, &mut value)?;
     named_as_path(ask, &mut value)?;
     if api.view().object(&ask.key()).is_none() && ask.info.is_created_by_update() {
@@ -271,8 +271,8 @@ pub(super) async fn patched(api: &Api, ask: &Ask, part: Part) -> Result<Response
     let shape = Shape::of(ask, false, api.backend.now())?;
     let options = WriteOptions::of("PatchOptions", &ask.query)?;
     let replace = |live: &Object| {
-        let mut value = patching::apply(ask.info, &ask.headers, &live.value(), &ask.body)?;
-        body::identify(ask.info, &mut value)?;
+        let mut value = patching::apply(ask, &ask.info.served_at(ask.api_version, live.value()))?;
+        body::identify(ask, &mut value)?;
         named_as_path(ask, &mut value)?;
         place(ask, &mut value)?;
         Ok(value)
