@@ -15,7 +15,7 @@
 //! | admission | [`write::prepare`]: on the value before it is decoded, on the object after it is validated |
 //! | request bodies | [`body::decode`]: bytes and media type to a JSON value |
 //! | patches | [`patching::apply`]: a live value and a patch to the value that is wanted |
-//! | tables | `table::columns` and `table::cells` of a kind |
+//! | tables | [`kinds::table`]: columns and cells of a kind |
 //! | streams | [`streams::serve`], before a body is read |
 //! | tokens | [`sub::serve`], by the name of the subresource |
 //! | who may write where | [`door::judge`], pure; the way through Git joins there |
