@@ -167,7 +167,11 @@ pub(super) fn prepare(
             "{} {} is stored and shown, but nothing acts on it yet",
             ask.info.api_version, ask.info.kind
         );
-        admitted.warnings.push(FieldError { field: String::new(), reason: Reason::Invalid, detail });
+        admitted.warnings.push(FieldError {
+            field: String::new(),
+            reason: Reason::Invalid,
+            detail,
+        });
     }
     let verdict = admission::validate(&attempt, &admitted.object)?;
     Ok((admitted, verdict))
