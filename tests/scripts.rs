@@ -10,7 +10,7 @@ use std::{
 use mainstay::sim;
 
 /// How many seeds are run unless `MAINSTAY_SEEDS` says otherwise.
-const SEEDS: u64 = 12;
+const SEEDS: u64 = 200;
 
 /// Virtual minutes of commits and faults in each; `mainstay sim` runs longer ones.
 const MINUTES: u64 = 1;

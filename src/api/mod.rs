@@ -12,6 +12,7 @@
 //! | `/api` `/apis` and below, to the version | who may ([`authz`]) | what there is to ask for ([`discovery`]) |
 //! | `/api/V/…` `/apis/G/V/…` | who may | objects ([`resources`], whose page says where the rest plugs in) |
 //! | `POST /hooks/git` | anybody (the backend checks the signature) | something was pushed |
+//! | `/openapi/v2` `/openapi/v3` | who may | what there is, as OpenAPI documents |
 //! | `/metrics` | who may | Prometheus text |
 //! | `/mainstay/v1/…` | who may, by a rule for that path | what `mainstay <verb>` asks ([`talk`]) |
 //!
@@ -21,6 +22,7 @@
 mod admission;
 mod authn;
 mod authz;
+mod codec;
 mod discovery;
 mod failure;
 mod gate;
@@ -28,11 +30,15 @@ mod headers;
 mod health;
 mod metrics;
 mod negotiate;
+mod openapi;
+mod patch;
+mod protobuf;
 mod request;
 mod resources;
 mod reviews;
 mod streams;
 pub mod talk;
+mod types;
 
 use std::sync::Arc;
 
@@ -172,7 +178,8 @@ fn tls(api: Api) -> Router {
         .route("/", get(discovery::paths))
         .route("/api", get(discovery::core))
         .route("/apis", get(discovery::groups))
-        .route("/apis/{group}", get(discovery::group));
+        .route("/apis/{group}", get(discovery::group))
+        .merge(openapi::routes());
     let counted = api.gate.clone();
     let kubernetes = Router::new()
         .route("/api/{version}", get(discovery::core_version))

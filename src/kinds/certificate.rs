@@ -11,7 +11,7 @@ use k8s_openapi::api::certificates::v1::{
 use super::{Kind, field::Check, names};
 
 /// What a certificate may be for. Source:
-/// kubernetes.io/docs/reference/kubernetes-api/authentication-resources/certificate-signing-request-v1.
+/// kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests.
 const USAGES: [&str; 23] = [
     "any",
     "cert sign",

@@ -212,8 +212,16 @@ const QUANTITY_MAPS: [&str; 6] =
 const QUANTITY_FIELDS: [&str; 2] = ["sizeLimit", "divisor"];
 
 /// Maps whose keys are the author's own: they hold no quantities whatever the keys are.
-const NO_QUANTITIES: [&str; 7] =
-    ["metadata", "data", "stringData", "matchLabels", "nodeSelector", "selector", "parameters"];
+const NO_QUANTITIES: [&str; 8] = [
+    "metadata",
+    "data",
+    "stringData",
+    "matchLabels",
+    "nodeSelector",
+    "selector",
+    "parameters",
+    "openAPIV3Schema",
+];
 
 /// Where quantities are.
 #[derive(Clone, Copy)]

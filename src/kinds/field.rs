@@ -21,6 +21,9 @@ pub enum Reason {
     TooMany,
     /// The JSON type is wrong (a string where an integer belongs).
     TypeInvalid,
+    /// The type is none that the schema of a custom kind allows; the object can be read all the
+    /// same.
+    TypeUnfit,
     /// What the field names is not there.
     NotFound,
     /// No kind of Kubernetes has such a field here.
@@ -38,7 +41,7 @@ impl Reason {
             Self::Duplicate => "FieldValueDuplicate",
             Self::TooLong => "FieldValueTooLong",
             Self::TooMany => "FieldValueTooMany",
-            Self::TypeInvalid => "FieldValueTypeInvalid",
+            Self::TypeInvalid | Self::TypeUnfit => "FieldValueTypeInvalid",
             Self::NotFound => "FieldValueNotFound",
             Self::Unknown => "UnknownField",
         }

@@ -1,5 +1,5 @@
-//! Kinds that Kubernetes has and we do not serve, or do not act on (yet), so that each is refused by
-//! name.
+//! Kinds that Kubernetes has and we do not serve, or do not act on (yet), so that each is refused
+//! by name.
 
 use super::{KindInfo, registry};
 
@@ -9,7 +9,8 @@ pub fn known_kubernetes_kind(api_version: &str, kind: &str) -> bool {
         || REPLACED.iter().any(|(old, k, _)| *old == api_version && *k == kind)
 }
 
-/// Why a kind that is not in the registry, or is inert, is refused: the field to point at, and what to do.
+/// Why a kind that is not in the registry, or is inert, is refused: the field to point at, and what
+/// to do.
 pub fn unsupported(api_version: &str, kind: &str) -> (&'static str, String) {
     let told =
         |(field, text): (&'static str, String)| (field, format!("Unsupported value: {text}"));

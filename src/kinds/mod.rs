@@ -15,7 +15,9 @@ mod certificate;
 mod config_map;
 mod container;
 mod csi;
+mod custom_resource_definition;
 mod decode;
+mod definitions;
 mod deployment;
 mod deployment_hash;
 mod device;
@@ -54,6 +56,7 @@ mod service;
 mod service_account;
 mod service_cidr;
 mod storage_class;
+mod structural;
 pub mod table;
 #[cfg(test)]
 mod tests;
@@ -63,6 +66,7 @@ mod webhook;
 
 pub use ailment::{Ailment, ailment, steady};
 pub use decode::Strictness;
+pub use definitions::{Definitions, each_subschema};
 pub use deployment_hash::template_hash;
 pub use door::{
     Admitted, admit, adopt, create, create_value, decodes, to_object, update, update_status,

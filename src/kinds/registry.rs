@@ -28,6 +28,7 @@ use k8s_openapi::{
             VolumeAttributesClass,
         },
     },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     kube_aggregator::pkg::apis::apiregistration::v1::APIService,
 };
 use serde_json::Value;
@@ -68,8 +69,8 @@ pub struct KindInfo {
     pub generation: bool,
     /// Whether there is a `/status` path, so that the main path leaves the status alone.
     pub status: bool,
-    /// Whether the controller that acts on it is not there yet: refused when it comes from Git, kept
-    /// with a warning when the API brings it.
+    /// Whether the controller that acts on it is not there yet: refused when it comes from Git,
+    /// kept with a warning when the API brings it.
     pub inert: bool,
     /// Place in the order of applying: lower ones first.
     pub apply_order: u8,
@@ -87,6 +88,7 @@ pub(super) struct Door {
     pub(super) update: fn(&KindInfo, door::Pair) -> door::Updated,
     pub(super) decodes: fn(&Object) -> bool,
     pub(super) schema: fn() -> Value,
+    pub(super) define: fn(&mut schemars::SchemaGenerator) -> String,
     pub(super) written: fn(&mut Value),
 }
 
@@ -120,6 +122,7 @@ impl KindInfo {
                 update: door::update_as::<T>,
                 decodes: decode::decodes::<T>,
                 schema: super::schemas::schema::<T>,
+                define: super::definitions::define::<T>,
                 written: T::written,
             },
             table: table::PLAIN,
@@ -180,7 +183,7 @@ impl KindInfo {
 }
 
 /// The kinds of one API group, a function each, so that a group can be read and grown by itself.
-const GROUPS: [fn() -> Vec<KindInfo>; 16] = [
+const GROUPS: [fn() -> Vec<KindInfo>; 17] = [
     core_group,
     core_infrastructure_group,
     apps_group,
@@ -197,6 +200,7 @@ const GROUPS: [fn() -> Vec<KindInfo>; 16] = [
     registration_group,
     flow_group,
     resource_group,
+    extensions_group,
 ];
 
 fn core_group() -> Vec<KindInfo> {
@@ -478,6 +482,19 @@ fn resource_group() -> Vec<KindInfo> {
             .table(&table::RESOURCE_SLICE, table::resource_slice)
             .cluster()
             .counted()
+            .inert(),
+    ]
+}
+
+fn extensions_group() -> Vec<KindInfo> {
+    vec![
+        KindInfo::of::<CustomResourceDefinition>("customresourcedefinition", 0)
+            .table(&table::DEFINITION, table::definition)
+            .short(&["crd", "crds"])
+            .category(&["api-extensions"])
+            .cluster()
+            .counted()
+            .with_status()
             .inert(),
     ]
 }

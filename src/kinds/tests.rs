@@ -37,8 +37,8 @@ fn differences(folder: &str) -> serde_json::Map<String, Value> {
     all[folder].as_object().cloned().unwrap_or_default()
 }
 
-/// Compares every case and wants exactly those of `differences.json` to differ. An excuse that names
-/// fields is for the case to look at.
+/// Compares every case and wants exactly those of `differences.json` to differ. An excuse that
+/// names fields is for the case to look at.
 fn compare(folder: &str, case: impl Fn(&str) -> Result<(), String>) {
     let excused = differences(folder);
     let mut wrong = Vec::new();

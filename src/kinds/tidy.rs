@@ -63,7 +63,7 @@ const TEXT_MAPS: [&str; 20] = [
 const EMPTY_TEXT_STAYS: [&str; 4] =
     ["storageClassName", "service", "reportingComponent", "reportingInstance"];
 /// Structs that Kubernetes writes whole.
-const WRITTEN_WHOLE: [&str; 1] = ["nodeInfo"];
+const WRITTEN_WHOLE: [&str; 2] = ["nodeInfo", "openAPIV3Schema"];
 
 /// The canonical JSON value of a typed object.
 pub(super) fn to_value<T: Serialize>(info: &KindInfo, typed: &T) -> Result<Value, FieldError> {

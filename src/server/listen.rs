@@ -16,7 +16,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{dispatch::Dispatch, machine::StateMachine};
+use super::{dispatch::Dispatch, machine::StateMachine, moving::Moving};
 use crate::{
     api::Peer,
     raft,
@@ -30,6 +30,10 @@ const HANDSHAKE_SECONDS_MAX: u64 = 10;
 /// How many connections are served at once: a few hundred agents, as many watches, and headroom.
 /// Further ones wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 8192;
+
+/// How long a peer may take nothing of what is written to it. A watcher that does not read holds a
+/// connection and nothing else; after this it holds nothing.
+const STALL_SECONDS_MAX: u64 = 60;
 
 /// Who serves what comes in.
 #[derive(Clone)]
@@ -142,6 +146,7 @@ async fn http(
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(hyper_util::rt::TokioTimer::new());
     builder.http2().timer(hyper_util::rt::TokioTimer::new());
+    let stream = Moving::new(stream, Duration::from_secs(STALL_SECONDS_MAX));
     let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
     if let Err(error) = served {
         tracing::debug!(event = "http ended", %from, %error);

@@ -23,6 +23,7 @@ mod join;
 mod known;
 mod listen;
 mod machine;
+mod moving;
 mod renew;
 mod store;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::{
     model::{RequestId, Timestamp, fnv1a},
-    state::{Command, Entry, Outcome, Severity, State, check},
+    state::{Command, Entry, Outcome, Severity, State, View, Violation, check, check_step},
 };
 
 /// How many entries a server may lack before it is given a snapshot instead.
@@ -27,6 +27,8 @@ pub(super) struct Server {
     /// How many entries its State shows.
     applied: usize,
     pub(super) state: State,
+    /// What was looked at last, and broke no promise.
+    looked_at: View,
     /// Its own snapshot on disk and how many entries it stands for.
     snapshot: Option<(Arc<[u8]>, usize)>,
 }
@@ -46,9 +48,8 @@ pub(super) struct Log {
     pub(super) leader: Option<usize>,
     /// How many leaders there were.
     pub(super) term: u64,
-    /// Every how many entries a State is held against its invariants. A promise that broke stays
-    /// broken, so looking less often finds it later and not never; every entry costs a pass over
-    /// all objects.
+    /// Every how many entries a whole State is held against its invariants, which costs a pass over
+    /// all objects. What an entry changed is looked at after each.
     pub(super) examine_every: usize,
     /// The first promise that broke.
     pub(super) broken: Option<String>,
@@ -144,6 +145,7 @@ impl Log {
         this.up = false;
         this.applied = 0;
         this.state = State::default();
+        this.looked_at = View::default();
         if self.leader == Some(server) || !self.has_majority() {
             self.leader = None;
         }
@@ -202,6 +204,7 @@ impl Log {
                 this.snapshot = Some((this.state.to_snapshot().into(), this.applied));
             }
             self.compare(server);
+            self.examine_step(server);
         }
         let every = self.examine_every.max(1);
         let leads = every == 1 || self.leader == Some(server);
@@ -242,7 +245,21 @@ impl Log {
 
     /// Looks for a broken promise in a State.
     fn examine(&mut self, server: usize) {
-        let found = check(self.servers[server].state.view());
+        let this = &mut self.servers[server];
+        this.looked_at = this.state.view().clone();
+        let found = check(&this.looked_at);
+        self.judge(server, found);
+    }
+
+    /// Looks for a promise that was broken since the last look.
+    fn examine_step(&mut self, server: usize) {
+        let this = &mut self.servers[server];
+        let before = std::mem::replace(&mut this.looked_at, this.state.view().clone());
+        let found = check_step(&before, &this.looked_at);
+        self.judge(server, found);
+    }
+
+    fn judge(&mut self, server: usize, found: Vec<Violation>) {
         if let Some(worst) = found.into_iter().find(|v| v.severity == Severity::Broken) {
             self.broken.get_or_insert(format!("server {server}: {worst}"));
         }

@@ -566,7 +566,7 @@ impl View {
     }
 
     /// Takes an object out of every index.
-    fn forget(&mut self, object: &Object) {
+    pub(super) fn forget(&mut self, object: &Object) {
         self.digest ^= digest(object);
         let owner = SmolStr::from(object.controller_uid().unwrap_or_default());
         if let Some(owned) = self.owned.get_mut(&owner) {

@@ -18,7 +18,7 @@ mod snapshot;
 mod view;
 
 pub use apply::State;
-pub use check::{Severity, Violation, check};
+pub use check::{Severity, Violation, check, check_step};
 pub use command::{
     Adopt, Command, Desired, ENTRY_BYTES_MAX, Entry, Expect, LOG_VERSION, NewEvent, Op, OutboxItem,
     Outcome, Part, Refusal,

@@ -1,13 +1,13 @@
 //! From the bytes of a request to a JSON value, and whether it is what the path is for.
 
 use axum::body::Bytes;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 
 use crate::{
     api::{
         Failure,
-        negotiate::{self, Written},
+        codec::{self, CodecError},
     },
     kinds::KindInfo,
 };
@@ -23,15 +23,17 @@ pub(in crate::api) fn decode(
             "the object provided is unrecognized (must be of type {kind}): {why}"
         ))
     };
-    let value: Value = match negotiate::written(headers)? {
-        Written::Json => serde_json::from_slice(bytes).map_err(|e| {
-            unrecognized(format!("couldn't get version/kind; json parse error: {e}"))
-        })?,
-        Written::Yaml => {
-            serde_yaml::from_slice(bytes).map_err(|e| unrecognized(format!("yaml: {e}")))?
+    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let decoded = codec::decode(bytes, media.unwrap_or_default());
+    let value = match decoded {
+        Ok(decoded) => decoded.value,
+        Err(CodecError::UnknownFormat) => {
+            let text = CodecError::UnknownFormat.to_string();
+            let code = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Err(Failure::of(code, "UnsupportedMediaType", text));
         }
-        Written::Protobuf => {
-            return Err(negotiate::unsupported(&["application/json", "application/yaml"]));
+        Err(CodecError::Malformed(why)) => {
+            return Err(unrecognized(format!("couldn't get version/kind; {why}")));
         }
     };
     match value.is_object() {

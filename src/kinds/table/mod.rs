@@ -7,6 +7,7 @@
 
 mod age;
 mod certificate;
+mod definition;
 mod device;
 mod extension;
 mod network;
@@ -26,6 +27,7 @@ pub use age::duration;
 pub(super) use certificate::{
     POD_REQUEST, SIGNING_REQUEST, TRUST_BUNDLE, pod_request, signing_request, trust_bundle,
 };
+pub(super) use definition::{DEFINITION, definition};
 pub(super) use device::{
     DEVICE, DEVICE_TAINT_RULE, RESOURCE_CLAIM, RESOURCE_SLICE, device, device_taint_rule,
     resource_claim, resource_slice,
