@@ -127,7 +127,8 @@ fn refusal(user: &User, verb: &str, resource: &ResourceInfo) -> Failure {
         name => format!(" {name:?}"),
     };
     let text = format!(
-        "{}{named} is forbidden: User {:?} cannot {verb} resource {what:?} in API group {:?} {scope}",
+        "{}{named} is forbidden: User {:?} cannot {verb} resource {what:?} in API group {:?} \
+         {scope}",
         qualified(&resource.resource, &resource.group),
         user.name,
         resource.group,
