@@ -226,13 +226,19 @@ fn a_node_reads_what_its_own_pods_need_and_writes_itself() {
 #[test]
 fn nobody_gives_what_they_do_not_have() {
     let state = with(&[
-        role("pods", json!([
-            {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
-        ])),
-        role("binder", json!([{
-            "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"],
-            "resourceNames": ["root"], "verbs": ["bind"],
-        }])),
+        role(
+            "pods",
+            json!([
+                {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
+            ]),
+        ),
+        role(
+            "binder",
+            json!([{
+                "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"],
+                "resourceNames": ["root"], "verbs": ["bind"],
+            }]),
+        ),
         role("root", json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}])),
         binding("", "jane", "pods", user("jane")),
         binding("", "bob", "binder", user("bob")),
