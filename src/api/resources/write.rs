@@ -161,18 +161,7 @@ pub(super) fn prepare(
     admission::mutate(&attempt, &mut value)?;
     let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let admitted = kinds::admit(value, strictness);
-    let mut admitted = admitted.map_err(|errors| not_admitted(ask.info, &name, errors))?;
-    if ask.info.inert && live.is_none() {
-        let detail = format!(
-            "{} {} is stored and shown, but nothing acts on it yet",
-            ask.api_version, ask.info.kind
-        );
-        admitted.warnings.push(FieldError {
-            field: String::new(),
-            reason: Reason::Invalid,
-            detail,
-        });
-    }
+    let admitted = admitted.map_err(|errors| not_admitted(ask.info, &name, errors))?;
     let verdict = admission::validate(&attempt, &admitted.object)?;
     Ok((admitted, verdict))
 }
