@@ -1,5 +1,5 @@
-//! What Kubernetes 1.37.1 made of the same patches (`tests/oracle/patch/`), and patches nobody would
-//! write.
+//! What Kubernetes 1.37.1 made of the same patches (`tests/oracle/patch/`), and patches nobody
+//! would write.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
