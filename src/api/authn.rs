@@ -79,11 +79,7 @@ impl User {
 
 /// Finds out who asks, and puts a [`User`] into the request; 401 when a credential is no good, and
 /// when somebody without one asks for more than health and version.
-pub(super) async fn identify(
-    State(api): State<Api>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn identify(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let who = who(&api, &request).and_then(|user| {
         let wanted = impersonated(request.headers())?;
         Ok(match wanted {
@@ -210,11 +206,10 @@ fn impersonated(headers: &HeaderMap) -> Result<Option<User>, Failure> {
 
 /// The groups that follow from a name that somebody wants to be seen with.
 fn completed(mut user: User) -> User {
-    if let Some((namespace, _)) = user.service_account().map(|(n, a)| (n.to_owned(), a.len())) {
-        if user.groups.is_empty() {
-            user.groups.push("system:serviceaccounts".to_owned());
-            user.groups.push(format!("system:serviceaccounts:{namespace}"));
-        }
+    let account = user.service_account().map(|(namespace, _)| namespace.to_owned());
+    if let Some(namespace) = account.filter(|_| user.groups.is_empty()) {
+        user.groups.push("system:serviceaccounts".to_owned());
+        user.groups.push(format!("system:serviceaccounts:{namespace}"));
     }
     match user.name.as_str() {
         ANONYMOUS if user.is_in(UNAUTHENTICATED) => user,
@@ -250,12 +245,16 @@ pub(super) fn questions(wanted: &User) -> Vec<ResourceInfo> {
     let (account, follows) = match wanted.service_account() {
         Some((namespace, name)) => (
             ask("", "serviceaccounts", "", namespace, name),
-            vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")],
+            vec![
+                "system:serviceaccounts".to_owned(),
+                format!("system:serviceaccounts:{namespace}"),
+            ],
         ),
         None => (ask("", "users", "", "", &wanted.name), Vec::new()),
     };
     let given = |group: &&String| {
-        !follows.contains(group) && group.as_str() != AUTHENTICATED
+        !follows.contains(group)
+            && group.as_str() != AUTHENTICATED
             && !(wanted.name == ANONYMOUS && group.as_str() == UNAUTHENTICATED)
     };
     let groups = wanted.groups.iter().filter(given).map(|group| ask("", "groups", "", "", group));
@@ -347,11 +346,8 @@ mod tests {
             .iter()
             .map(|q| format!("{}/{}/{} {}", q.group, q.resource, q.subresource, q.name))
             .collect();
-        let expected = [
-            "/users/ jane",
-            "/groups/ dev",
-            "authentication.k8s.io/userextras/acme.com/project x",
-        ];
+        let expected =
+            ["/users/ jane", "/groups/ dev", "authentication.k8s.io/userextras/acme.com/project x"];
         assert_eq!(asked, expected);
         assert!(seen_as(&[("impersonate-group", "system:masters")]).is_err(), "groups alone");
     }

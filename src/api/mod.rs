@@ -164,8 +164,7 @@ pub struct Routers {
 }
 
 fn tls(api: Api) -> Router {
-    let closed = talk::routes()
-        .route("/metrics", get(metrics::of_server));
+    let closed = talk::routes().route("/metrics", get(metrics::of_server));
     let open = Router::new()
         .route("/healthz", get(health::live))
         .route("/healthz/{check}", get(health::one))

@@ -8,9 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use k8s_openapi::api::{
-    authorization::v1::{
-        NonResourceAttributes, ResourceAttributes, SubjectAccessReviewSpec,
-    },
+    authorization::v1::{NonResourceAttributes, ResourceAttributes, SubjectAccessReviewSpec},
     rbac::v1::PolicyRule,
 };
 use serde::de::DeserializeOwned;
@@ -87,9 +85,9 @@ fn read(
     namespaced: bool,
 ) -> Result<(&'static str, Value), Failure> {
     let group = api_version.trim_end_matches("/v1");
-    let found = ANSWERED.iter().find(|of| {
-        of.group == group && of.plural == plural && of.namespaced == namespaced
-    });
+    let found = ANSWERED
+        .iter()
+        .find(|of| of.group == group && of.plural == plural && of.namespaced == namespaced);
     let kind = found.ok_or_else(Failure::no_resource)?.kind;
     let mut value = body::decode(headers, bytes, kind)?;
     body::typed_as(&mut value, api_version, kind)?;
@@ -129,7 +127,7 @@ fn user_info(user: &User) -> Value {
     info
 }
 
-/// What is answered to a question of access; `user` asks, and is who is meant where nobody is named.
+/// What is answered to a question of access; `user` asks, and is meant where nobody is named.
 fn decided(view: &View, kind: &str, user: &User, value: &Value) -> Result<Value, Failure> {
     if kind == "SelfSubjectRulesReview" {
         let namespace = value["spec"]["namespace"].as_str().unwrap_or_default();
@@ -144,7 +142,11 @@ fn decided(view: &View, kind: &str, user: &User, value: &Value) -> Result<Value,
         _ => subject(&spec),
     };
     if named.name.is_empty() && named.groups.is_empty() {
-        return Err(invalid(kind, "spec.user", "Required value: at least one of user or group must be specified"));
+        return Err(invalid(
+            kind,
+            "spec.user",
+            "Required value: at least one of user or group must be specified",
+        ));
     }
     let allowed = match (&spec.resource_attributes, &spec.non_resource_attributes) {
         (Some(asked), None) => may_resource(view, &named, asked),
@@ -260,7 +262,8 @@ mod tests {
     fn access_is_answered_for_oneself_and_for_others() {
         let state = cluster();
         let jane = User::of(&Peer { user: "jane".into(), groups: Vec::new() });
-        let ask = |kind: &str, spec: Value| decided(state.view(), kind, &jane, &json!({"spec": spec}));
+        let ask =
+            |kind: &str, spec: Value| decided(state.view(), kind, &jane, &json!({"spec": spec}));
         let own = |verb: &str, namespace: &str| {
             let spec = json!({"resourceAttributes": pods(verb, namespace)});
             ask("SelfSubjectAccessReview", spec).unwrap()

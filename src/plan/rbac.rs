@@ -54,14 +54,14 @@ const CORE_VIEWED: &str = "configmaps,endpoints,persistentvolumeclaims,\
      serviceaccounts,services,services/status,bindings,events,limitranges,namespaces/status,\
      pods/log,pods/status,replicationcontrollers/status,resourcequotas,resourcequotas/status,\
      namespaces";
-const CORE_EDITED: &str = "pods,pods/attach,pods/exec,pods/portforward,pods/proxy,configmaps,events,\
-     persistentvolumeclaims,replicationcontrollers,replicationcontrollers/scale,secrets,\
+const CORE_EDITED: &str = "pods,pods/attach,pods/exec,pods/portforward,pods/proxy,configmaps,\
+     events,persistentvolumeclaims,replicationcontrollers,replicationcontrollers/scale,secrets,\
      serviceaccounts,services,services/proxy";
 const APPS_VIEWED: &str = "controllerrevisions,daemonsets,daemonsets/status,deployments,\
      deployments/scale,deployments/status,replicasets,replicasets/scale,replicasets/status,\
      statefulsets,statefulsets/scale,statefulsets/status";
-const APPS_EDITED: &str = "daemonsets,deployments,deployments/rollback,deployments/scale,replicasets,\
-     replicasets/scale,statefulsets,statefulsets/scale";
+const APPS_EDITED: &str = "daemonsets,deployments,deployments/rollback,deployments/scale,\
+     replicasets,replicasets/scale,statefulsets,statefulsets/scale";
 
 const ROLES: [BuiltIn; 15] = [
     BuiltIn {
@@ -79,8 +79,11 @@ const ROLES: [BuiltIn; 15] = [
         aggregates: false,
         rules: &[
             Rule::Of("create", "authorization.k8s.io", "localsubjectaccessreviews"),
-            Rule::Of("create,delete,deletecollection,get,list,patch,update,watch", GROUP,
-                "rolebindings,roles"),
+            Rule::Of(
+                "create,delete,deletecollection,get,list,patch,update,watch",
+                GROUP,
+                "rolebindings,roles",
+            ),
         ],
     },
     BuiltIn {
@@ -88,8 +91,12 @@ const ROLES: [BuiltIn; 15] = [
         to: "edit",
         aggregates: false,
         rules: &[
-            Rule::Of(READ, "", "pods/attach,pods/exec,pods/portforward,pods/proxy,secrets,\
-                services/proxy"),
+            Rule::Of(
+                READ,
+                "",
+                "pods/attach,pods/exec,pods/portforward,pods/proxy,secrets,\
+                services/proxy",
+            ),
             Rule::Of("impersonate", "", "serviceaccounts"),
             Rule::Of(WRITE, "", CORE_EDITED),
             Rule::Of("create", "", "pods/eviction,serviceaccounts/token"),
@@ -98,8 +105,11 @@ const ROLES: [BuiltIn; 15] = [
             Rule::Of(WRITE, "batch", "cronjobs,jobs"),
             Rule::Of(WRITE, "networking.k8s.io", "ingresses,networkpolicies"),
             Rule::Of(WRITE, "policy", "poddisruptionbudgets"),
-            Rule::Of("create,delete,deletecollection,get,list,patch,update,watch",
-                "coordination.k8s.io", "leases"),
+            Rule::Of(
+                "create,delete,deletecollection,get,list,patch,update,watch",
+                "coordination.k8s.io",
+                "leases",
+            ),
         ],
     },
     BuiltIn {
@@ -110,11 +120,13 @@ const ROLES: [BuiltIn; 15] = [
             Rule::Of(READ, "", CORE_VIEWED),
             Rule::Of(READ, "discovery.k8s.io", "endpointslices"),
             Rule::Of(READ, "apps", APPS_VIEWED),
-            Rule::Of(READ, "autoscaling",
-                "horizontalpodautoscalers,horizontalpodautoscalers/status"),
+            Rule::Of(
+                READ,
+                "autoscaling",
+                "horizontalpodautoscalers,horizontalpodautoscalers/status",
+            ),
             Rule::Of(READ, "batch", "cronjobs,cronjobs/status,jobs,jobs/status"),
-            Rule::Of(READ, "networking.k8s.io",
-                "ingresses,ingresses/status,networkpolicies"),
+            Rule::Of(READ, "networking.k8s.io", "ingresses,ingresses/status,networkpolicies"),
             Rule::Of(READ, "policy", "poddisruptionbudgets,poddisruptionbudgets/status"),
         ],
     },
@@ -146,8 +158,11 @@ const ROLES: [BuiltIn; 15] = [
         name: "system:monitoring",
         to: "",
         aggregates: false,
-        rules: &[Rule::Paths("get", "/healthz,/healthz/*,/livez,/livez/*,/metrics,/metrics/slis,\
-            /readyz,/readyz/*")],
+        rules: &[Rule::Paths(
+            "get",
+            "/healthz,/healthz/*,/livez,/livez/*,/metrics,/metrics/slis,\
+            /readyz,/readyz/*",
+        )],
     },
     BuiltIn {
         name: "system:node",
@@ -155,8 +170,11 @@ const ROLES: [BuiltIn; 15] = [
         aggregates: false,
         rules: &[
             Rule::Of("create", "authentication.k8s.io", "tokenreviews"),
-            Rule::Of("create", "authorization.k8s.io",
-                "localsubjectaccessreviews,subjectaccessreviews"),
+            Rule::Of(
+                "create",
+                "authorization.k8s.io",
+                "localsubjectaccessreviews,subjectaccessreviews",
+            ),
             Rule::Of(READ, "", "services"),
             Rule::Of("create,get,list,watch", "", "nodes"),
             Rule::Of("patch,update", "", "nodes/status"),
@@ -167,8 +185,11 @@ const ROLES: [BuiltIn; 15] = [
         name: "system:node-bootstrapper",
         to: "",
         aggregates: false,
-        rules: &[Rule::Of("create,get,list,watch", "certificates.k8s.io",
-            "certificatesigningrequests")],
+        rules: &[Rule::Of(
+            "create,get,list,watch",
+            "certificates.k8s.io",
+            "certificatesigningrequests",
+        )],
     },
     BuiltIn {
         name: "system:public-info-viewer",
@@ -278,8 +299,7 @@ fn meta(name: &str, to: &str) -> ObjectMeta {
 
 fn role(of: &BuiltIn) -> ClusterRole {
     let label = (format!("{AGGREGATE_TO}{}", of.name), "true".to_owned());
-    let selector =
-        LabelSelector { match_labels: Some([label].into()), ..LabelSelector::default() };
+    let selector = LabelSelector { match_labels: Some([label].into()), ..LabelSelector::default() };
     ClusterRole {
         metadata: meta(of.name, of.to),
         aggregation_rule: of

@@ -111,7 +111,7 @@ async fn carry<R: Runtime>(
     }
 }
 
-/// Carries input to the process. The connection is given back, for as long as output may come on it.
+/// Carries input to the process. The connection is given back, as long as output may come on it.
 async fn feed(
     mut to: WriteHalf<Wire>,
     wanted: bool,

@@ -3,8 +3,8 @@
 //!
 //! In: a request on the agent's TLS port that asks for an upgrade. Out: the process' input and
 //! outputs, or a port of the pod, in the protocol that the client asked for. `agent::serve` calls.
-//! What bytes mean is decided in `node::streams`; here they are only carried. Never here: who may do
-//! this: servers have asked that before.
+//! What bytes mean is decided in `node::streams`; here they are only carried. Never here: who may
+//! do this: servers have asked that before.
 //!
 //! Each stream holds a few buffers of [`CHUNK_BYTES`] for each channel. Who does not read stops
 //! whoever writes, and nothing is kept meanwhile.

@@ -17,7 +17,8 @@ pub(super) struct Amount {
 pub(super) type Amounts = BTreeMap<String, Amount>;
 
 /// Suffixes in powers of two, the largest first.
-const BINARY: [(&str, u32); 6] = [("Ei", 60), ("Pi", 50), ("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
+const BINARY: [(&str, u32); 6] =
+    [("Ei", 60), ("Pi", 50), ("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
 
 impl Amount {
     pub(super) fn read(value: &Value) -> Self {

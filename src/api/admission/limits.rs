@@ -83,7 +83,11 @@ fn fill_container(
             }
         }
         if !set.is_empty() {
-            said.push(format!("{} {} for {what} {name}", set.join(", "), &field[..field.len() - 1]));
+            said.push(format!(
+                "{} {} for {what} {name}",
+                set.join(", "),
+                &field[..field.len() - 1]
+            ));
         }
     }
     said
@@ -159,7 +163,9 @@ fn bounds(item: &LimitRangeItem, requests: &Amounts, limits: &Amounts) -> Vec<St
         let rule = format!("maximum {name} usage per {kind} is {most}");
         let above = |amount: &&Amount| amount.quantity > most.quantity;
         match (requests.get(name), limits.get(name)) {
-            (asked, _) if claim => asked.filter(above).map(|a| format!("{rule}, but request is {a}")),
+            (asked, _) if claim => {
+                asked.filter(above).map(|a| format!("{rule}, but request is {a}"))
+            }
             (_, None) => Some(format!("{rule}.  No limit is specified")),
             (_, Some(limit)) if above(&limit) => Some(format!("{rule}, but limit is {limit}")),
             (asked, _) => asked.filter(above).map(|a| format!("{rule}, but request is {a}")),

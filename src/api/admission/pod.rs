@@ -9,6 +9,10 @@ use crate::api::Failure;
 /// Seconds that a pod stays on a node that is not ready or not reachable, when it does not say.
 const TOLERATION_SECONDS: i64 = 300;
 
+/// The account of a pod that names none. A namespace gets it a moment after it is made; a pod that
+/// is faster is taken (Kubernetes lets it wait).
+const DEFAULT_ACCOUNT: &str = "default";
+
 /// The taints that every pod tolerates for a time.
 const TOLERATED: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
@@ -16,24 +20,24 @@ const TOLERATED: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.i
 const SYSTEM_CLASSES: [(&str, i64); 2] =
     [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
 
-/// Names the account the pod runs as, which must exist.
+/// Names the account the pod runs as; one that it names itself must exist.
 pub(super) fn service_account(attempt: &Attempt<'_>, value: &mut Value) -> Result<(), Failure> {
     let (namespace, name) = place(value);
     let spec = &mut value["spec"];
-    let old = text(spec, "serviceAccount");
-    let account = text(spec, "serviceAccountName").or(old).unwrap_or_else(|| "default".to_owned());
+    let named = text(spec, "serviceAccountName").or_else(|| text(spec, "serviceAccount"));
+    let account = named.clone().unwrap_or_else(|| DEFAULT_ACCOUNT.to_owned());
     let found: Option<&ServiceAccount> = attempt.view.get(&namespace, &account);
-    let Some(found) = found else {
+    if found.is_none() && named.is_some() {
         let why = format!(
-            "error looking up service account {namespace}/{account}: serviceaccount {account:?} not \
-             found"
+            "error looking up service account {namespace}/{account}: serviceaccount {account:?} \
+             not found"
         );
         return Err(attempt.refused(&name, &why));
-    };
+    }
     spec["serviceAccountName"] = account.into();
     let own = spec["imagePullSecrets"].as_array().is_some_and(|list| !list.is_empty());
-    if let Some(secrets) = found.image_pull_secrets.as_ref().filter(|list| !own && !list.is_empty())
-    {
+    let secrets = found.and_then(|account| account.image_pull_secrets.as_ref());
+    if let Some(secrets) = secrets.filter(|list| !own && !list.is_empty()) {
         spec["imagePullSecrets"] = json!(secrets);
     }
     Ok(())
@@ -116,7 +120,11 @@ fn default_class(attempt: &Attempt<'_>) -> (Option<String>, i64, String) {
     match default.min_by_key(|(_, class)| class.value) {
         Some((object, class)) => {
             let name = object.key().name.to_string();
-            (Some(name), class.value.unwrap_or_default().into(), policy(class.preemption_policy.as_ref()))
+            (
+                Some(name),
+                class.value.unwrap_or_default().into(),
+                policy(class.preemption_policy.as_ref()),
+            )
         }
         None => (None, 0, policy(None)),
     }

@@ -15,8 +15,19 @@ const LABEL: &str = "pod-security.kubernetes.io/";
 
 /// Capabilities that containers have anyway.
 const DEFAULT_CAPABILITIES: [&str; 13] = [
-    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE",
-    "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
 ];
 
 /// Kernel settings that belong to the pod alone.
@@ -71,7 +82,8 @@ pub(super) fn validate(attempt: &Attempt<'_>, value: &Value) -> Result<Vec<Strin
     let found = |mode: &str| {
         let (word, version) = label(mode)?;
         let broken = broken(level(&word), spec);
-        (!broken.is_empty()).then(|| format!("PodSecurity \"{word}:{version}\": {}", broken.join(", ")))
+        (!broken.is_empty())
+            .then(|| format!("PodSecurity \"{word}:{version}\": {}", broken.join(", ")))
     };
     if let Some(text) = found("enforce").filter(|_| is_pod) {
         return Err(attempt.refused(&name, &format!("violates {text}")));
@@ -139,7 +151,7 @@ fn all(spec: &Value) -> impl Iterator<Item = &Value> {
     lists.into_iter().flat_map(|list| containers(spec, list))
 }
 
-fn names<'a>(spec: &'a Value, bad: impl Fn(&Value) -> bool) -> Vec<&'a str> {
+fn names(spec: &Value, bad: impl Fn(&Value) -> bool) -> Vec<&str> {
     all(spec).filter(|c| bad(c)).filter_map(|c| c["name"].as_str()).collect()
 }
 
@@ -200,13 +212,19 @@ fn selinux(spec: &Value) -> Option<String> {
     let bad = |context: &Value| {
         let options = &context["securityContext"]["seLinuxOptions"];
         let text = |field: &str| options[field].as_str().unwrap_or_default();
-        !SELINUX_TYPES.contains(&text("type")) || !text("user").is_empty() || !text("role").is_empty()
+        !SELINUX_TYPES.contains(&text("type"))
+            || !text("user").is_empty()
+            || !text("role").is_empty()
     };
     let broken = names(spec, bad);
     match (bad(spec), broken.is_empty()) {
-        (true, _) => Some("seLinuxOptions (pod set forbidden securityContext.seLinuxOptions)".into()),
+        (true, _) => {
+            Some("seLinuxOptions (pod set forbidden securityContext.seLinuxOptions)".into())
+        }
         (false, true) => None,
-        (false, false) => rule("seLinuxOptions", &broken, "set forbidden securityContext.seLinuxOptions"),
+        (false, false) => {
+            rule("seLinuxOptions", &broken, "set forbidden securityContext.seLinuxOptions")
+        }
     }
 }
 
@@ -237,8 +255,7 @@ fn capabilities(spec: &Value) -> Option<String> {
     let mut list: Vec<String> = all(spec).flat_map(added).map(|name| format!("{name:?}")).collect();
     list.sort();
     list.dedup();
-    let must =
-        format!("must not include {} in securityContext.capabilities.add", list.join(", "));
+    let must = format!("must not include {} in securityContext.capabilities.add", list.join(", "));
     rule("non-default capabilities", &bad, &must)
 }
 
@@ -335,8 +352,10 @@ fn root_user(spec: &Value) -> Option<String> {
 }
 
 fn seccomp(spec: &Value) -> Option<String> {
-    let of = |of: &Value| of["securityContext"]["seccompProfile"]["type"].as_str().map(str::to_owned);
-    let good = |word: &Option<String>| matches!(word.as_deref(), Some("RuntimeDefault" | "Localhost"));
+    let of =
+        |of: &Value| of["securityContext"]["seccompProfile"]["type"].as_str().map(str::to_owned);
+    let good =
+        |word: &Option<String>| matches!(word.as_deref(), Some("RuntimeDefault" | "Localhost"));
     let (pod, must) = (of(spec), "securityContext.seccompProfile.type to");
     let wrong = names(spec, |c| of(c).is_some() && !good(&of(c)));
     let silent = names(spec, |c| of(c).is_none());

@@ -7,7 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec, ScopedResourceSelectorRequirement};
+use k8s_openapi::api::core::v1::{
+    ResourceQuota, ResourceQuotaSpec, ScopedResourceSelectorRequirement,
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -122,9 +124,10 @@ fn counted(object: &Object, value: &Value, hard: &Amounts) -> Amounts {
 
 fn compute(spec: &Value) -> Amounts {
     let mut found = Amounts::new();
-    for (which, amounts) in
-        [("requests", amounts::of_pod(spec, "requests")), ("limits", amounts::of_pod(spec, "limits"))]
-    {
+    for (which, amounts) in [
+        ("requests", amounts::of_pod(spec, "requests")),
+        ("limits", amounts::of_pod(spec, "limits")),
+    ] {
         for (name, amount) in amounts {
             if which == "requests" && COMPUTE.contains(&name.as_str()) {
                 found.insert(name.clone(), amount);
@@ -152,7 +155,8 @@ fn of_service(spec: &Value) -> Amounts {
 
 /// A pod that has ended uses nothing.
 fn is_over(value: &Value) -> bool {
-    value["kind"] == "Pod" && matches!(value["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+    value["kind"] == "Pod"
+        && matches!(value["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
 }
 
 /// Whether an object is of the part of a namespace that a quota is for.
@@ -160,8 +164,9 @@ fn in_scope(spec: &ResourceQuotaSpec, object: &Object, value: &Value) -> bool {
     let scopes = spec.scopes.iter().flatten().map(|scope| requirement(scope));
     let selected = spec.scope_selector.iter().flat_map(|s| s.match_expressions.iter().flatten());
     let all: Vec<_> = scopes.chain(selected.cloned()).collect();
-    all.is_empty() || object.key().kind == GroupKind::new("", "Pod")
-        && all.iter().all(|scope| holds(scope, &value["spec"]))
+    all.is_empty()
+        || object.key().kind == GroupKind::new("", "Pod")
+            && all.iter().all(|scope| holds(scope, &value["spec"]))
 }
 
 fn requirement(scope: &str) -> ScopedResourceSelectorRequirement {
@@ -250,9 +255,8 @@ fn room(
     adds: &Amounts,
 ) -> Result<(), Failure> {
     let of = |amounts: &Amounts, name: &str| amounts.get(name).copied().unwrap_or_default();
-    let over = |name: &&String| {
-        of(used, name).plus(of(adds, name)).quantity > of(hard, name).quantity
-    };
+    let over =
+        |name: &&String| of(used, name).plus(of(adds, name)).quantity > of(hard, name).quantity;
     let over: Vec<&String> = adds.keys().filter(over).collect();
     if over.is_empty() {
         return Ok(());

@@ -67,7 +67,7 @@ impl World {
 /// What Kubernetes 1.37.1 answers to the same documents.
 #[test]
 fn what_is_refused_is_refused_in_kubernetes_words() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/errors");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/access");
     let cases = [
         "limitrange-refuses-claim",
         "limitrange-refuses-pod",
@@ -93,7 +93,9 @@ fn what_is_refused_is_refused_in_kubernetes_words() {
             world.create(document.clone()).unwrap();
         }
         match (world.create(wanted.clone()), last["code"].as_u64()) {
-            (Ok((_, warnings)), Some(201)) => assert_eq!(json!(warnings), last["warnings"], "{name}"),
+            (Ok((_, warnings)), Some(201)) => {
+                assert_eq!(json!(warnings), last["warnings"], "{name}")
+            }
             (Err(failure), _) => assert_eq!(failure.status(), last["status"], "{name}"),
             (Ok(_), code) => panic!("{name}: admitted, Kubernetes answers {code:?}"),
         }
@@ -110,9 +112,7 @@ fn containers_get_the_defaults_of_their_namespace() {
                 "default": {"cpu": "500m", "memory": "256Mi"}, "defaultRequest": {"cpu": "100m"}}]},
         }))
         .unwrap();
-    let container = |name: &str, resources: Value| {
-        json!({"name": name, "image": "web:1", "resources": resources})
-    };
+    let container = |name: &str, resources: Value| json!({"name": name, "image": "web:1", "resources": resources});
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
         "spec": {
@@ -150,9 +150,8 @@ fn two_servers_at_once_do_not_spend_a_quota_twice() {
             "spec": {"hard": {"count/secrets": "1"}},
         }))
         .unwrap();
-    let secret = |name: &str| {
-        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}})
-    };
+    let secret =
+        |name: &str| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}});
     let (one, first) = world.admit(secret("a")).unwrap();
     let (other, second) = world.admit(secret("b")).unwrap();
     assert!(world.write(one, first.charges));
@@ -217,10 +216,8 @@ fn the_baseline_takes_ordinary_pods_and_no_privileged_ones() {
 #[test]
 fn a_node_writes_itself_and_not_its_taints() {
     let state = State::default();
-    let user = User::of(&Peer {
-        user: "system:node:n1".into(),
-        groups: vec!["system:nodes".into()],
-    });
+    let user =
+        User::of(&Peer { user: "system:node:n1".into(), groups: vec!["system:nodes".into()] });
     let node = |name: &str, labels: Value, taints: Value| {
         let value = json!({"apiVersion": "v1", "kind": "Node",
             "metadata": {"name": name, "labels": labels}, "spec": {"taints": taints}});

@@ -117,7 +117,11 @@ fn parts(rule: &PolicyRule) -> Vec<PolicyRule> {
         let verbs = vec![verb.clone()];
         for url in list(&rule.non_resource_urls) {
             let non_resource_urls = one(&url);
-            parts.push(PolicyRule { verbs: verbs.clone(), non_resource_urls, ..PolicyRule::default() });
+            parts.push(PolicyRule {
+                verbs: verbs.clone(),
+                non_resource_urls,
+                ..PolicyRule::default()
+            });
         }
         for group in list(&rule.api_groups) {
             for resource in list(&rule.resources) {

@@ -67,10 +67,10 @@ pub(super) async fn authorize(State(api): State<Api>, request: Request, next: Ne
 
 /// Whether a path answers anybody.
 pub(super) fn is_open(path: &str) -> bool {
-    let below = |open: &&str| path.strip_prefix(*open).is_some_and(|rest| {
-        rest.is_empty() || rest.starts_with('/')
-    });
-    OPEN.iter().any(|open| below(&open))
+    let below = |open: &&str| {
+        path.strip_prefix(*open).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    OPEN.iter().any(|open| below(open))
 }
 
 /// Whether somebody may do what a request asks for.
@@ -82,7 +82,8 @@ pub(super) fn judge(
 ) -> Result<(), Failure> {
     let Some(raw) = &info.resource else {
         let wish = Wish { user, verb: info.verb, target: Target::Path(&info.path) };
-        let text = format!("forbidden: User {:?} cannot {} path {:?}", user.name, info.verb, info.path);
+        let text =
+            format!("forbidden: User {:?} cannot {} path {:?}", user.name, info.verb, info.path);
         let no = || Failure::forbidden(text).with(Details::default());
         return if is_open(&info.path) || may(view, &wish) { Ok(()) } else { Err(no()) };
     };
@@ -137,7 +138,8 @@ fn refusal(user: &User, verb: &str, resource: &ResourceInfo) -> Failure {
         name => format!(" {name:?}"),
     };
     let text = format!(
-        "{}{named} is forbidden: User {:?} cannot {verb} resource {what:?} in API group {:?} {scope}",
+        "{}{named} is forbidden: User {:?} cannot {verb} resource {what:?} in API group {:?} \
+         {scope}",
         qualified(&resource.resource, &resource.group),
         user.name,
         resource.group,

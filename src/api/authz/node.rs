@@ -25,7 +25,9 @@ pub(super) fn may(view: &View, wish: &Wish<'_>) -> bool {
     };
     let group = asked.group.as_str();
     match (group, asked.resource.as_str(), asked.subresource.as_str()) {
-        (_, resource, "") if READ.contains(&wish.verb) && PUBLIC.contains(&(group, resource)) => true,
+        (_, resource, "") if READ.contains(&wish.verb) && PUBLIC.contains(&(group, resource)) => {
+            true
+        }
         ("", "nodes", sub) => writes_itself(wish.verb, asked, sub, node),
         ("", "pods", sub) => pods(view, wish.verb, asked, sub, query, node),
         ("", "secrets" | "configmaps" | "persistentvolumeclaims", "") => {
@@ -63,23 +65,16 @@ fn writes_itself(verb: &str, asked: &ResourceInfo, sub: &str, node: &str) -> boo
     }
 }
 
-fn pods(
-    view: &View,
-    verb: &str,
-    asked: &ResourceInfo,
-    sub: &str,
-    query: &str,
-    node: &str,
-) -> bool {
+fn pods(view: &View, verb: &str, asked: &ResourceInfo, sub: &str, query: &str, node: &str) -> bool {
     let is_own = || {
         let pod = view.get::<Pod>(&asked.namespace, &asked.name);
         pod.and_then(|pod| pod.spec.as_ref()?.node_name.as_deref()) == Some(node)
     };
     match (verb, sub) {
         ("list" | "watch", "") => narrows_to(query, node),
-        ("get" | "delete", "") | ("get" | "update" | "patch", "status") | ("create", "eviction") => {
-            is_own()
-        }
+        ("get" | "delete", "")
+        | ("get" | "update" | "patch", "status")
+        | ("create", "eviction") => is_own(),
         _ => false,
     }
 }
@@ -148,12 +143,13 @@ fn in_environment(spec: &PodSpec, secret: bool, name: &str) -> bool {
             true => from.secret_ref.as_ref().is_some_and(|s| s.name == name),
             false => from.config_map_ref.as_ref().is_some_and(|c| c.name == name),
         });
-        let mut single = container.env.iter().flatten().filter_map(|v| v.value_from.as_ref()).map(
-            |from| match secret {
-                true => from.secret_key_ref.as_ref().is_some_and(|s| s.name == name),
-                false => from.config_map_key_ref.as_ref().is_some_and(|c| c.name == name),
-            },
-        );
+        let mut single =
+            container.env.iter().flatten().filter_map(|v| v.value_from.as_ref()).map(|from| {
+                match secret {
+                    true => from.secret_key_ref.as_ref().is_some_and(|s| s.name == name),
+                    false => from.config_map_key_ref.as_ref().is_some_and(|c| c.name == name),
+                }
+            });
         whole.any(|found| found) || single.any(|found| found)
     })
 }

@@ -7,11 +7,7 @@ use k8s_openapi::api::rbac::v1::{
 };
 
 use super::{Target, Wish};
-use crate::{
-    api::authn::User,
-    model::Selector,
-    state::View,
-};
+use crate::{api::authn::User, model::Selector, state::View};
 
 const ALL: &str = "*";
 
@@ -21,9 +17,8 @@ pub(super) fn may(view: &View, wish: &Wish<'_>) -> bool {
         Target::Path(_) => "",
         Target::Resource(resource, _) => resource.namespace.as_str(),
     };
-    bound(view, wish.user, namespace).any(|role| {
-        rules(view, role, namespace).iter().any(|rule| grants(rule, wish))
-    })
+    bound(view, wish.user, namespace)
+        .any(|role| rules(view, role, namespace).iter().any(|rule| grants(rule, wish)))
 }
 
 /// Every rule that somebody has in a namespace; cluster-wide ones alone when it is empty.
@@ -42,9 +37,8 @@ fn bound<'a>(
     let wide = wide.map(|(_, binding)| (&binding.role_ref, binding.subjects.as_deref(), ""));
     let inside = (!namespace.is_empty()).then(|| view.list::<RoleBinding>(Some(namespace)));
     let inside = inside.into_iter().flatten();
-    let inside = inside.map(move |(_, binding)| {
-        (&binding.role_ref, binding.subjects.as_deref(), namespace)
-    });
+    let inside =
+        inside.map(move |(_, binding)| (&binding.role_ref, binding.subjects.as_deref(), namespace));
     wide.chain(inside)
         .filter(move |(_, subjects, of)| {
             subjects.unwrap_or_default().iter().any(|subject| is(subject, user, of))
@@ -66,11 +60,7 @@ fn is(subject: &Subject, user: &User, namespace: &str) -> bool {
 }
 
 /// The rules of the role that a binding names; none when it does not exist.
-pub(super) fn rules<'a>(
-    view: &'a View,
-    role: &RoleRef,
-    namespace: &str,
-) -> Cow<'a, [PolicyRule]> {
+pub(super) fn rules<'a>(view: &'a View, role: &RoleRef, namespace: &str) -> Cow<'a, [PolicyRule]> {
     match role.kind.as_str() {
         "ClusterRole" => {
             let found = view.get::<ClusterRole>("", &role.name);

@@ -118,7 +118,7 @@ fn a_rule_grants_what_it_names_and_nothing_beside() {
 /// What Kubernetes 1.37.1 answers to the same requests.
 #[test]
 fn a_refusal_is_worded_as_kubernetes_words_it() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/errors");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/access");
     let (mut seen, state) = (0, with(&[]));
     for name in [
         "forbidden-create",
@@ -226,13 +226,19 @@ fn a_node_reads_what_its_own_pods_need_and_writes_itself() {
 #[test]
 fn nobody_gives_what_they_do_not_have() {
     let state = with(&[
-        role("pods", json!([
-            {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
-        ])),
-        role("binder", json!([{
-            "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"],
-            "resourceNames": ["root"], "verbs": ["bind"],
-        }])),
+        role(
+            "pods",
+            json!([
+                {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
+            ]),
+        ),
+        role(
+            "binder",
+            json!([{
+                "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"],
+                "resourceNames": ["root"], "verbs": ["bind"],
+            }]),
+        ),
         role("root", json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}])),
         binding("", "jane", "pods", user("jane")),
         binding("", "bob", "binder", user("bob")),

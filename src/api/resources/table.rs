@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use super::{answer, options::Query};
 use crate::{
     api::Failure,
-    kinds::KindInfo,
+    kinds::{
+        KindInfo,
+        table::{self, Column},
+    },
     model::{Object, Timestamp},
 };
 
@@ -34,29 +37,19 @@ impl Include {
 }
 
 /// The columns of a kind, as the definitions in a table.
-fn columns(_info: &KindInfo) -> Value {
-    json!([
-        {
-            "name": "Name", "type": "string", "format": "name", "priority": 0,
-            "description": "Name must be unique within a namespace.",
-        },
-        {
-            "name": "Age", "type": "string", "format": "", "priority": 0,
-            "description": "How long ago the object was created.",
-        },
-    ])
-}
-
-/// The cells of one object.
-fn cells(_info: &KindInfo, object: &Object, now: Timestamp) -> Value {
-    let created = object.meta().creation_timestamp.as_ref().map(Timestamp::from);
-    let age = created.map_or_else(|| "<unknown>".to_owned(), |at| age(now.0 - at.0));
-    json!([object.key().name, age])
+fn definitions(info: &KindInfo) -> Value {
+    let definition = |column: &Column| {
+        json!({
+            "name": column.name, "type": column.type_, "format": column.format,
+            "description": column.description, "priority": column.priority,
+        })
+    };
+    table::columns(info).iter().map(definition).collect()
 }
 
 /// A table up to its first row.
 pub(super) fn head(info: &KindInfo, version: &str, meta: &str) -> Vec<u8> {
-    let columns = columns(info);
+    let columns = definitions(info);
     format!(
         r#"{{"kind":"Table","apiVersion":"{version}","metadata":{meta},"columnDefinitions":{columns},"rows":["#
     )
@@ -79,39 +72,18 @@ pub(super) fn row(
     now: Timestamp,
     out: &mut Vec<u8>,
 ) {
-    out.extend_from_slice(
-        format!(r#"{{"cells":{},"object":"#, cells(info, object, now)).as_bytes(),
-    );
+    let cells = Value::from(table::cells(info, object, now));
+    out.extend_from_slice(format!(r#"{{"cells":{cells},"#).as_bytes());
+    let conditions = table::conditions(object);
+    if !conditions.is_empty() {
+        let conditions = Value::from(conditions);
+        out.extend_from_slice(format!(r#""conditions":{conditions},"#).as_bytes());
+    }
+    out.extend_from_slice(br#""object":"#);
     match include {
         Include::None => out.extend_from_slice(b"null"),
         Include::Metadata => out.extend(answer::metadata_of(object)),
         Include::Object => out.extend_from_slice(object.bytes()),
     }
     out.push(b'}');
-}
-
-/// A span in the two largest units that still say something, as kubectl writes ages.
-pub(super) fn age(ms: i64) -> String {
-    let seconds = ms.div_euclid(1000);
-    if seconds < -1 {
-        return "<invalid>".to_owned();
-    }
-    let seconds = seconds.max(0);
-    let (minutes, hours) = (seconds / 60, seconds / 3600);
-    let (days, years) = (hours / 24, hours / 24 / 365);
-    let two = |large: i64, unit: &str, small: i64, small_unit: &str| match small {
-        0 => format!("{large}{unit}"),
-        _ => format!("{large}{unit}{small}{small_unit}"),
-    };
-    match seconds {
-        0..120 => format!("{seconds}s"),
-        _ if minutes < 10 => two(minutes, "m", seconds % 60, "s"),
-        _ if minutes < 180 => format!("{minutes}m"),
-        _ if hours < 8 => two(hours, "h", minutes % 60, "m"),
-        _ if hours < 48 => format!("{hours}h"),
-        _ if days < 8 => two(days, "d", hours % 24, "h"),
-        _ if years < 2 => format!("{days}d"),
-        _ if years < 8 => two(years, "y", days % 365, "d"),
-        _ => format!("{years}y"),
-    }
 }

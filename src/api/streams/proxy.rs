@@ -92,7 +92,7 @@ fn rest(request: &Request) -> Result<String, Box<Response>> {
     let uri = request.uri();
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     // `/api/v1/nodes/{name}/proxy`, `/api/v1/namespaces/{namespace}/pods/{name}/proxy`
-    let words = if uri.path().starts_with("/api/v1/nodes/") { 6 } else { 8 };
+    let words = if uri.path().starts_with("/api/v1/nodes/") { 7 } else { 9 };
     match uri.path().splitn(words, '/').nth(words - 1) {
         Some(rest) => Ok(format!("/{rest}{query}")),
         None if matches!(*request.method(), Method::GET | Method::HEAD) => {

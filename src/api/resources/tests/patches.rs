@@ -62,7 +62,8 @@ async fn step(backend: &Arc<Fake>, step: &Value, books: bool) -> Result<(), Stri
 /// Plays a case; `false` when its kind is not served here.
 async fn play(name: &str, case: &Value) -> Result<bool, String> {
     let backend = demo();
-    let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "default" } });
+    let account =
+        json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "default" } });
     told(&backend, "POST", "/api/v1/namespaces/demo/serviceaccounts", account).await;
     if let Some(start) = case.get("start").filter(|start| !start.is_null()) {
         let path = case["steps"][0]["path"].as_str().unwrap();
@@ -193,10 +194,7 @@ async fn every_write_keeps_the_books() {
     let (_, same) = told(&backend, "PUT", &one("a"), map("a", "1")).await;
     assert_eq!(same, created, "a write that changes nothing takes nothing over");
     let (_, replaced) = told(&backend, "PUT", &one("a"), map("a", "2")).await;
-    assert_eq!(
-        owners(&replaced),
-        [r#""Update" "one" {}"#, r#""Update" "unknown" {"f:key":{}}"#]
-    );
+    assert_eq!(owners(&replaced), [r#""Update" "one" {}"#, r#""Update" "unknown" {"f:key":{}}"#]);
     let mut request = Request::patch(one("a"))
         .header(header::CONTENT_TYPE, "application/merge-patch+json")
         .header(header::USER_AGENT, "kubectl/v1.37.1 (linux/amd64)")
