@@ -96,6 +96,17 @@ pub(super) fn judge(
     if may(view, &wish) { Ok(()) } else { Err(refusal(user, info.verb, &resource)) }
 }
 
+/// Whether somebody may do what a request turned out to need beside what it says, or 403.
+pub(super) fn demand(
+    view: &View,
+    user: &User,
+    verb: &str,
+    resource: &ResourceInfo,
+) -> Result<(), Failure> {
+    let wish = Wish { user, verb, target: Target::Resource(resource, "") };
+    if may(view, &wish) { Ok(()) } else { Err(refusal(user, verb, resource)) }
+}
+
 /// Whether a wish is granted.
 pub(super) fn may(view: &View, wish: &Wish<'_>) -> bool {
     wish.user.is_in(MASTERS) || node::may(view, wish) || rbac::may(view, wish)

@@ -14,7 +14,8 @@
 //! | authorization | [`authorize`](super::authz::authorize), a layer before this |
 //! | admission | [`write::prepare`]: on the value before it is decoded, on the object after it is validated |
 //! | request bodies | [`body::decode`]: bytes and media type to a JSON value |
-//! | patches | [`patching::apply`]: a live value and a patch to the value that is wanted |
+//! | patches | [`patching`]: a live value and a patch to the value that is wanted |
+//! | who owns which fields | [`books`]: managedFields, before an object is stored |
 //! | tables | [`kinds::table`]: columns and cells of a kind |
 //! | streams | [`streams::serve`], before a body is read |
 //! | tokens | [`sub::serve`], by the name of the subresource |
@@ -26,6 +27,7 @@
 
 mod answer;
 pub(in crate::api) mod body;
+mod books;
 mod delete;
 mod door;
 mod fields;
