@@ -6,6 +6,8 @@ mod assign;
 mod commit;
 mod deployment;
 mod endpoint_slice;
+mod endpoints;
+mod garbage;
 mod namespace;
 mod node;
 mod properties;
