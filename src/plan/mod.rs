@@ -26,6 +26,7 @@ mod cause;
 mod commit;
 mod deployment;
 mod deployment_status;
+mod disruption;
 mod endpoint_mirror;
 mod endpoint_slice;
 mod endpoints;
@@ -36,6 +37,7 @@ mod namespace;
 mod node;
 mod owners;
 pub(crate) mod pods;
+mod quota;
 mod rbac;
 mod replica_set;
 mod rollback;
@@ -145,6 +147,8 @@ pub const CONTROLLERS: &[Controller] = &[
     endpoint_slice::CONTROLLER,
     endpoints::CONTROLLER,
     endpoint_mirror::CONTROLLER,
+    quota::CONTROLLER,
+    disruption::CONTROLLER,
     commit::CONTROLLER,
     events::CONTROLLER,
 ];
