@@ -16,7 +16,6 @@
 //! | escalation of roles (`authz`) | | yes |
 //! | [`quota`]: ResourceQuota, last, for it charges | | yes |
 
-mod amounts;
 mod certificate;
 mod limits;
 mod node;

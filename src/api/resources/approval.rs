@@ -11,7 +11,7 @@ use super::{
     patching, write,
 };
 use crate::{
-    api::{Api, Failure},
+    api::{Api, Failure, patch::Schema},
     kinds::{FieldError, Reason},
     model::{Object, Timestamp},
     state::Part,
@@ -25,14 +25,20 @@ pub(super) async fn serve(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let now = api.backend.now();
     let shape = Shape::of(ask, false, now)?;
     let options = WriteOptions::of("UpdateOptions", &ask.query)?;
+    let patch = match ask.verb {
+        "patch" => Some(patching::read(ask, options.strictness)?.0),
+        _ => None,
+    };
     let wanted = |live: &Object| {
         let live = live.value();
-        let mut asked = match ask.verb {
-            "patch" => patching::apply(ask, &live)?,
-            _ => body::decode(&ask.headers, &ask.body, ask.info.kind)?,
+        let mut asked = match &patch {
+            Some(patch) => {
+                patching::apply(Schema::of(ask.api_version, ask.info.kind), patch, &live)?
+            }
+            None => body::decode(&ask.headers, &ask.body, ask.info.kind)?,
         };
         body::identify(ask, &mut asked)?;
-        write::named_as_path(ask, &mut asked)?;
+        write::named_as_path(ask, &asked)?;
         decided(&live, &asked, now).map_err(|error| {
             Failure::not_valid((ask.info.kind, ask.info.group), &ask.resource.name, &[error])
         })

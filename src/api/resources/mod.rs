@@ -1,11 +1,11 @@
 //! Objects over HTTP: everything below `/api/…` and `/apis/…` that names a resource.
 //!
-//! In: a request that [`authz`](super::authz) let in, with its [`User`]. Out: Kubernetes' answer. [`serve`] reads
-//! what is asked into an [`Ask`] and hands it to one file a verb: [`read`] (get, list), [`watch`],
-//! [`write`] (create, update, patch), [`delete`], [`sub`] (what lies below an object). Reads come from
-//! a View, writes become commands that [`propose`] brings into the log or, for a dry run, applies
-//! to a State that is thrown away. Never here: changing State, deciding what a controller decides,
-//! waiting without a deadline.
+//! In: a request that [`authz`](super::authz) let in, with its [`User`]. Out: Kubernetes' answer.
+//! [`serve`] reads what is asked into an [`Ask`] and hands it to one file a verb: [`read`] (get,
+//! list), [`watch`], [`write`] (create, update, patch), [`delete`], [`sub`] (what lies below an
+//! object). Reads come from a View, writes become commands that [`propose`] brings into the log or,
+//! for a dry run, applies to a State that is thrown away. Never here: changing State, deciding what
+//! a controller decides, waiting without a deadline.
 //!
 //! Where the neighbours plug in:
 //!
@@ -14,7 +14,8 @@
 //! | authorization | [`authorize`](super::authz::authorize), a layer before this |
 //! | admission | [`write::prepare`]: on the value before it is decoded, on the object after it is validated |
 //! | request bodies | [`body::decode`]: bytes and media type to a JSON value |
-//! | patches | [`patching::apply`]: a live value and a patch to the value that is wanted |
+//! | patches | [`patching`]: a live value and a patch to the value that is wanted |
+//! | who owns which fields | [`books`]: managedFields, before an object is stored |
 //! | tables | [`kinds::table`]: columns and cells of a kind |
 //! | streams | [`streams::serve`], before a body is read |
 //! | tokens | [`sub::serve`], by the name of the subresource |
@@ -27,6 +28,7 @@
 mod answer;
 mod approval;
 pub(in crate::api) mod body;
+mod books;
 mod delete;
 mod door;
 mod fields;
@@ -50,6 +52,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use serde_json::Value;
+
 pub use door::Writes;
 pub(in crate::api) use options::Query;
 pub(in crate::api) use watch::Lines;
@@ -59,7 +63,7 @@ use super::{
 };
 use crate::{
     kinds::{self, KindInfo},
-    model::Key,
+    model::{Key, Object},
     state::View,
 };
 
@@ -86,6 +90,11 @@ impl Ask {
     pub(in crate::api) fn namespace(&self) -> Option<&str> {
         let namespace = self.resource.namespace.as_str();
         (self.info.namespaced && !namespace.is_empty()).then_some(namespace)
+    }
+
+    /// An object as it is shown where it is asked for.
+    fn shown(&self, object: &Object) -> Value {
+        self.info.served_at(self.api_version, object.value())
     }
 
     /// Whether the asker is content with what this server knows, however old.
