@@ -122,9 +122,11 @@ static VARYING: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"https://127\.0\.0\.1:\d+", "<server>"),
         (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "<uid>"),
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>"),
+        (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ [+-]\d{4}", "<time>"),
         (r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d \w{3} \d{4} \d\d:\d\d:\d\d [+-]\d{4}", "<time>"),
-        (r"(resourceVersion: )\S+", "$1<version>"),
-        (r"-[bcdf0-9]{7,10}-[bcdfghjklmnpqrstvwxz2-9]{5}\b", "-<hash>-<end>"),
+        (r"(resourceVersion\"?: )\S+", "$1<version>"),
+        (r"^([IW])\d{4} \S+ +\d+ ", "$1 <time> "),
+        (r"-[bcdfghjklmnpqrstvwxz2-9]{10}-[bcdfghjklmnpqrstvwxz2-9]{5}\b", "-<hash>-<end>"),
         (r"(web|pod-template-hash[=:] ?)(-?)[bcdfghjklmnpqrstvwxz2-9]{8,10}\b", "$1$2<hash>"),
         (r"(^|\s)(\d+[dhms]){1,2}( ago)?(\s|$)", "$1<age>$3$4"),
         (r"\b10\.\d+\.\d+\.\d+", "<ip>"),
@@ -144,8 +146,13 @@ fn settled(text: &str) -> Vec<String> {
         };
         VARYING.iter().fold(line.to_owned(), plain)
     };
-    // An empty line would be read as one between steps.
-    text.lines().map(line).map(|l| if l.is_empty() { "|".to_owned() } else { l }).collect()
+    // What would be read as something else stands behind a bar.
+    let marked = |line: String| match line.starts_with(['#', '$', '~', '@', '=']) {
+        _ if line.is_empty() => "|".to_owned(),
+        true => format!("|{line}"),
+        false => line,
+    };
+    text.lines().map(line).map(marked).collect()
 }
 
 /// Runs a step; what it printed, and its exit code.

@@ -175,7 +175,6 @@ impl World {
         let output = command
             .current_dir(files)
             .env("KUBE_EDITOR", "sed -i s/before/after/")
-            .env("KUBECTL_EXTERNAL_DIFF", "diff -U0 --label=live --label=merged")
             .output();
         let output = output.unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -86,7 +86,7 @@ async fn created(
     ops.push(Op::Put { object, expect: Expect::Absent, part: Part::Main });
     let written = propose::write(api, ask.info, &key, ops, options.dry_run).await?;
     let object = match options.dry_run {
-        true => without_version(&written.object),
+        true => as_before(&written.object, None),
         false => written.object,
     };
     let mut response = answer::warn(shape.one(StatusCode::CREATED, &object), told);
@@ -97,11 +97,13 @@ async fn created(
     Ok(response)
 }
 
-/// What a dry run of a creation shows: nothing was stored, so nothing has a version.
-fn without_version(object: &Object) -> Object {
+/// What a dry run shows: nothing was stored, so the version is that of the live object, if any.
+fn as_before(object: &Object, live: Option<&Object>) -> Object {
     let mut value = object.value();
     if let Some(meta) = value["metadata"].as_object_mut() {
         meta.remove("resourceVersion");
+        let version = live.map(|live| live.revision().to_string().into());
+        meta.extend(version.map(|version| ("resourceVersion".to_owned(), version)));
     }
     Object::from_value(&value).unwrap_or_else(|_| object.clone())
 }
@@ -432,7 +434,10 @@ async fn replace_once(
         let written = Written { object: live.clone(), gone: false };
         return Ok((written, admitted.warnings));
     }
-    let written = propose::write(api, ask.info, key, ops, options.dry_run).await?;
+    let mut written = propose::write(api, ask.info, key, ops, options.dry_run).await?;
+    if options.dry_run {
+        written.object = as_before(&written.object, Some(live));
+    }
     Ok((written, admitted.warnings))
 }
 
