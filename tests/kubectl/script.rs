@@ -2,7 +2,7 @@
 //!
 //! | line | what |
 //! |---|---|
-//! | `$ get cm` | runs kubectl; the lines below are what it prints and, where it is not 0, its exit code |
+//! | `$ get cm` | runs kubectl; below it what that prints and, where it is not 0, its exit code |
 //! | `~ get cm` | the same, again and again until it prints that |
 //! | `@1.20` | the lines below are what this kubectl prints instead |
 //! | `== NAME` … `==` | a file the commands find |
@@ -124,7 +124,7 @@ static VARYING: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>"),
         (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ [+-]\d{4}", "<time>"),
         (r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d \w{3} \d{4} \d\d:\d\d:\d\d [+-]\d{4}", "<time>"),
-        (r"(resourceVersion\"?: )\S+", "$1<version>"),
+        (r#"(resourceVersion"?: )\S+"#, "$1<version>"),
         (r"^([IW])\d{4} \S+ +\d+ ", "$1 <time> "),
         (r"-[bcdfghjklmnpqrstvwxz2-9]{10}-[bcdfghjklmnpqrstvwxz2-9]{5}\b", "-<hash>-<end>"),
         (r"(web|pod-template-hash[=:] ?)(-?)[bcdfghjklmnpqrstvwxz2-9]{8,10}\b", "$1$2<hash>"),
@@ -165,7 +165,13 @@ fn run(world: &World, kubectl: &Path, files: &Path, step: &Step) -> Vec<String> 
     lines
 }
 
-fn run_until(world: &World, kubectl: &Path, files: &Path, step: &Step, version: &str) -> Vec<String> {
+fn run_until(
+    world: &World,
+    kubectl: &Path,
+    files: &Path,
+    step: &Step,
+    version: &str,
+) -> Vec<String> {
     let limit = if std::env::var_os("UPDATE_EXPECT").is_some() { SETTLED } else { DEADLINE };
     let begun = Instant::now();
     loop {
@@ -179,7 +185,8 @@ fn run_until(world: &World, kubectl: &Path, files: &Path, step: &Step, version: 
 
 /// `1.20` of a kubectl that says it is 1.20.2.
 fn version(kubectl: &Path) -> String {
-    let output = Command::new(kubectl).args(["version", "--client", "-o", "json"]).output().unwrap();
+    let output =
+        Command::new(kubectl).args(["version", "--client", "-o", "json"]).output().unwrap();
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let full = told["clientVersion"]["gitVersion"].as_str().unwrap_or_default();
     full.trim_start_matches('v').split('.').take(2).collect::<Vec<_>>().join(".")

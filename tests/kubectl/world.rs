@@ -172,10 +172,8 @@ impl World {
     pub(crate) fn exits(&self, kubectl: &Path, files: &Path, args: &[String]) -> (String, i32) {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let mut command = self.command(0, &kubectl.to_string_lossy(), &args);
-        let output = command
-            .current_dir(files)
-            .env("KUBE_EDITOR", "sed -i s/before/after/")
-            .output();
+        let output =
+            command.current_dir(files).env("KUBE_EDITOR", "sed -i s/before/after/").output();
         let output = output.unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let said = format!("{}{}", text(&output.stdout), text(&output.stderr));

@@ -158,10 +158,7 @@ fn too_large() -> Failure {
 
 /// The kind behind a path, and the group and version it is asked for at.
 /// `POST /api/v1/namespaces/x/bindings` names the pod in its body.
-fn find(
-    _view: &View,
-    resource: &mut ResourceInfo,
-) -> Option<(&'static KindInfo, &'static str)> {
+fn find(_view: &View, resource: &mut ResourceInfo) -> Option<(&'static KindInfo, &'static str)> {
     if (resource.group.as_str(), resource.resource.as_str()) == ("", "bindings") {
         resource.resource = "pods".to_owned();
         resource.subresource = "binding".to_owned();

@@ -51,10 +51,13 @@ async fn an_object_is_written_and_read_in_either_shape() {
 async fn a_watch_shows_changes_in_its_own_shape() {
     let backend = demo();
     told(&backend, "POST", V1, autoscaler()).await;
-    let from = told(&backend, "GET", V1, Value::Null).await.1["metadata"]["resourceVersion"].clone();
+    let from =
+        told(&backend, "GET", V1, Value::Null).await.1["metadata"]["resourceVersion"].clone();
     let watch = |at: &str| format!("{at}?watch=true&resourceVersion={}", from.as_str().unwrap());
-    let both = [answer(&backend, "GET", &watch(V2), &Value::Null).await,
-        answer(&backend, "GET", &watch(V1), &Value::Null).await];
+    let both = [
+        answer(&backend, "GET", &watch(V2), &Value::Null).await,
+        answer(&backend, "GET", &watch(V1), &Value::Null).await,
+    ];
     let mut wanted = autoscaler();
     wanted["spec"]["maxReplicas"] = 6.into();
     told(&backend, "PUT", &format!("{V1}/web"), wanted).await;
@@ -94,7 +97,8 @@ async fn discovery_and_documents_know_both_shapes() {
     let (_, group) = told(&backend, "GET", "/apis/autoscaling", Value::Null).await;
     assert_eq!(group["preferredVersion"]["version"], "v2");
     for version in ["v1", "v2"] {
-        let (_, list) = told(&backend, "GET", &format!("/apis/autoscaling/{version}"), Value::Null).await;
+        let (_, list) =
+            told(&backend, "GET", &format!("/apis/autoscaling/{version}"), Value::Null).await;
         assert_eq!(list["resources"][0]["name"], "horizontalpodautoscalers");
         let path = format!("/openapi/v3/apis/autoscaling/{version}");
         let (code, document) = told(&backend, "GET", &path, Value::Null).await;
