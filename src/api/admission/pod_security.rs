@@ -8,8 +8,8 @@
 use k8s_openapi::api::core::v1::Namespace;
 use serde_json::Value;
 
-use super::{Attempt, amounts::containers, pod::place};
-use crate::{api::Failure, model::Key};
+use super::{Attempt, pod::place};
+use crate::{api::Failure, kinds::usage::containers, model::Key};
 
 const LABEL: &str = "pod-security.kubernetes.io/";
 
