@@ -72,6 +72,7 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 mod tidy;
+pub mod usage;
 mod volume;
 mod webhook;
 

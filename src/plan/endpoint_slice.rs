@@ -5,15 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::{
     api::{
         core::v1::{Namespace, Node, ObjectReference, Pod, Service, ServicePort, ServiceSpec},
-        discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
+        discovery::v1::{Endpoint, EndpointConditions, EndpointSlice},
     },
-    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+    apimachinery::pkg::util::intstr::IntOrString,
 };
 
 use super::{
-    Controller, Inputs, Plan,
-    batch::{Batch, controlled_by, fresh_name},
-    owners, pods,
+    Controller, Inputs, Plan, owners, pods,
+    slices::{self, Port, SERVICE_LABEL, Slices},
 };
 use crate::{
     model::{GroupKind, Key, Labels, Object, Selector},
@@ -21,15 +20,8 @@ use crate::{
 };
 
 const NAME: &str = "endpointslice-controller";
-/// Most endpoints of one slice, as Kubernetes' default.
-const ENDPOINTS_MAX: usize = 100;
-/// Most slices one step writes; the next step goes on. 12 full slices are about 500 kB, half of a
-/// log entry.
-const WRITES_MAX: usize = 12;
-const SERVICE_LABEL: &str = "kubernetes.io/service-name";
-const MANAGER_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
-const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
+pub(super) const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
 /// Keeps the EndpointSlices of every Service that has a selector.
@@ -61,6 +53,12 @@ fn affected(change: &Change, view: &View) -> BTreeSet<Key> {
         let moved = zone(&change.old) != zone(&change.new);
         return if moved { all(view) } else { BTreeSet::new() };
     }
+    services_of_pod(change, view)
+}
+
+/// The Services whose endpoints a change of a pod changes.
+pub(super) fn services_of_pod(change: &Change, view: &View) -> BTreeSet<Key> {
+    let versions = || [&change.old, &change.new].into_iter().flatten();
     let looks_equal = || shown(change.old.as_ref()) == shown(change.new.as_ref());
     if !change.key.is::<Pod>() || looks_equal() {
         return BTreeSet::new();
@@ -87,7 +85,7 @@ fn shown(object: Option<&Object>) -> Option<impl PartialEq> {
 }
 
 /// The selector of a Service that has one. ExternalName has none to speak of.
-fn selector(spec: &ServiceSpec) -> Option<Selector> {
+pub(super) fn selector(spec: &ServiceSpec) -> Option<Selector> {
     let labels = spec.selector.as_ref().filter(|l| !l.is_empty())?;
     (spec.type_.as_deref() != Some("ExternalName")).then(|| Selector::from_labels(labels))
 }
@@ -97,10 +95,7 @@ fn address(pod: &Pod) -> Option<&str> {
 }
 
 /// The endpoints of one set of ports, by the pod's name.
-type Wanted = BTreeMap<Vec<Port>, BTreeMap<String, Endpoint>>;
-
-/// A port of a slice in an order.
-type Port = (Option<String>, Option<i32>, Option<String>, Option<String>);
+pub(super) type Wanted = BTreeMap<Vec<Port>, BTreeMap<String, Endpoint>>;
 
 fn plan(view: &View, key: &Key, _inputs: &Inputs<'_>) -> Plan {
     let Some(object) = view.object(key).filter(|o| !o.is_terminating()) else {
@@ -118,14 +113,15 @@ fn plan(view: &View, key: &Key, _inputs: &Inputs<'_>) -> Plan {
         // A Service without pods has one empty slice, so that readers know it was looked at.
         wanted.insert(Vec::new(), BTreeMap::new());
     }
-    let mut slices = Slices::new(view, object, labels(object, spec));
+    let mut slices = Slices::new(view, object, MANAGER, labels(object, spec), pod_name);
     for (ports, endpoints) in wanted {
-        slices.reconcile(&ports, endpoints);
+        slices.reconcile("IPv4", &ports, endpoints);
     }
     slices.finish().into_plan(None)
 }
 
-fn wanted(view: &View, key: &Key, spec: &ServiceSpec, selector: &Selector) -> Wanted {
+/// The endpoints that a Service's pods make, ready or not.
+pub(super) fn wanted(view: &View, key: &Key, spec: &ServiceSpec, selector: &Selector) -> Wanted {
     let mut wanted = Wanted::new();
     for (object, pod) in view.list::<Pod>(Some(&key.namespace)) {
         if pods::is_over(pod) || !selector.matches(object.meta().labels.as_ref()) {
@@ -211,141 +207,11 @@ fn labels(service: &Object, spec: &ServiceSpec) -> Labels {
         labels.insert(HEADLESS_LABEL.to_owned(), String::new());
     }
     labels.insert(SERVICE_LABEL.to_owned(), service.key().name.to_string());
-    labels.insert(MANAGER_LABEL.to_owned(), MANAGER.to_owned());
+    labels.insert(slices::MANAGER_LABEL.to_owned(), MANAGER.to_owned());
     labels
 }
 
-/// The slices of one Service on their way from what is stored to what is wanted.
-struct Slices<'a> {
-    view: &'a View,
-    service: &'a Object,
-    labels: Labels,
-    /// Stored slices that no set of ports has used yet, by name.
-    stored: Vec<(&'a Object, &'a EndpointSlice)>,
-    created: usize,
-    written: usize,
-    batch: Batch,
-}
-
-impl<'a> Slices<'a> {
-    fn new(view: &'a View, service: &'a Object, labels: Labels) -> Self {
-        let ours = |o: &&Object| {
-            let labels = o.meta().labels.as_ref();
-            labels.and_then(|l| l.get(MANAGER_LABEL)).is_some_and(|m| m == MANAGER)
-        };
-        let owned = view.owned_by(service.uid()).filter(|o| !o.is_terminating()).filter(ours);
-        let stored = owned.filter_map(|o| Some((o, o.view::<EndpointSlice>()?))).collect();
-        Self { view, service, labels, stored, created: 0, written: 0, batch: Batch::default() }
-    }
-
-    /// Brings the slices of one set of ports to the wanted endpoints. An endpoint stays in its
-    /// slice, so that a change of one pod changes one slice; new ones go where room is, fullest
-    /// slice first.
-    fn reconcile(&mut self, ports: &[Port], mut wanted: BTreeMap<String, Endpoint>) {
-        let (stored, others) = std::mem::take(&mut self.stored)
-            .into_iter()
-            .partition(|(_, slice)| same_ports(slice, ports));
-        self.stored = others;
-        let mut kept: Vec<Kept<'_>> = Vec::new();
-        for (object, slice) in stored {
-            let endpoints = slice.endpoints.iter().flatten();
-            let endpoints: Vec<Endpoint> =
-                endpoints.filter_map(|e| wanted.remove(pod_name(e))).collect();
-            kept.push(Kept { object, slice, endpoints });
-        }
-        kept.sort_by_key(|k| std::cmp::Reverse(k.endpoints.len()));
-        let mut new = wanted.into_values();
-        for slice in &mut kept {
-            let room = ENDPOINTS_MAX.saturating_sub(slice.endpoints.len());
-            slice.endpoints.extend(new.by_ref().take(room));
-        }
-        // One slice stays even when it is empty; the others go.
-        for (i, slice) in kept.iter().enumerate() {
-            if slice.endpoints.is_empty() && i > 0 {
-                self.batch.delete(slice.object);
-            } else {
-                self.update(slice);
-            }
-        }
-        let rest: Vec<Endpoint> = new.collect();
-        if kept.is_empty() && rest.is_empty() {
-            self.create(ports, Vec::new());
-        }
-        for endpoints in rest.chunks(ENDPOINTS_MAX) {
-            self.create(ports, endpoints.to_vec());
-        }
-    }
-
-    /// Counts a write; says whether there is no room for it.
-    fn is_full(&mut self) -> bool {
-        self.written += 1;
-        self.written > WRITES_MAX
-    }
-
-    fn update(&mut self, kept: &Kept<'_>) {
-        let labels = kept.slice.metadata.labels.as_ref();
-        let same = kept.slice.endpoints.as_deref().unwrap_or_default() == kept.endpoints;
-        if same && labels == Some(&self.labels) || self.is_full() {
-            return;
-        }
-        let mut slice = kept.slice.clone();
-        slice.metadata.labels = Some(self.labels.clone());
-        slice.endpoints = Some(kept.endpoints.clone());
-        self.batch.update(kept.object, &slice);
-    }
-
-    fn create(&mut self, ports: &[Port], endpoints: Vec<Endpoint>) {
-        if self.is_full() {
-            return;
-        }
-        let service = self.service.key();
-        let prefix = format!("{}-", service.name);
-        let kind = Key::of::<EndpointSlice>(&service.namespace, "");
-        let name = fresh_name(self.view, &kind, self.service, &prefix, self.created);
-        self.created += 1;
-        let port = |(name, port, protocol, app_protocol): &Port| EndpointPort {
-            name: name.clone(),
-            port: *port,
-            protocol: protocol.clone(),
-            app_protocol: app_protocol.clone(),
-        };
-        self.batch.create(&EndpointSlice {
-            metadata: ObjectMeta {
-                name: Some(name),
-                generate_name: Some(prefix),
-                namespace: Some(service.namespace.to_string()),
-                labels: Some(self.labels.clone()),
-                owner_references: Some(vec![controlled_by(self.service)]),
-                ..ObjectMeta::default()
-            },
-            address_type: "IPv4".to_owned(),
-            endpoints: Some(endpoints),
-            ports: Some(ports.iter().map(port).collect()),
-        });
-    }
-
-    /// Deletes the slices of ports that no pod has any more.
-    fn finish(mut self) -> Batch {
-        for (object, _) in std::mem::take(&mut self.stored) {
-            self.batch.delete(object);
-        }
-        self.batch
-    }
-}
-
-/// A stored slice and the endpoints it shall have.
-struct Kept<'a> {
-    object: &'a Object,
-    slice: &'a EndpointSlice,
-    endpoints: Vec<Endpoint>,
-}
-
+/// An endpoint of a pod stays the same while the pod's address changes.
 fn pod_name(endpoint: &Endpoint) -> &str {
     endpoint.target_ref.as_ref().and_then(|t| t.name.as_deref()).unwrap_or_default()
-}
-
-fn same_ports(slice: &EndpointSlice, ports: &[Port]) -> bool {
-    let own = slice.ports.iter().flatten();
-    let own = own.map(|p| (p.name.clone(), p.port, p.protocol.clone(), p.app_protocol.clone()));
-    own.eq(ports.iter().cloned())
 }

@@ -38,6 +38,7 @@ fn last_said(object: &Object) -> Option<Timestamp> {
     let event = object.view::<Event>()?;
     let last = event.last_timestamp.as_ref().map(Timestamp::from);
     let time = event.event_time.as_ref().map(Timestamp::from);
+    let again = event.series.as_ref().and_then(|s| s.last_observed_time.as_ref());
     let born = object.meta().creation_timestamp.as_ref().map(Timestamp::from);
-    last.max(time).or(born)
+    last.max(time).max(again.map(Timestamp::from)).max(born)
 }

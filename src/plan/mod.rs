@@ -26,7 +26,10 @@ mod cause;
 mod commit;
 mod deployment;
 mod deployment_status;
+mod disruption;
+mod endpoint_mirror;
 mod endpoint_slice;
+mod endpoints;
 mod events;
 mod eviction;
 mod garbage;
@@ -34,11 +37,13 @@ mod namespace;
 mod node;
 mod owners;
 pub(crate) mod pods;
+mod quota;
 mod rbac;
 mod replica_set;
 mod rollback;
 pub mod rollout;
 mod scheduler;
+mod slices;
 #[cfg(test)]
 mod tests;
 
@@ -57,6 +62,8 @@ pub struct Inputs<'a> {
     pub heard: &'a BTreeMap<NodeName, Timestamp>,
     /// Times that an administrator may change.
     pub timing: &'a Timing,
+    /// The PEM certificates by which pods know the cluster's API; empty when there are none to give.
+    pub root_ca: &'a str,
 }
 
 /// Times that an administrator may change; the defaults are Kubernetes'.
@@ -138,6 +145,10 @@ pub const CONTROLLERS: &[Controller] = &[
     replica_set::CONTROLLER,
     scheduler::CONTROLLER,
     endpoint_slice::CONTROLLER,
+    endpoints::CONTROLLER,
+    endpoint_mirror::CONTROLLER,
+    quota::CONTROLLER,
+    disruption::CONTROLLER,
     commit::CONTROLLER,
     events::CONTROLLER,
 ];

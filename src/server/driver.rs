@@ -34,18 +34,26 @@ pub(super) struct DriverStats {
     pub refusals: AtomicU64,
 }
 
+/// What controllers are given that stays the same while the server runs.
+pub(super) struct Given {
+    /// Times that an administrator may change.
+    pub timing: Timing,
+    /// The PEM certificates by which pods know the cluster's API.
+    pub root_ca: String,
+}
+
 /// Drives the controllers whenever this server leads, until `stop`.
 pub(super) async fn run(
     store: Store,
     heard: Heard,
-    timing: Timing,
+    given: Given,
     stats: Arc<DriverStats>,
     stop: CancellationToken,
 ) {
     let mut roles = store.roles();
     while !stop.is_cancelled() {
         if roles.borrow_and_update().is_leader {
-            lead(&store, &heard, &timing, &stats, &stop).await;
+            lead(&store, &heard, &given, &stats, &stop).await;
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -58,7 +66,7 @@ pub(super) async fn run(
 async fn lead(
     store: &Store,
     heard: &Heard,
-    timing: &Timing,
+    given: &Given,
     stats: &DriverStats,
     stop: &CancellationToken,
 ) {
@@ -75,7 +83,8 @@ async fn lead(
     while store.is_leader() && !stop.is_cancelled() {
         let view = views.borrow_and_update().clone();
         let known = heard_or(start, heard, &view);
-        let inputs = Inputs { now: clock::now(), heard: &known, timing };
+        let Given { timing, root_ca } = given;
+        let inputs = Inputs { now: clock::now(), heard: &known, timing, root_ca };
         let begun = tokio::time::Instant::now();
         let planned = agenda.round(&view, &inputs);
         let commands: Vec<Command> = planned.iter().flat_map(|p| p.commands.clone()).collect();

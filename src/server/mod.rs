@@ -133,6 +133,7 @@ impl Server {
     ) -> Result<Self, Error> {
         let keys = KeyFiles::new(dir.join(PKI));
         let ca = keys.ca()?;
+        let root_ca = ca.certificate().to_owned();
         let keyring = renew::Keyring::open(keys, ca.clone())?;
         let listener = bind(config.listen).await?;
         let metrics_listener = bind(config.metrics).await?;
@@ -183,8 +184,8 @@ impl Server {
             node.init_single().await?;
             store.propose(setup.commands).await?;
         }
-        let timing = (&config.timing).into();
-        loops.spawn(driver::run(store.clone(), heard, timing, drives, stop.clone()));
+        let given = driver::Given { timing: (&config.timing).into(), root_ca };
+        loops.spawn(driver::run(store.clone(), heard, given, drives, stop.clone()));
         loops.spawn({
             let stop = stop.clone();
             async move { importer.run(stop).await }

@@ -40,6 +40,9 @@ const RETRY_SECONDS_MAX: u64 = 60;
 /// Between two looks at the remote when nobody tells us (as `server::import`).
 pub(super) const POLL: Duration = Duration::from_secs(30);
 
+/// What pods of simulated clusters trust: nothing there reads it.
+pub(super) const ROOT_CA: &str = "simulated\n";
+
 /// Most rounds that may follow each other without a pause: a controller that never comes to rest is
 /// a bug.
 const ROUNDS_MAX: u32 = 300;
@@ -224,7 +227,7 @@ impl World {
         for (node, _) in view.list::<CoreNode>(None) {
             heard.entry(NodeName::new(&node.key().name)).or_insert(leading.start);
         }
-        let inputs = Inputs { now, heard: &heard, timing: &timing };
+        let inputs = Inputs { now, heard: &heard, timing: &timing, root_ca: ROOT_CA };
         let planned = leading.agenda.round(&view, &inputs);
         let commands: Vec<Command> = planned.iter().flat_map(|p| p.commands.clone()).collect();
         if commands.is_empty() {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::api::core::v1::{Node as CoreNode, Pod};
 
-use super::world::World;
+use super::{leader::ROOT_CA, world::World};
 use crate::{
     kinds::{Commit, CommitState},
     model::{Key, NodeName, Revision, Timestamp},
@@ -85,7 +85,8 @@ impl World {
         for (node, _) in view.list::<CoreNode>(None) {
             heard.entry(NodeName::new(&node.key().name)).or_insert(self.now);
         }
-        let inputs = Inputs { now: self.now, heard: &heard, timing: &self.timing };
+        let inputs =
+            Inputs { now: self.now, heard: &heard, timing: &self.timing, root_ca: ROOT_CA };
         let planned = Agenda::default().round(view, &inputs);
         let mut busy = planned.into_iter().filter(|p| !p.commands.is_empty());
         if let Some(planned) = busy.next() {

@@ -542,8 +542,9 @@ impl View {
     /// Adds an object to every index.
     pub(super) fn index(&mut self, object: &Object) {
         self.digest ^= digest(object);
-        let owner = SmolStr::from(object.controller_uid().unwrap_or_default());
-        self.owned.entry(owner).or_default().insert(object.key().clone());
+        for owner in owners(object) {
+            self.owned.entry(owner).or_default().insert(object.key().clone());
+        }
         if let Some(node) = object.view::<Pod>().map(node_or_none) {
             self.on_node.entry(node).or_default().insert(object.key().clone());
         }
@@ -568,11 +569,12 @@ impl View {
     /// Takes an object out of every index.
     pub(super) fn forget(&mut self, object: &Object) {
         self.digest ^= digest(object);
-        let owner = SmolStr::from(object.controller_uid().unwrap_or_default());
-        if let Some(owned) = self.owned.get_mut(&owner) {
-            owned.remove(object.key());
-            if owned.is_empty() {
-                self.owned.remove(&owner);
+        for owner in owners(object) {
+            if let Some(owned) = self.owned.get_mut(&owner) {
+                owned.remove(object.key());
+                if owned.is_empty() {
+                    self.owned.remove(&owner);
+                }
             }
         }
         if let Some(node) = object.view::<Pod>().map(node_or_none)
@@ -590,6 +592,14 @@ impl View {
             self.node_ports.remove(&port);
         }
     }
+}
+
+/// The uids of an object's owners for the index; the empty one for an object that nobody controls.
+fn owners(object: &Object) -> Vec<SmolStr> {
+    let references = object.meta().owner_references.iter().flatten();
+    let uids = references.map(|owner| SmolStr::from(&owner.uid)).filter(|uid| !uid.is_empty());
+    let nobody = object.controller_uid().is_none().then(SmolStr::default);
+    uids.chain(nobody).collect()
 }
 
 fn digest(object: &Object) -> u64 {

@@ -217,8 +217,24 @@ impl View {
 
     /// The objects whose controlling owner has this uid.
     pub fn owned_by(&self, uid: &str) -> impl Iterator<Item = &Object> {
-        let keys = self.owned.get(uid);
+        self.dependents_of(uid).filter(move |object| object.controller_uid() == Some(uid))
+    }
+
+    /// The objects that name an owner with this uid, controlled by it or not.
+    pub fn dependents_of(&self, uid: &str) -> impl Iterator<Item = &Object> {
+        let keys = self.owned.get(uid).filter(|_| !uid.is_empty());
         keys.into_iter().flatten().filter_map(|key| self.objects.get(key))
+    }
+
+    /// The kinds of which there is an object. Costs one look for each.
+    pub fn stored_kinds(&self) -> impl Iterator<Item = GroupKind> {
+        let first = self.objects.keys().next().map(|key| key.kind.clone());
+        std::iter::successors(first, |kind| {
+            // No namespace and no name sorts behind this one.
+            let end = Key::new(kind.clone(), "\u{10ffff}", "");
+            let (key, _) = self.objects.range(end..).next()?;
+            Some(key.kind.clone())
+        })
     }
 
     /// The objects of one kind and namespace that no owner controls.

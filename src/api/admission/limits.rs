@@ -9,12 +9,11 @@ use k8s_openapi::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    Attempt,
-    amounts::{self, Amount, Amounts},
-    pod::place,
+use super::{Attempt, pod::place};
+use crate::{
+    api::Failure,
+    kinds::usage::{self, Amount, Amounts},
 };
-use crate::api::Failure;
 
 /// Where it stands what was filled in.
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
@@ -117,19 +116,19 @@ pub(super) fn validate(attempt: &Attempt<'_>, value: &Value) -> Result<(), Failu
     for item in items(attempt, &namespace) {
         match item.type_.as_str() {
             "PersistentVolumeClaim" if claim => {
-                let asked = amounts::read(&value["spec"]["resources"]["requests"]);
+                let asked = usage::read(&value["spec"]["resources"]["requests"]);
                 found.extend(bounds(item, &asked, &asked));
             }
             "Container" if !claim => {
                 let lists = ["containers", "initContainers"];
-                let all = lists.iter().flat_map(|l| amounts::containers(&value["spec"], l));
+                let all = lists.iter().flat_map(|l| usage::containers(&value["spec"], l));
                 found.extend(all.flat_map(|container| {
-                    let of = |which: &str| amounts::read(&container["resources"][which]);
+                    let of = |which: &str| usage::read(&container["resources"][which]);
                     bounds(item, &of("requests"), &of("limits"))
                 }));
             }
             "Pod" if !claim => {
-                let of = |which: &str| amounts::of_pod(&value["spec"], which);
+                let of = |which: &str| usage::of_pod(&value["spec"], which);
                 found.extend(bounds(item, &of("requests"), &of("limits")));
             }
             _ => {}

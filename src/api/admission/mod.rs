@@ -15,7 +15,6 @@
 //! | escalation of roles (`authz`) | | yes |
 //! | [`quota`]: ResourceQuota, last, for it charges | | yes |
 
-mod amounts;
 mod limits;
 mod node;
 mod pod;

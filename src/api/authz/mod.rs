@@ -103,7 +103,7 @@ pub(super) fn is_open(path: &str) -> bool {
     let below = |open: &&str| {
         path.strip_prefix(*open).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    OPEN.iter().any(|open| below(&open))
+    OPEN.iter().any(|open| below(open))
 }
 
 /// Whether somebody may do what a request asks for.
@@ -123,6 +123,17 @@ pub(super) fn judge(
     let resource = decode(raw.clone())?;
     let wish = Wish { user, verb: info.verb, target: Target::Resource(&resource, query) };
     if may(view, &wish) { Ok(()) } else { Err(refusal(user, info.verb, &resource)) }
+}
+
+/// Whether somebody may do what a request turned out to need beside what it says, or 403.
+pub(super) fn demand(
+    view: &View,
+    user: &User,
+    verb: &str,
+    resource: &ResourceInfo,
+) -> Result<(), Failure> {
+    let wish = Wish { user, verb, target: Target::Resource(resource, "") };
+    if may(view, &wish) { Ok(()) } else { Err(refusal(user, verb, resource)) }
 }
 
 /// Whether a wish is granted.

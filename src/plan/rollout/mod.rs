@@ -42,7 +42,7 @@ impl Limits {
 }
 
 /// A number, or a share of `total`. Kubernetes' default is 25 %.
-fn share(value: Option<&IntOrString>, total: i32, up: bool) -> i32 {
+pub(super) fn share(value: Option<&IntOrString>, total: i32, up: bool) -> i32 {
     let percent = |n: i64| {
         let product = n * i64::from(total);
         let rounded = if up { (product + 99).div_euclid(100) } else { product.div_euclid(100) };

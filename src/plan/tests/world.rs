@@ -22,6 +22,9 @@ use crate::{
 /// Most rounds until nothing is left to do; more means that controllers undo each other's work.
 const ROUNDS_MAX: usize = 300;
 
+/// What pods of this world trust.
+pub(super) const ROOT_CA: &str = "the certificate of the cluster\n";
+
 pub(super) struct World {
     pub(super) state: State,
     pub(super) agenda: Agenda,
@@ -52,7 +55,7 @@ impl World {
     }
 
     fn inputs(&self) -> Inputs<'_> {
-        Inputs { now: self.now, heard: &self.heard, timing: &self.timing }
+        Inputs { now: self.now, heard: &self.heard, timing: &self.timing, root_ca: ROOT_CA }
     }
 
     pub(super) fn apply(&mut self, commands: Vec<Command>) -> Vec<Outcome> {
@@ -82,7 +85,8 @@ impl World {
 
     /// One round; says whether something was done.
     pub(super) fn step(&mut self) -> bool {
-        let inputs = Inputs { now: self.now, heard: &self.heard, timing: &self.timing };
+        let inputs =
+            Inputs { now: self.now, heard: &self.heard, timing: &self.timing, root_ca: ROOT_CA };
         let planned = self.agenda.round(self.state.view(), &inputs);
         let mut acted = false;
         for plan in planned {

@@ -8,20 +8,22 @@ use crate::model::Quantity;
 
 /// An amount that remembers whether it was written in powers of two, as Kubernetes' own do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Amount {
-    pub(super) quantity: Quantity,
+pub struct Amount {
+    /// How much.
+    pub quantity: Quantity,
     binary: bool,
 }
 
 /// Amounts by resource.
-pub(super) type Amounts = BTreeMap<String, Amount>;
+pub type Amounts = BTreeMap<String, Amount>;
 
 /// Suffixes in powers of two, the largest first.
 const BINARY: [(&str, u32); 6] =
     [("Ei", 60), ("Pi", 50), ("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
 
 impl Amount {
-    pub(super) fn read(value: &Value) -> Self {
+    /// Reads a text or a number; anything else is nothing.
+    pub fn read(value: &Value) -> Self {
         let text = match value {
             Value::String(text) => text.clone(),
             Value::Number(number) => number.to_string(),
@@ -31,16 +33,19 @@ impl Amount {
         Self { quantity, binary: text.ends_with('i') }
     }
 
-    pub(super) fn units(count: i64) -> Self {
+    /// A whole number.
+    pub fn units(count: i64) -> Self {
         Self { quantity: Quantity::units(count), binary: false }
     }
 
-    pub(super) fn is_zero(self) -> bool {
+    /// Whether it is nothing.
+    pub fn is_zero(self) -> bool {
         self.quantity == Quantity::ZERO
     }
 
+    /// The sum.
     #[must_use]
-    pub(super) fn plus(self, other: Self) -> Self {
+    pub fn plus(self, other: Self) -> Self {
         let binary = self.binary || other.binary;
         Self { quantity: self.quantity.plus(other.quantity), binary }
     }
@@ -64,13 +69,13 @@ impl fmt::Display for Amount {
 }
 
 /// The amounts of a map like `resources.requests`.
-pub(super) fn read(map: &Value) -> Amounts {
+pub fn read(map: &Value) -> Amounts {
     let entries = map.as_object().into_iter().flatten();
     entries.map(|(name, value)| (name.clone(), Amount::read(value))).collect()
 }
 
 /// Adds amounts to others.
-pub(super) fn add(to: &mut Amounts, more: &Amounts) {
+pub fn add(to: &mut Amounts, more: &Amounts) {
     for (name, amount) in more {
         let sum = to.entry(name.clone()).or_default();
         *sum = sum.plus(*amount);
@@ -78,14 +83,14 @@ pub(super) fn add(to: &mut Amounts, more: &Amounts) {
 }
 
 /// The containers of a list in a pod's spec.
-pub(super) fn containers<'a>(spec: &'a Value, list: &str) -> impl Iterator<Item = &'a Value> {
+pub fn containers<'a>(spec: &'a Value, list: &str) -> impl Iterator<Item = &'a Value> {
     spec[list].as_array().into_iter().flatten()
 }
 
 /// What a pod asks for: `which` is `requests` or `limits`. Containers run together, init containers
 /// one after the other before them (but for those that go on), so the larger of both counts
 /// (kubernetes.io/docs/concepts/workloads/pods/init-containers, resource sharing).
-pub(super) fn of_pod(spec: &Value, which: &str) -> Amounts {
+pub fn of_pod(spec: &Value, which: &str) -> Amounts {
     let of = |container: &Value| read(&container["resources"][which]);
     let (mut together, mut lasting, mut peak) = (Amounts::new(), Amounts::new(), Amounts::new());
     containers(spec, "containers").for_each(|container| add(&mut together, &of(container)));

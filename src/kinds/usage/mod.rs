@@ -1,0 +1,196 @@
+//! What objects use: amounts that containers ask for, and what of them a ResourceQuota counts
+//! (kubernetes.io/docs/concepts/policy/resource-quotas).
+//!
+//! Objects and a quota's spec come in, [`Amounts`] go out. Called by admission, which refuses what
+//! there is no room for, and by the controller that keeps a quota's status. Never asks State: the
+//! objects are given.
+
+mod amounts;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{ResourceQuotaSpec, ScopedResourceSelectorRequirement};
+use serde_json::{Value, json};
+
+pub use amounts::{Amount, Amounts, add, containers, of_pod, read};
+
+use super::{lookup, lookup_resource};
+use crate::model::{GroupKind, Object};
+
+/// Objects that are counted by their bare plural as well as by `count/…`.
+const BARE: [&str; 7] = [
+    "configmaps",
+    "persistentvolumeclaims",
+    "pods",
+    "replicationcontrollers",
+    "resourcequotas",
+    "secrets",
+    "services",
+];
+
+/// What of a pod is counted, under its name and as `requests.…`.
+pub const COMPUTE: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+
+/// The bounds of a quota.
+pub fn hard(spec: &ResourceQuotaSpec) -> Amounts {
+    let texts = spec.hard.iter().flatten();
+    texts.map(|(name, text)| (name.clone(), Amount::read(&json!(text)))).collect()
+}
+
+/// The kinds whose objects count for some of these names.
+pub fn counted_kinds(hard: &Amounts) -> BTreeSet<GroupKind> {
+    hard.keys().flat_map(|name| kinds_of(name)).collect()
+}
+
+/// Everything that objects use of a quota. `objects` are those of its namespace; of what is not
+/// counted nothing is taken.
+pub fn used<'a>(
+    spec: &ResourceQuotaSpec,
+    hard: &Amounts,
+    objects: impl Iterator<Item = &'a Object>,
+) -> Amounts {
+    let mut used: Amounts = hard.keys().map(|name| (name.clone(), Amount::default())).collect();
+    for object in objects {
+        add(&mut used, &share(spec, hard, object));
+    }
+    used
+}
+
+/// What one stored object uses of a quota: nothing when it is out of its scope, or has ended.
+pub fn share(spec: &ResourceQuotaSpec, hard: &Amounts, object: &Object) -> Amounts {
+    let value = object.value();
+    match is_over(&value) || !in_scope(spec, object, &value) {
+        true => Amounts::new(),
+        false => counted(object, &value, hard),
+    }
+}
+
+/// The status of a quota.
+pub fn status(hard: &Amounts, used: &Amounts) -> Value {
+    let text = |amounts: &Amounts| -> BTreeMap<String, String> {
+        amounts.iter().map(|(name, amount)| (name.clone(), amount.to_string())).collect()
+    };
+    json!({ "hard": text(hard), "used": text(used) })
+}
+
+/// The kinds whose objects count under a name.
+fn kinds_of(name: &str) -> Vec<GroupKind> {
+    let plural = match name.strip_prefix("count/") {
+        Some(counted) => counted,
+        None if name.starts_with("services.") => "services",
+        None if name == "requests.storage" => "persistentvolumeclaims",
+        None if BARE.contains(&name) => name,
+        None => "pods",
+    };
+    let (plural, group) = plural.split_once('.').unwrap_or((plural, ""));
+    lookup_resource(group, plural).map(|info| info.group_kind()).into_iter().collect()
+}
+
+/// What one object adds, of what a quota counts, when it is in its scope.
+pub fn counted(object: &Object, value: &Value, hard: &Amounts) -> Amounts {
+    let Some(info) = lookup(&object.key().kind) else { return Amounts::new() };
+    let one = Amount::units(1);
+    let qualified = match info.group {
+        "" => info.plural.to_owned(),
+        group => format!("{}.{group}", info.plural),
+    };
+    let mut adds = Amounts::from([(format!("count/{qualified}"), one)]);
+    if info.group.is_empty() && BARE.contains(&info.plural) {
+        adds.insert(info.plural.to_owned(), one);
+    }
+    match (info.group, info.plural) {
+        ("", "pods") => adds.extend(compute(&value["spec"])),
+        ("", "persistentvolumeclaims") => {
+            let storage = &value["spec"]["resources"]["requests"]["storage"];
+            adds.insert("requests.storage".to_owned(), Amount::read(storage));
+        }
+        ("", "services") => adds.extend(of_service(&value["spec"])),
+        _ => {}
+    }
+    adds.retain(|name, amount| hard.contains_key(name) && !amount.is_zero());
+    adds
+}
+
+fn compute(spec: &Value) -> Amounts {
+    let mut found = Amounts::new();
+    for (which, amounts) in
+        [("requests", of_pod(spec, "requests")), ("limits", of_pod(spec, "limits"))]
+    {
+        for (name, amount) in amounts {
+            if which == "requests" && COMPUTE.contains(&name.as_str()) {
+                found.insert(name.clone(), amount);
+            }
+            found.insert(format!("{which}.{name}"), amount);
+        }
+    }
+    found
+}
+
+fn of_service(spec: &Value) -> Amounts {
+    let balanced = spec["type"] == "LoadBalancer";
+    let ports = spec["ports"].as_array().map_or(0, Vec::len);
+    let ports = i64::try_from(ports).unwrap_or(i64::MAX);
+    let node_ports = match spec["type"].as_str() {
+        Some("NodePort") => ports,
+        Some("LoadBalancer") if spec["allocateLoadBalancerNodePorts"] != false => ports,
+        _ => 0,
+    };
+    Amounts::from([
+        ("services.loadbalancers".to_owned(), Amount::units(balanced.into())),
+        ("services.nodeports".to_owned(), Amount::units(node_ports)),
+    ])
+}
+
+/// A pod that has ended uses nothing.
+fn is_over(value: &Value) -> bool {
+    value["kind"] == "Pod"
+        && matches!(value["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+}
+
+/// Whether an object is of the part of a namespace that a quota is for.
+pub fn in_scope(spec: &ResourceQuotaSpec, object: &Object, value: &Value) -> bool {
+    let scopes = spec.scopes.iter().flatten().map(|scope| requirement(scope));
+    let selected = spec.scope_selector.iter().flat_map(|s| s.match_expressions.iter().flatten());
+    let all: Vec<_> = scopes.chain(selected.cloned()).collect();
+    all.is_empty()
+        || object.key().kind == GroupKind::new("", "Pod")
+            && all.iter().all(|scope| holds(scope, &value["spec"]))
+}
+
+fn requirement(scope: &str) -> ScopedResourceSelectorRequirement {
+    ScopedResourceSelectorRequirement {
+        scope_name: scope.to_owned(),
+        operator: "Exists".to_owned(),
+        values: None,
+    }
+}
+
+fn holds(scope: &ScopedResourceSelectorRequirement, spec: &Value) -> bool {
+    let ends = spec["activeDeadlineSeconds"].as_i64().is_some();
+    let best_effort = || {
+        let lists = ["containers", "initContainers"];
+        let mut all = lists.iter().flat_map(|list| containers(spec, list));
+        let asks = |container: &Value, which: &str| {
+            let of = read(&container["resources"][which]);
+            ["cpu", "memory"].iter().any(|name| of.get(*name).is_some_and(|a| !a.is_zero()))
+        };
+        !all.any(|container| asks(container, "requests") || asks(container, "limits"))
+    };
+    match scope.scope_name.as_str() {
+        "Terminating" => ends,
+        "NotTerminating" => !ends,
+        "BestEffort" => best_effort(),
+        "NotBestEffort" => !best_effort(),
+        "PriorityClass" => {
+            let class = spec["priorityClassName"].as_str().unwrap_or_default();
+            let named = scope.values.iter().flatten().any(|value| value == class);
+            match scope.operator.as_str() {
+                "In" => named,
+                "NotIn" => !named,
+                "Exists" => !class.is_empty(),
+                _ => class.is_empty(),
+            }
+        }
+        _ => false,
+    }
+}
