@@ -46,10 +46,7 @@ pub(super) struct Gate {
 
 impl Gate {
     pub(super) fn new() -> Self {
-        Self {
-            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
-            answered: Mutex::default(),
-        }
+        Self { streams: Arc::new(Semaphore::new(STREAMS_MAX)), answered: Mutex::default() }
     }
 
     fn count(&self, code: u16) {

@@ -54,7 +54,10 @@ impl Bound<'_> {
         let Self { role, subject, binding, namespace } = self;
         let by = match *namespace {
             "" => format!("ClusterRoleBinding {binding:?}"),
-            namespace => format!("RoleBinding {:?}", format!("{binding}/{namespace}")),
+            namespace => {
+                let name = format!("{binding}/{namespace}");
+                format!("RoleBinding {name:?}")
+            }
         };
         let to = match subject.kind.as_str() {
             "ServiceAccount" => {
