@@ -45,6 +45,8 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use axum::{
     body::{Body, Bytes, to_bytes},
     extract::{Request, State},
@@ -59,7 +61,8 @@ pub(in crate::api) use options::Query;
 pub(in crate::api) use watch::Lines;
 
 use super::{
-    Api, BODY_BYTES_MAX, Failure, RequestInfo, ResourceInfo, User, authn, discovery, streams,
+    Api, BODY_BYTES_MAX, Failure, RequestInfo, ResourceInfo, User, audit::Record, authn, discovery,
+    streams,
 };
 use crate::{
     kinds::{self, KindInfo},
@@ -133,6 +136,9 @@ async fn answer(api: &Api, parts: Parts, body: Body) -> Result<Response, Failure
     };
     fits(info, &resource, asked.verb, &parts.method)?;
     let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| too_large())?;
+    if let Some(record) = parts.extensions.get::<Arc<Record>>() {
+        record.keep(&parts.headers, &body);
+    }
     let (verb, headers) = (asked.verb, parts.headers);
     let ask = Ask { user, verb, resource, info, api_version, query, headers, body };
     if !ask.takes_any() {
