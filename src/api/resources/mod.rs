@@ -26,6 +26,7 @@
 
 mod answer;
 pub(in crate::api) mod body;
+mod budget;
 mod delete;
 mod door;
 mod fields;
