@@ -206,11 +206,10 @@ fn impersonated(headers: &HeaderMap) -> Result<Option<User>, Failure> {
 
 /// The groups that follow from a name that somebody wants to be seen with.
 fn completed(mut user: User) -> User {
-    if let Some((namespace, _)) = user.service_account().map(|(n, a)| (n.to_owned(), a.len())) {
-        if user.groups.is_empty() {
-            user.groups.push("system:serviceaccounts".to_owned());
-            user.groups.push(format!("system:serviceaccounts:{namespace}"));
-        }
+    let account = user.service_account().map(|(namespace, _)| namespace.to_owned());
+    if let Some(namespace) = account.filter(|_| user.groups.is_empty()) {
+        user.groups.push("system:serviceaccounts".to_owned());
+        user.groups.push(format!("system:serviceaccounts:{namespace}"));
     }
     match user.name.as_str() {
         ANONYMOUS if user.is_in(UNAUTHENTICATED) => user,

@@ -8,6 +8,7 @@ use std::{cell::RefCell, fmt};
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
+use serde_saphyr::DuplicateKeyPolicy;
 
 use super::protobuf;
 
@@ -73,7 +74,19 @@ pub(super) fn json(bytes: &[u8]) -> Result<Decoded, CodecError> {
 /// Reads one document of YAML as kubectl does; JSON is YAML too.
 pub(super) fn yaml(bytes: &[u8]) -> Result<Decoded, CodecError> {
     let text = std::str::from_utf8(bytes).map_err(malformed)?;
+    match yaml_with(text, DuplicateKeyPolicy::Error) {
+        Ok(value) => Ok(Decoded { value, problems: Vec::new() }),
+        // What reads when the last of equal keys counts has no other fault than those keys.
+        Err(problem) => match yaml_with(text, DuplicateKeyPolicy::LastWins) {
+            Ok(value) => Ok(Decoded { value, problems: vec![problem] }),
+            Err(error) => Err(CodecError::Malformed(error)),
+        },
+    }
+}
+
+fn yaml_with(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<Value, String> {
     let options = serde_saphyr::options! {
+        duplicate_keys: duplicate_keys,
         legacy_octal_numbers: true,
         with_snippet: false,
         budget: serde_saphyr::budget! {
@@ -84,11 +97,10 @@ pub(super) fn yaml(bytes: &[u8]) -> Result<Decoded, CodecError> {
         },
     };
     let value = serde_saphyr::from_str_with_options::<Value>(text, options);
-    let value = value.map_err(|e| {
+    value.map_err(|e| {
         let text = e.without_snippet().to_string();
-        CodecError::Malformed(text.lines().next().unwrap_or_default().to_owned())
-    })?;
-    Ok(Decoded { value, problems: Vec::new() })
+        text.lines().next().unwrap_or_default().to_owned()
+    })
 }
 
 /// Builds a value and remembers keys that come again.

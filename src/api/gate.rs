@@ -19,8 +19,8 @@ use crate::report::Sample;
 /// Most requests that are answered at once. Each holds at most a body of 2 MiB and a view, so this
 /// bounds memory.
 pub const REQUESTS_MAX: usize = 256;
-/// Most requests at once that wait for the cluster or for a stream to begin, and most streams (logs,
-/// exec, port-forward, proxies) that are open; they hold little, but for long.
+/// Most requests at once that wait for the cluster or for a stream to begin, and most streams
+/// (logs, exec, port-forward, proxies) that are open; they hold little, but for long.
 pub const STREAMS_MAX: usize = 256;
 /// Seconds that an answer may take before the asker is told so; waits and streams bound themselves.
 pub const REQUEST_SECONDS_MAX: u64 = 60;

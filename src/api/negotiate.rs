@@ -1,4 +1,4 @@
-//! What form an answer takes: read from the headers `Accept` and `Content-Type`.
+//! What form an answer takes: read from the header `Accept`.
 
 use axum::http::{HeaderMap, StatusCode, header};
 
@@ -40,17 +40,8 @@ pub(super) enum Discovery {
     Aggregated(&'static str),
 }
 
-/// What a body is written in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Written {
-    Json,
-    Yaml,
-    Protobuf,
-}
-
 const JSON: &str = "application/json";
 const YAML: &str = "application/yaml";
-const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// One entry of an `Accept` header.
 struct Wish<'a> {
@@ -157,27 +148,6 @@ pub(super) fn discovery(headers: &HeaderMap, aggregates: bool) -> Result<Discove
         }
     }
     Err(refused(true, false))
-}
-
-/// What a body is written in; an absent header means JSON.
-pub(super) fn written(headers: &HeaderMap) -> Result<Written, Failure> {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media = value.unwrap_or(JSON).split(';').next().unwrap_or_default().trim();
-    match media {
-        "" | JSON => Ok(Written::Json),
-        YAML => Ok(Written::Yaml),
-        PROTOBUF => Ok(Written::Protobuf),
-        _ => Err(unsupported(&[JSON, YAML, PROTOBUF])),
-    }
-}
-
-/// 415, with what would be taken.
-pub(super) fn unsupported(taken: &[&str]) -> Failure {
-    let text = format!(
-        "the body of the request was in an unknown format - accepted media types include: {}",
-        taken.join(", ")
-    );
-    Failure::of(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", text)
 }
 
 #[cfg(test)]

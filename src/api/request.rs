@@ -1,5 +1,6 @@
 //! What a request asks for, read from its method, path and query: the words in which access is
-//! decided, written down and counted (kubernetes.io/docs/reference/access-authn-authz/authorization).
+//! decided, written down and counted
+//! (kubernetes.io/docs/reference/access-authn-authz/authorization).
 
 /// What a request asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -127,7 +127,7 @@ fn user_info(user: &User) -> Value {
     info
 }
 
-/// What is answered to a question of access; `user` asks, and is who is meant where nobody is named.
+/// What is answered to a question of access; `user` asks, and is meant where nobody is named.
 fn decided(view: &View, kind: &str, user: &User, value: &Value) -> Result<Value, Failure> {
     if kind == "SelfSubjectRulesReview" {
         let namespace = value["spec"]["namespace"].as_str().unwrap_or_default();

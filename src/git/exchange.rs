@@ -17,6 +17,7 @@ use super::{
     local,
     relay::{Cut, Relay, Speech, Target},
     remote::{Auth, Place, Remote, Scheme, folder_reason, ssh_user, without_password},
+    silence,
 };
 
 /// Most bytes of what a remote's hooks print that we keep: a screenful for a condition.
@@ -62,6 +63,7 @@ pub(super) struct Talk {
 impl<'a> Exchange<'a> {
     /// Prepares a conversation. Nothing is sent yet.
     pub(super) fn new(remote: &'a Remote, deadline: Deadline) -> Result<Self> {
+        silence::bound();
         remote.check()?;
         let place = Place::parse(&remote.url)?;
         let relay = start_relay(remote, &place, deadline.until)?;
@@ -279,6 +281,10 @@ impl<'a> Exchange<'a> {
 
     fn meaning_of_words(&self, url: String, cause: GitError) -> Error {
         let words = cause.message().to_owned();
+        if cause.code() == ErrorCode::Timeout {
+            let after = Duration::from_millis(silence::SILENCE_MS_MAX.unsigned_abs().into());
+            return Error::Timeout { url, after };
+        }
         let denied = cause.code() == ErrorCode::Auth
             || words.contains("status code: 401")
             || words.contains("status code: 403")
@@ -318,8 +324,7 @@ fn start_relay(remote: &Remote, place: &Place, until: Instant) -> Result<Option<
     let Place::Server { scheme, host, port, .. } = place else { return Ok(None) };
     // libgit2 1.9.7 hangs for ever when it ends TLS inside a proxy connection after a failed
     // certificate check (it polls a closed socket), so HTTPS goes without the relay: its deadline
-    // holds only while a pack arrives. Callers put a timeout of their own around the blocking
-    // thread.
+    // holds only while a pack arrives, and `silence` bounds the rest.
     if *scheme == Scheme::Https {
         return Ok(None);
     }

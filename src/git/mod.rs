@@ -8,7 +8,8 @@
 //! blocking thread. Only [`watch`] offers a channel.
 //!
 //! libgit2 cannot be interrupted while it waits for a server, so every byte of a server goes
-//! through `relay`, which closes the connection at the deadline or the bound. What is left: a
+//! through `relay`, which closes the connection at the deadline or the bound; HTTPS is left to
+//! libgit2's own bound on silence (`silence`). What is left: a
 //! path on a network file system that hangs, which hangs its caller's blocking thread as it would
 //! any program.
 //!
@@ -35,6 +36,7 @@ mod publish;
 mod relay;
 mod remote;
 mod revert;
+mod silence;
 mod status;
 mod tree;
 pub mod watch;

@@ -255,6 +255,7 @@ fn merge(info: &KindInfo, live: &Value, new: &mut Value, way: Way) {
         "resourceVersion",
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
+        "selfLink",
     ];
     if way == Way::Adopt {
         kept.extend(["finalizers", "ownerReferences", "managedFields"]);

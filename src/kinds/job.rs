@@ -51,10 +51,9 @@ impl Kind for Job {
         match &spec.selector {
             None if spec.manual_selector == Some(true) => check.required("spec.selector", ""),
             None => {}
+            Some(selector) if spec.manual_selector != Some(true) && is_generated(selector) => {}
             Some(selector) if spec.manual_selector != Some(true) => {
-                if !is_generated(selector) {
-                    check.invalid("spec.selector", selector, "`selector` not auto-generated");
-                }
+                check.invalid("spec.selector", selector, "`selector` not auto-generated");
             }
             Some(selector) => {
                 meta::validate_selector("spec.selector", selector, check);

@@ -1,7 +1,7 @@
 //! How each kind behaves over HTTP: verbs, subresources, and where kinds differ from each other.
 //!
-//! Tables by group and plural over all of Kubernetes' kinds, so that a kind that enters the registry
-//! behaves as Kubernetes' does. Observed on Kubernetes 1.37.1.
+//! Tables by group and plural over all of Kubernetes' kinds, so that a kind that enters the
+//! registry behaves as Kubernetes' does. Observed on Kubernetes 1.37.1.
 
 use super::KindInfo;
 

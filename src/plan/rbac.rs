@@ -54,14 +54,14 @@ const CORE_VIEWED: &str = "configmaps,endpoints,persistentvolumeclaims,\
      serviceaccounts,services,services/status,bindings,events,limitranges,namespaces/status,\
      pods/log,pods/status,replicationcontrollers/status,resourcequotas,resourcequotas/status,\
      namespaces";
-const CORE_EDITED: &str = "pods,pods/attach,pods/exec,pods/portforward,pods/proxy,configmaps,events,\
-     persistentvolumeclaims,replicationcontrollers,replicationcontrollers/scale,secrets,\
+const CORE_EDITED: &str = "pods,pods/attach,pods/exec,pods/portforward,pods/proxy,configmaps,\
+     events,persistentvolumeclaims,replicationcontrollers,replicationcontrollers/scale,secrets,\
      serviceaccounts,services,services/proxy";
 const APPS_VIEWED: &str = "controllerrevisions,daemonsets,daemonsets/status,deployments,\
      deployments/scale,deployments/status,replicasets,replicasets/scale,replicasets/status,\
      statefulsets,statefulsets/scale,statefulsets/status";
-const APPS_EDITED: &str = "daemonsets,deployments,deployments/rollback,deployments/scale,replicasets,\
-     replicasets/scale,statefulsets,statefulsets/scale";
+const APPS_EDITED: &str = "daemonsets,deployments,deployments/rollback,deployments/scale,\
+     replicasets,replicasets/scale,statefulsets,statefulsets/scale";
 
 const ROLES: [BuiltIn; 15] = [
     BuiltIn {

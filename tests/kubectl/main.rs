@@ -1,6 +1,6 @@
-//! Real kubectl against real servers: what people type, and what they see. Needs kubectl and git; says
-//! so and passes where they are missing. Every `kubectl.VERSION` beside the first one found is tried
-//! as well.
+//! Real kubectl against real servers: what people type, and what they see. Needs kubectl and git;
+//! says so and passes where they are missing. Every `kubectl.VERSION` beside the first one found is
+//! tried as well.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test of a shell")]
 
 mod everyday;

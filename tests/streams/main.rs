@@ -1,6 +1,6 @@
-//! Logs, exec, attach, cp, port-forward and proxies by a real kubectl, through a server that runs on
-//! another node than the pod. Each protocol that kubectl speaks is asked for. Needs root, dockerd,
-//! rustc and kubectl; says so and passes where they are missing.
+//! Logs, exec, attach, cp, port-forward and proxies by a real kubectl, through a server that runs
+//! on another node than the pod. Each protocol that kubectl speaks is asked for. Needs root,
+//! dockerd, rustc and kubectl; says so and passes where they are missing.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test of a shell")]
 
 mod kubectl;

@@ -29,8 +29,8 @@ pub(super) fn service_account(attempt: &Attempt<'_>, value: &mut Value) -> Resul
     let found: Option<&ServiceAccount> = attempt.view.get(&namespace, &account);
     if found.is_none() && named.is_some() {
         let why = format!(
-            "error looking up service account {namespace}/{account}: serviceaccount {account:?} not \
-             found"
+            "error looking up service account {namespace}/{account}: serviceaccount {account:?} \
+             not found"
         );
         return Err(attempt.refused(&name, &why));
     }

@@ -151,7 +151,7 @@ fn all(spec: &Value) -> impl Iterator<Item = &Value> {
     lists.into_iter().flat_map(|list| containers(spec, list))
 }
 
-fn names<'a>(spec: &'a Value, bad: impl Fn(&Value) -> bool) -> Vec<&'a str> {
+fn names(spec: &Value, bad: impl Fn(&Value) -> bool) -> Vec<&str> {
     all(spec).filter(|c| bad(c)).filter_map(|c| c["name"].as_str()).collect()
 }
 

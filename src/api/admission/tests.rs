@@ -67,7 +67,7 @@ impl World {
 /// What Kubernetes 1.37.1 answers to the same documents.
 #[test]
 fn what_is_refused_is_refused_in_kubernetes_words() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/errors");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/access");
     let cases = [
         "limitrange-refuses-claim",
         "limitrange-refuses-pod",

@@ -70,7 +70,7 @@ pub(super) fn is_open(path: &str) -> bool {
     let below = |open: &&str| {
         path.strip_prefix(*open).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    OPEN.iter().any(|open| below(&open))
+    OPEN.iter().any(|open| below(open))
 }
 
 /// Whether somebody may do what a request asks for.
@@ -94,6 +94,17 @@ pub(super) fn judge(
     }
     let wish = Wish { user, verb: info.verb, target: Target::Resource(&resource, query) };
     if may(view, &wish) { Ok(()) } else { Err(refusal(user, info.verb, &resource)) }
+}
+
+/// Whether somebody may do what a request turned out to need beside what it says, or 403.
+pub(super) fn demand(
+    view: &View,
+    user: &User,
+    verb: &str,
+    resource: &ResourceInfo,
+) -> Result<(), Failure> {
+    let wish = Wish { user, verb, target: Target::Resource(resource, "") };
+    if may(view, &wish) { Ok(()) } else { Err(refusal(user, verb, resource)) }
 }
 
 /// Whether a wish is granted.
@@ -127,7 +138,8 @@ fn refusal(user: &User, verb: &str, resource: &ResourceInfo) -> Failure {
         name => format!(" {name:?}"),
     };
     let text = format!(
-        "{}{named} is forbidden: User {:?} cannot {verb} resource {what:?} in API group {:?} {scope}",
+        "{}{named} is forbidden: User {:?} cannot {verb} resource {what:?} in API group {:?} \
+         {scope}",
         qualified(&resource.resource, &resource.group),
         user.name,
         resource.group,

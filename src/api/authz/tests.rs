@@ -118,7 +118,7 @@ fn a_rule_grants_what_it_names_and_nothing_beside() {
 /// What Kubernetes 1.37.1 answers to the same requests.
 #[test]
 fn a_refusal_is_worded_as_kubernetes_words_it() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/errors");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/access");
     let (mut seen, state) = (0, with(&[]));
     for name in [
         "forbidden-create",

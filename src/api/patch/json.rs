@@ -1,4 +1,5 @@
-//! JSON patch (RFC 6902), with Kubernetes' leniency: `replace` of a member that is not there adds it.
+//! JSON patch (RFC 6902), with Kubernetes' leniency: `replace` of a member that is not there adds
+//! it.
 
 use json_patch::PatchOperation;
 use serde_json::Value;

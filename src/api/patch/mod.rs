@@ -15,6 +15,8 @@ pub(super) mod serverside;
 mod strategic;
 mod walk;
 
+use std::fmt;
+
 use serde_json::Value;
 
 use super::codec;
@@ -92,6 +94,19 @@ impl Patch {
         match decoded.value.is_object() {
             true => Ok((make(decoded.value), decoded.problems)),
             false => Err(PatchError::Malformed("invalid JSON patch".to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Patch {
+    /// As Kubernetes names a patch that it refuses.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Json(operations) => write!(formatter, "{}", Value::from(operations.as_slice())),
+            Self::Strategic(Value::Object(map)) => formatter.write_str(&strategic::go(map)),
+            Self::Merge(value) | Self::Strategic(value) | Self::Apply(value) => {
+                write!(formatter, "{value}")
+            }
         }
     }
 }

@@ -57,7 +57,8 @@ pub(in crate::api) fn apply(
     if let (true, true, Some(live)) = (same, managers == former, live) {
         return Ok(live.clone());
     }
-    if let Some(mine) = managers.get_mut(&me) {
+    // Sharing what is there already is no write: it has no time.
+    if let Some(mine) = managers.get_mut(&me).filter(|_| !same) {
         mine.time = Some(writer.time.clone());
     }
     let mut object = object;

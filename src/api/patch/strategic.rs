@@ -292,7 +292,7 @@ fn cleaned(value: &Value, depth: usize) -> Value {
 }
 
 /// A map as Go prints one.
-fn go(map: &Object) -> String {
+pub(super) fn go(map: &Object) -> String {
     let entries: Vec<String> = map.iter().map(|(k, v)| format!("{k}:{}", go_value(v))).collect();
     format!("map[{}]", entries.join(" "))
 }

@@ -173,7 +173,9 @@ impl Decoder {
             }
             typ => {
                 let value = self.value(typ, raw, depth)?;
-                if field.pointer || !field.omit_empty && !value.is_null() || !is_zero(&value) {
+                // An IntOrString is a struct in Go, and structs are never left out.
+                let stays = field.pointer || *typ == Type::IntOrString;
+                if stays || !field.omit_empty && !value.is_null() || !is_zero(&value) {
                     object.insert(field.name.to_owned(), value);
                 }
                 Ok(())

@@ -4,12 +4,13 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 
+use super::{Ask, write};
 use crate::{
     api::{
         Failure,
-        codec::{self, CodecError},
+        codec::{self, CodecError, Decoded},
     },
-    kinds::KindInfo,
+    kinds::{FieldError, KindInfo, Strictness},
 };
 
 /// Reads a body. `kind` is what an error says it should have been.
@@ -18,6 +19,25 @@ pub(in crate::api) fn decode(
     bytes: &Bytes,
     kind: &str,
 ) -> Result<Value, Failure> {
+    read(headers, bytes, kind).map(|decoded| decoded.value)
+}
+
+/// Reads the body of a write. Fields that are there twice are refused when it is strict, else
+/// told, unless nobody wants to hear.
+pub(super) fn sent(ask: &Ask, strictness: Strictness) -> Result<(Value, Vec<FieldError>), Failure> {
+    let Decoded { value, problems } = read(&ask.headers, &ask.body, ask.info.kind)?;
+    let problems: Vec<FieldError> = problems.into_iter().map(write::warned).collect();
+    match strictness {
+        Strictness::Strict if !problems.is_empty() => {
+            let name = value["metadata"]["name"].as_str().unwrap_or_default();
+            Err(write::not_admitted(ask.info, name, problems))
+        }
+        Strictness::Ignore => Ok((value, Vec::new())),
+        _ => Ok((value, problems)),
+    }
+}
+
+fn read(headers: &HeaderMap, bytes: &Bytes, kind: &str) -> Result<Decoded, Failure> {
     let unrecognized = |why: String| {
         Failure::bad_request(format!(
             "the object provided is unrecognized (must be of type {kind}): {why}"
@@ -25,8 +45,8 @@ pub(in crate::api) fn decode(
     };
     let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let decoded = codec::decode(bytes, media.unwrap_or_default());
-    let value = match decoded {
-        Ok(decoded) => decoded.value,
+    let decoded = match decoded {
+        Ok(decoded) => decoded,
         Err(CodecError::UnknownFormat) => {
             let text = CodecError::UnknownFormat.to_string();
             let code = StatusCode::UNSUPPORTED_MEDIA_TYPE;
@@ -36,8 +56,8 @@ pub(in crate::api) fn decode(
             return Err(unrecognized(format!("couldn't get version/kind; {why}")));
         }
     };
-    match value.is_object() {
-        true => Ok(value),
+    match decoded.value.is_object() {
+        true => Ok(decoded),
         false => Err(unrecognized("couldn't get version/kind; it is no map".to_owned())),
     }
 }

@@ -35,7 +35,8 @@ enum Propagation {
     Orphan,
 }
 
-/// How something is deleted (kubernetes.io/docs/reference/kubernetes-api/common-definitions/delete-options).
+/// How something is deleted
+/// (kubernetes.io/docs/reference/kubernetes-api/common-definitions/delete-options).
 #[derive(Clone, Debug, Default)]
 pub(super) struct DeleteOptions {
     grace_seconds: Option<i64>,

@@ -1,9 +1,9 @@
 //! The write door: whether a write may go straight into the log.
 //!
-//! What users want of the cluster stands in Git. So a write to something Git owns is refused with the
-//! place to edit; in namespaces that say `mainstay.io/writes: direct`, and for what is made while
-//! the cluster runs, it is taken. The third way, a write that becomes a commit, joins here: it is one
-//! more outcome of [`judge`].
+//! What users want of the cluster stands in Git. So a write to something Git owns is refused with
+//! the place to edit; in namespaces that say `mainstay.io/writes: direct`, and for what is made
+//! while the cluster runs, it is taken. The third way, a write that becomes a commit, joins here:
+//! it is one more outcome of [`judge`].
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 

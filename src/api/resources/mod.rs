@@ -1,11 +1,11 @@
 //! Objects over HTTP: everything below `/api/…` and `/apis/…` that names a resource.
 //!
-//! In: a request that [`authz`](super::authz) let in, with its [`User`]. Out: Kubernetes' answer. [`serve`] reads
-//! what is asked into an [`Ask`] and hands it to one file a verb: [`read`] (get, list), [`watch`],
-//! [`write`] (create, update, patch), [`delete`], [`sub`] (what lies below an object). Reads come from
-//! a View, writes become commands that [`propose`] brings into the log or, for a dry run, applies
-//! to a State that is thrown away. Never here: changing State, deciding what a controller decides,
-//! waiting without a deadline.
+//! In: a request that [`authz`](super::authz) let in, with its [`User`]. Out: Kubernetes' answer.
+//! [`serve`] reads what is asked into an [`Ask`] and hands it to one file a verb: [`read`] (get,
+//! list), [`watch`], [`write`] (create, update, patch), [`delete`], [`sub`] (what lies below an
+//! object). Reads come from a View, writes become commands that [`propose`] brings into the log or,
+//! for a dry run, applies to a State that is thrown away. Never here: changing State, deciding what
+//! a controller decides, waiting without a deadline.
 //!
 //! Where the neighbours plug in:
 //!
@@ -14,7 +14,8 @@
 //! | authorization | [`authorize`](super::authz::authorize), a layer before this |
 //! | admission | [`write::prepare`]: on the value before it is decoded, on the object after it is validated |
 //! | request bodies | [`body::decode`]: bytes and media type to a JSON value |
-//! | patches | [`patching::apply`]: a live value and a patch to the value that is wanted |
+//! | patches | [`patching`]: a live value and a patch to the value that is wanted |
+//! | who owns which fields | [`books`]: managedFields, before an object is stored |
 //! | tables | [`kinds::table`]: columns and cells of a kind |
 //! | streams | [`streams::serve`], before a body is read |
 //! | tokens | [`sub::serve`], by the name of the subresource |
@@ -26,6 +27,7 @@
 
 mod answer;
 pub(in crate::api) mod body;
+mod books;
 mod budget;
 mod delete;
 mod door;

@@ -2,7 +2,7 @@
 
 use axum::{extract, http::StatusCode, http::Uri};
 
-use super::{super::Failure, fields::Fields};
+use super::{super::Failure, books, fields::Fields};
 use crate::{
     kinds::{FieldError, KindInfo, Reason, Strictness},
     model::{Revision, Selector},
@@ -202,6 +202,10 @@ impl WriteOptions {
                 return Err(not_valid(options, "fieldValidation", Reason::NotSupported, text));
             }
         };
+        let manager = query.get("fieldManager").and_then(books::name_fault);
+        if let Some((reason, detail)) = manager {
+            return Err(not_valid(options, "fieldManager", reason, detail));
+        }
         let values: Vec<&str> = query.all("dryRun").collect();
         Ok(Self { dry_run: dry_run(options, &values)?, strictness })
     }

@@ -8,14 +8,17 @@ use serde_json::{Value, json};
 use super::{
     Ask,
     answer::{self, Shape},
-    body, budget,
+    body, books, budget,
     delete::DeleteOptions,
     door,
     options::WriteOptions,
     patching, propose, read, write,
 };
 use crate::{
-    api::{Api, Failure},
+    api::{
+        Api, Failure,
+        patch::{Patch, Schema},
+    },
     kinds::{FieldError, Reason, Strictness},
     model::{NodeName, Object},
     state::{Command, Expect, Op, Part, View},
@@ -47,8 +50,8 @@ async fn status(api: &Api, ask: &Ask) -> Result<Response, Failure> {
 /// Replaces what a namespace waits for before it goes.
 async fn finalize(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let shape = Shape::of(ask, false, api.backend.now())?;
-    let mut value = body::decode(&ask.headers, &ask.body, ask.info.kind)?;
-    write::named_as_path(ask, &mut value)?;
+    let value = body::decode(&ask.headers, &ask.body, ask.info.kind)?;
+    write::named_as_path(ask, &value)?;
     let view = api.view();
     let live = live(ask, &view)?;
     let mut wanted = live.value();
@@ -62,15 +65,16 @@ async fn finalize(api: &Api, ask: &Ask) -> Result<Response, Failure> {
 async fn replace(api: &Api, ask: &Ask, part: Part) -> Result<Response, Failure> {
     let shape = Shape::of(ask, false, api.backend.now())?;
     let options = WriteOptions::of("UpdateOptions", &ask.query)?;
-    let mut value = body::decode(&ask.headers, &ask.body, ask.info.kind)?;
+    let (mut value, mut told) = body::sent(ask, options.strictness)?;
     body::identify(ask.info, &mut value)?;
-    write::named_as_path(ask, &mut value)?;
+    write::named_as_path(ask, &value)?;
     if let Some(namespace) = ask.namespace() {
         value["metadata"]["namespace"] = namespace.into();
     }
     let wanted = |_: &Object| Ok(value.clone());
     let (written, warnings) = write::replaced(api, ask, options, part, &wanted).await?;
-    Ok(answer::warn(shape.one(StatusCode::OK, &written.object), &warnings))
+    told.extend(warnings);
+    Ok(answer::warn(shape.one(StatusCode::OK, &written.object), &told))
 }
 
 fn live<'a>(ask: &Ask, view: &'a View) -> Result<&'a Object, Failure> {
@@ -134,45 +138,77 @@ fn selector_text(selector: &Value) -> String {
 /// Changes `spec.replicas` through a Scale.
 async fn rescale(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let shape = Shape::of(ask, false, api.backend.now())?;
-    let options = WriteOptions::of("UpdateOptions", &ask.query)?;
+    let is_patch = ask.verb == "patch";
+    let name = if is_patch { "PatchOptions" } else { "UpdateOptions" };
+    let options = WriteOptions::of(name, &ask.query)?;
+    let patch = is_patch.then(|| patching::read(ask, options.strictness)).transpose()?;
     let wanted = |live: &Object| {
-        let scale = wanted_scale(ask, live)?;
+        let scale = match &patch {
+            Some((Patch::Apply(scale), _)) => as_scale(ask, scale.clone())?,
+            Some((patch, _)) => patched_scale(ask, live, patch)?,
+            None => as_scale(ask, body::decode(&ask.headers, &ask.body, "Scale")?)?,
+        };
         let replicas = scale["spec"]["replicas"].as_i64().unwrap_or_default();
         if replicas < 0 {
             return Err(negative(&ask.resource.name, replicas));
         }
-        let mut value = live.value();
-        value["spec"]["replicas"] = replicas.into();
-        let meta = &mut value["metadata"];
-        match scale["metadata"]["resourceVersion"].as_str() {
-            Some(version) => meta["resourceVersion"] = version.into(),
-            None => meta["resourceVersion"] = Value::Null,
+        match patching::is_apply(ask) {
+            true => books::apply(api, ask, Some(live), &applied(ask, &scale)),
+            false => Ok(replaced(live, &scale, replicas)),
         }
-        if let Some(uid) = scale["metadata"]["uid"].as_str() {
-            meta["uid"] = uid.into();
-        }
-        Ok(value)
     };
     // The stored object is known to be well-formed; fields of later versions are kept silently.
     let options = WriteOptions { strictness: Strictness::Ignore, ..options };
     let (written, _) = write::replaced(api, ask, options, Part::Main, &wanted).await?;
-    Ok(shape.value(StatusCode::OK, &scale_of(&written.object)))
+    let warnings = patch.map(|(_, warnings)| warnings).unwrap_or_default();
+    Ok(answer::warn(shape.value(StatusCode::OK, &scale_of(&written.object)), &warnings))
 }
 
-fn wanted_scale(ask: &Ask, live: &Object) -> Result<Value, Failure> {
-    let mut scale = match ask.verb {
-        "patch" => {
-            let mut before = scale_of(live);
-            // A patch that names no version means whichever is the newest.
-            if let Some(meta) = before["metadata"].as_object_mut() {
-                meta.remove("resourceVersion");
-            }
-            patching::apply(ask.info, &ask.headers, &before, &ask.body)?
+/// An object with what a Scale says of it.
+fn replaced(live: &Object, scale: &Value, replicas: i64) -> Value {
+    let mut value = live.value();
+    value["spec"]["replicas"] = replicas.into();
+    let meta = &mut value["metadata"];
+    match scale["metadata"]["resourceVersion"].as_str() {
+        Some(version) => meta["resourceVersion"] = version.into(),
+        None => meta["resourceVersion"] = Value::Null,
+    }
+    if let Some(uid) = scale["metadata"]["uid"].as_str() {
+        meta["uid"] = uid.into();
+    }
+    value
+}
+
+/// A Scale that is applied, as a wish about the object it is of.
+fn applied(ask: &Ask, scale: &Value) -> Value {
+    let mut wish = json!({
+        "apiVersion": ask.info.api_version, "kind": ask.info.kind,
+        "metadata": { "name": ask.resource.name },
+    });
+    for field in ["uid", "resourceVersion"] {
+        if let Some(text) = scale["metadata"][field].as_str() {
+            wish["metadata"][field] = text.into();
         }
-        _ => body::decode(&ask.headers, &ask.body, "Scale")?,
-    };
+    }
+    if let Some(replicas) = scale["spec"].get("replicas") {
+        wish["spec"] = json!({ "replicas": replicas });
+    }
+    wish
+}
+
+fn patched_scale(ask: &Ask, live: &Object, patch: &Patch) -> Result<Value, Failure> {
+    let mut before = scale_of(live);
+    // A patch that names no version means whichever is the newest.
+    if let Some(meta) = before["metadata"].as_object_mut() {
+        meta.remove("resourceVersion");
+    }
+    let schema = Schema::of("autoscaling/v1", "Scale");
+    as_scale(ask, patching::apply(schema, patch, &before)?)
+}
+
+fn as_scale(ask: &Ask, mut scale: Value) -> Result<Value, Failure> {
     body::typed_as(&mut scale, "autoscaling/v1", "Scale")?;
-    write::named_as_path(ask, &mut scale)?;
+    write::named_as_path(ask, &scale)?;
     Ok(scale)
 }
 
@@ -194,7 +230,7 @@ async fn bind(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let mut key = ask.key();
     match value["metadata"]["name"].as_str() {
         Some(name) if key.name.is_empty() => key.name = name.into(),
-        _ => write::named_as_path(ask, &mut value)?,
+        _ => write::named_as_path(ask, &value)?,
     }
     let node = value["target"]["name"].as_str().unwrap_or_default();
     if node.is_empty() {

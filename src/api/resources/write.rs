@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     Ask,
     answer::{self, Shape},
-    body, door,
+    body, books, door,
     options::{self, WriteOptions},
     patching,
     propose::{self, Written},
@@ -16,7 +16,9 @@ use crate::{
     api::{
         Api, Failure,
         admission::{self, Attempt, Verdict},
+        authz,
         failure::{Cause, Details},
+        patch::{Patch, Schema},
     },
     kinds::{self, Admitted, FieldError, KindInfo, Reason, Strictness},
     model::{Key, Object, Revision},
@@ -37,7 +39,7 @@ const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 pub(super) async fn create(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let shape = Shape::of(ask, false, api.backend.now())?;
     let options = WriteOptions::of("CreateOptions", &ask.query)?;
-    let mut value = body::decode(&ask.headers, &ask.body, ask.info.kind)?;
+    let (mut value, told) = body::sent(ask, options.strictness)?;
     body::identify(ask.info, &mut value)?;
     place(ask, &mut value)?;
     if version_of(&value).is_some() {
@@ -47,7 +49,7 @@ pub(super) async fn create(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let named = value["metadata"]["name"].as_str().is_some_and(|name| !name.is_empty());
     for _ in 1..TRIES_MAX {
         let wanted = with_name(api, value.clone());
-        match created(api, ask, &shape, options, wanted).await {
+        match created(api, ask, &shape, options, wanted, &told).await {
             // A generated name that is taken: draw another.
             Err(failure) if !named && failure.reason == "AlreadyExists" => {}
             // A quota was charged by another write at the same moment: count again.
@@ -55,7 +57,7 @@ pub(super) async fn create(api: &Api, ask: &Ask) -> Result<Response, Failure> {
             result => return result,
         }
     }
-    created(api, ask, &shape, options, with_name(api, value)).await
+    created(api, ask, &shape, options, with_name(api, value), &told).await
 }
 
 async fn created(
@@ -64,6 +66,7 @@ async fn created(
     shape: &Shape,
     options: WriteOptions,
     value: Value,
+    told: &[FieldError],
 ) -> Result<Response, Failure> {
     let view = api.view();
     let (admitted, verdict) = prepare(ask, &view, options.strictness, value, None)?;
@@ -76,14 +79,18 @@ async fn created(
         wanted: Some(&admitted.object),
     };
     door::judge(&view, api.backend.writes(), &change)?;
+    let made = kinds::create(&admitted.object);
+    let kept = books::after(api, ask, None, &admitted.object, &made);
+    let object = books::with(&admitted.object, kept)?;
     let mut ops = verdict.charges;
-    ops.push(Op::Put { object: admitted.object, expect: Expect::Absent, part: Part::Main });
+    ops.push(Op::Put { object, expect: Expect::Absent, part: Part::Main });
     let written = propose::write(api, ask.info, &key, ops, options.dry_run).await?;
     let object = match options.dry_run {
         true => without_version(&written.object),
         false => written.object,
     };
-    let mut response = answer::warn(shape.one(StatusCode::CREATED, &object), &admitted.warnings);
+    let mut response = answer::warn(shape.one(StatusCode::CREATED, &object), told);
+    response = answer::warn(response, &admitted.warnings);
     for warning in &verdict.warnings {
         answer::add_warning(&mut response, warning);
     }
@@ -161,7 +168,10 @@ pub(super) fn prepare(
     admission::mutate(&attempt, &mut value)?;
     let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let admitted = kinds::admit(value, strictness);
-    let mut admitted = admitted.map_err(|errors| not_admitted(ask.info, &name, errors))?;
+    let mut admitted = admitted.map_err(|errors| match ask.verb {
+        "patch" => patching::not_admitted(ask, &name, errors),
+        _ => not_admitted(ask.info, &name, errors),
+    })?;
     if ask.info.inert && live.is_none() {
         let detail = format!(
             "{} {} is stored and shown, but nothing acts on it yet",
@@ -233,31 +243,34 @@ pub(super) fn not_admitted(info: &KindInfo, name: &str, errors: Vec<FieldError>)
 pub(super) async fn update(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let shape = Shape::of(ask, false, api.backend.now())?;
     let options = WriteOptions::of("UpdateOptions", &ask.query)?;
-    let mut value = body::decode(&ask.headers, &ask.body, ask.info.kind)?;
+    let (mut value, mut told) = body::sent(ask, options.strictness)?;
     body::identify(ask.info, &mut value)?;
     place(ask, &mut value)?;
-    named_as_path(ask, &mut value)?;
+    named_as_path(ask, &value)?;
     if api.view().object(&ask.key()).is_none() && ask.info.is_created_by_update() {
         if let Some(meta) = value["metadata"].as_object_mut() {
             meta.remove("resourceVersion");
         }
-        return created(api, ask, &shape, options, value).await;
+        return created(api, ask, &shape, options, value, &told).await;
     }
     let replace = |_: &Object| Ok(value.clone());
     let (written, warnings) = replaced(api, ask, options, Part::Main, &replace).await?;
-    Ok(answer::warn(shape.one(StatusCode::OK, &written.object), &warnings))
+    told.extend(warnings);
+    Ok(answer::warn(shape.one(StatusCode::OK, &written.object), &told))
 }
 
-pub(super) fn named_as_path(ask: &Ask, value: &mut Value) -> Result<(), Failure> {
+/// Refuses a value whose name is none, or another than that of the path.
+pub(super) fn named_as_path(ask: &Ask, value: &Value) -> Result<(), Failure> {
     let on_path = ask.resource.name.as_str();
     match value["metadata"]["name"].as_str().filter(|name| !name.is_empty()) {
-        Some(name) if name != on_path => Err(Failure::bad_request(format!(
+        Some(name) if name == on_path => Ok(()),
+        Some(name) => Err(Failure::bad_request(format!(
             "the name of the object ({name}) does not match the name on the URL ({on_path})"
         ))),
-        _ => {
-            value["metadata"]["name"] = on_path.into();
-            Ok(())
-        }
+        None => Err(Failure::bad_request(format!(
+            "the name of the object ({on_path} based on URL) was undeterminable: name must be \
+             provided"
+        ))),
     }
 }
 
@@ -266,19 +279,64 @@ pub(super) async fn patch(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     patched(api, ask, Part::Main).await
 }
 
-/// Changes an object, or its status, by a patch.
+/// Changes an object, or its status, by a patch. A server-side apply makes what is not there.
 pub(super) async fn patched(api: &Api, ask: &Ask, part: Part) -> Result<Response, Failure> {
     let shape = Shape::of(ask, false, api.backend.now())?;
     let options = WriteOptions::of("PatchOptions", &ask.query)?;
+    let (patch, mut told) = patching::read(ask, options.strictness)?;
+    let absent = api.view().object(&ask.key()).is_none();
+    if let (Patch::Apply(wish), Part::Main, true) = (&patch, part, absent) {
+        match applied_anew(api, ask, &shape, options, wish, &told).await {
+            // Somebody was faster: it is a change of what is there now.
+            Err(failure) if failure.reason == "AlreadyExists" => {}
+            result => return result,
+        }
+    }
     let replace = |live: &Object| {
-        let mut value = patching::apply(ask.info, &ask.headers, &live.value(), &ask.body)?;
-        body::identify(ask.info, &mut value)?;
-        named_as_path(ask, &mut value)?;
-        place(ask, &mut value)?;
+        let mut value = match &patch {
+            Patch::Apply(wish) => books::apply(api, ask, Some(live), wish)?,
+            patch => {
+                let schema = Schema::of(ask.info.api_version, ask.info.kind);
+                patching::apply(schema, patch, &live.value())?
+            }
+        };
+        fits_path(ask, &mut value)?;
         Ok(value)
     };
     let (written, warnings) = replaced(api, ask, options, part, &replace).await?;
-    Ok(answer::warn(shape.one(StatusCode::OK, &written.object), &warnings))
+    told.extend(warnings);
+    Ok(answer::warn(shape.one(StatusCode::OK, &written.object), &told))
+}
+
+fn fits_path(ask: &Ask, value: &mut Value) -> Result<(), Failure> {
+    body::identify(ask.info, value)?;
+    place(ask, value)?;
+    named_as_path(ask, value)
+}
+
+/// Creates what an apply wants, for those who may create.
+async fn applied_anew(
+    api: &Api,
+    ask: &Ask,
+    shape: &Shape,
+    options: WriteOptions,
+    wish: &Value,
+    told: &[FieldError],
+) -> Result<Response, Failure> {
+    authz::demand(&api.view(), &ask.user, "create", &ask.resource)?;
+    let mut value = books::apply(api, ask, None, wish)?;
+    fits_path(ask, &mut value)?;
+    if let Some(uid) = value["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty()) {
+        let why = format!(
+            "uid mismatch: the provided object specified uid {uid}, and no existing object was \
+             found"
+        );
+        return Err(Failure::cannot(ask.info, &ask.resource.name, &why));
+    }
+    if let Some(meta) = value["metadata"].as_object_mut() {
+        meta.remove("resourceVersion");
+    }
+    created(api, ask, shape, options, value, told).await
 }
 
 /// Writes what `wanted` makes of the live object; again on the newest one when it named no version
@@ -297,7 +355,8 @@ pub(super) async fn replaced(
         let live = view.object(&ask.key());
         let live = live.ok_or_else(|| Failure::no_object(ask.info, &ask.resource.name))?;
         let value = wanted(live)?;
-        let named = checked_version(ask, live, &value)?;
+        // A patch carries the version it was applied to; one that it names is compared each time.
+        let named = checked_version(ask, live, &value)? && ask.verb != "patch";
         let result = replace_once(api, ask, options, part, &view, live, value).await;
         match result {
             Err(failure) if failure.reason == "Conflict" && !named && tries < TRIES_MAX => {}
@@ -311,6 +370,9 @@ fn checked_version(ask: &Ask, live: &Object, value: &Value) -> Result<bool, Fail
     let name = &ask.resource.name;
     let uid = value["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty());
     if let Some(uid) = uid.filter(|uid| *uid != live.uid()) {
+        if ask.verb == "patch" {
+            return Err(immutable_uid(ask.info, name, uid));
+        }
         let why = format!(
             "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
             live.uid()
@@ -332,6 +394,15 @@ fn checked_version(ask: &Ask, live: &Object, value: &Value) -> Result<bool, Fail
     }
 }
 
+fn immutable_uid(info: &KindInfo, name: &str, uid: &str) -> Failure {
+    let error = FieldError {
+        field: "metadata.uid".to_owned(),
+        reason: Reason::Invalid,
+        detail: format!("Invalid value: {uid:?}: field is immutable"),
+    };
+    Failure::not_valid((info.kind, info.group), name, &[error])
+}
+
 fn needs_version(info: &KindInfo, name: &str) -> Failure {
     let error = FieldError {
         field: "metadata.resourceVersion".to_owned(),
@@ -341,9 +412,9 @@ fn needs_version(info: &KindInfo, name: &str) -> Failure {
     Failure::not_valid((info.plural, info.group), name, &[error])
 }
 
-/// A warning of admission beside those of the door, which are printed by their detail alone when
-/// they name no field.
-fn warned(text: String) -> FieldError {
+/// A warning beside those of the door, which are printed by their detail alone when they name no
+/// field.
+pub(super) fn warned(text: String) -> FieldError {
     FieldError { field: String::new(), reason: Reason::Unknown, detail: text }
 }
 
@@ -367,7 +438,7 @@ async fn replace_once(
         wanted: Some(&admitted.object),
     };
     door::judge(view, api.backend.writes(), &change)?;
-    let ops = ops(ask.info, part, live, &admitted.object)?;
+    let ops = ops(api, ask, part, live, &admitted.object)?;
     if ops.is_empty() {
         let written = Written { object: live.clone(), gone: false };
         return Ok((written, admitted.warnings));
@@ -377,22 +448,26 @@ async fn replace_once(
 }
 
 /// The ops that make the live object the new one; none when they say the same.
-fn ops(info: &KindInfo, part: Part, live: &Object, new: &Object) -> Result<Vec<Op>, Failure> {
-    let refused = |errors: Vec<FieldError>| not_admitted(info, &live.key().name, errors);
+fn ops(api: &Api, ask: &Ask, part: Part, live: &Object, new: &Object) -> Result<Vec<Op>, Failure> {
+    let refused = |errors: Vec<FieldError>| not_admitted(ask.info, &live.key().name, errors);
     let expect = Expect::At(live.revision());
     if part == Part::Main {
         let next = kinds::update(live, new).map_err(refused)?;
-        let put = Op::Put { object: new.clone(), expect, part };
-        return Ok(if next == *live { Vec::new() } else { vec![put] });
+        let kept = books::after(api, ask, Some(live), new, &next);
+        let put = Op::Put { object: books::with(new, kept.clone())?, expect, part };
+        return Ok(if books::with(&next, kept)? == *live { Vec::new() } else { vec![put] });
     }
     // A status brings labels and annotations along; State keeps the two parts apart.
     let next = kinds::update_status(live, new).map_err(refused)?;
+    let kept = books::after(api, ask, Some(live), new, &next);
+    let next = books::with(&next, kept)?;
+    let (before, after) = (live.value(), next.value());
     let mut ops = Vec::new();
-    let (before, after) = (live.meta(), next.meta());
-    if (&before.labels, &before.annotations) != (&after.labels, &after.annotations) {
+    let differs = |field: &str| before["metadata"][field] != after["metadata"][field];
+    if ["labels", "annotations", "managedFields"].into_iter().any(differs) {
         ops.push(Op::Put { object: next.clone(), expect, part: Part::Main });
     }
-    if next.value().get("status") != live.value().get("status") {
+    if after.get("status") != before.get("status") {
         let expect = if ops.is_empty() { expect } else { Expect::Any };
         ops.push(Op::Put { object: next, expect, part: Part::Status });
     }

@@ -3,7 +3,7 @@
 use std::{fs, net::TcpListener, path::Path, time::Duration};
 
 use super::{
-    super::{Auth, Error, Mirror, Reference, Relation, Remote},
+    super::{Auth, Error, Mirror, Reference, Relation, Remote, silence},
     WITHIN, World, git, id, is_yaml, limits, main_branch,
     server::HttpServer,
 };
@@ -160,6 +160,19 @@ fn a_silent_remote_is_left_at_the_deadline() {
         let error = mirror.fetch(Duration::from_millis(300)).unwrap_err();
         assert!(matches!(error, Error::Timeout { .. }), "{scheme}: {error:?}");
     }
+}
+
+/// HTTPS has no relay that could hang up: libgit2's own bound on silence ends it.
+#[test]
+fn a_silent_https_remote_is_left_when_its_silence_is_too_long() {
+    let world = World::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://127.0.0.1:{}/repo.git", listener.local_addr().unwrap().port());
+    let begun = std::time::Instant::now();
+    let error = world.mirror_of("silent", &url).fetch(Duration::from_millis(300)).unwrap_err();
+    assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
+    let bound = Duration::from_millis(silence::SILENCE_MS_MAX.unsigned_abs().into());
+    assert!(begun.elapsed() < bound * 2, "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Structural schemas: what a CustomResourceDefinition says of its objects, applied to JSON values.
 //!
 //! In: a schema as it stands in `openAPIV3Schema`, and a value. Out: the value without what the
-//! schema does not know ([`prune`]), with what it leaves out ([`default_fields`]), and what is wrong
-//! with it ([`validate`]), worded as Kubernetes words it. [`is_structural`] judges a schema itself.
-//! Never here: the definition around the schema.
+//! schema does not know ([`prune`]), with what it leaves out ([`default_fields`]), and what is
+//! wrong with it ([`validate`]), worded as Kubernetes words it. [`is_structural`] judges a schema
+//! itself. Never here: the definition around the schema.
 //! (kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions)
 
 mod shape;

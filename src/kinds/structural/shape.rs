@@ -1,4 +1,5 @@
-//! Whether a schema is structural: each value has a type, and nothing in it needs more than one look.
+//! Whether a schema is structural: each value has a type, and nothing in it needs more than one
+//! look.
 
 use serde_json::{Map, Value};
 

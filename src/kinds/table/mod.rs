@@ -6,18 +6,18 @@
 //! says what its object says.
 
 mod age;
+mod batch;
 mod certificate;
 mod definition;
 mod device;
 mod extension;
 mod network;
-mod batch;
 mod node;
 mod own;
 mod plain;
 mod pod;
-mod rbac;
 mod policy;
+mod rbac;
 mod service;
 mod storage;
 #[cfg(test)]
@@ -26,6 +26,7 @@ mod text;
 mod workload;
 
 pub use age::duration;
+pub(super) use batch::{CRON_JOB, JOB, cron_job, job};
 pub(super) use certificate::{
     POD_REQUEST, SIGNING_REQUEST, TRUST_BUNDLE, pod_request, signing_request, trust_bundle,
 };
@@ -44,7 +45,6 @@ pub(super) use network::{
     ENDPOINTS, INGRESS, INGRESS_CLASS, IP_ADDRESS, NETWORK_POLICY, SERVICE_CIDR, endpoints,
     ingress, ingress_class, ip_address, network_policy, service_cidr,
 };
-pub(super) use batch::{CRON_JOB, JOB, cron_job, job};
 pub(super) use node::{NODE, node};
 pub(super) use own::{COMMIT, GIT_SOURCE, commit, git_source};
 pub(super) use plain::{

@@ -1,4 +1,5 @@
-//! How exec, attach and port-forward speak: byte formats of clients and of Docker, without a socket.
+//! How exec, attach and port-forward speak: byte formats of clients and of Docker, without a
+//! socket.
 //!
 //! In: bytes as they come, cut anywhere. Out: what they say, or the bytes to send. The agent's
 //! `streams` carries both; nothing here waits, and every buffer has its bound. Never here: what is
