@@ -29,6 +29,7 @@ mod answer;
 mod approval;
 pub(in crate::api) mod body;
 mod books;
+mod budget;
 mod delete;
 mod door;
 mod fields;
