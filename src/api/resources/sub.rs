@@ -1,4 +1,4 @@
-//! What lies below an object: status, scale, finalize, binding, eviction.
+//! What lies below an object: status, scale, approval, finalize, binding, eviction.
 
 use axum::{http::StatusCode, response::Response};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::LabelSelector};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     Ask,
     answer::{self, Shape},
-    body, books,
+    approval, body, books, budget,
     delete::DeleteOptions,
     door,
     options::WriteOptions,
@@ -17,18 +17,21 @@ use super::{
 use crate::{
     api::{
         Api, Failure,
-        failure::{Cause, Details},
         patch::{Patch, Schema},
     },
     kinds::{FieldError, Reason, Strictness},
-    model::{GroupKind, NodeName, Object, Selector},
+    model::{NodeName, Object},
     state::{Command, Expect, Op, Part, View},
 };
+
+/// How often an eviction is tried that met another write: each try reads the newest.
+const TRIES_MAX: usize = 10;
 
 /// Answers for what lies below an object.
 pub(super) async fn serve(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     match (ask.resource.subresource.as_str(), ask.verb) {
-        ("status", "get") => read::get(api, ask).await,
+        ("status" | "approval", "get") => read::get(api, ask).await,
+        ("approval", _) => approval::serve(api, ask).await,
         ("status", "update") => status(api, ask).await,
         ("status", "patch") => write::patched(api, ask, Part::Status).await,
         ("scale", "get") => scale(api, ask),
@@ -64,7 +67,7 @@ async fn replace(api: &Api, ask: &Ask, part: Part) -> Result<Response, Failure> 
     let shape = Shape::of(ask, false, api.backend.now())?;
     let options = WriteOptions::of("UpdateOptions", &ask.query)?;
     let (mut value, mut told) = body::sent(ask, options.strictness)?;
-    body::identify(ask.info, &mut value)?;
+    body::identify(ask, &mut value)?;
     write::named_as_path(ask, &value)?;
     if let Some(namespace) = ask.namespace() {
         value["metadata"]["namespace"] = namespace.into();
@@ -264,6 +267,28 @@ async fn evict(api: &Api, ask: &Ask) -> Result<Response, Failure> {
         return Err(Failure::bad_request(text));
     }
     let asked = DeleteOptions::read(&value["deleteOptions"])?;
+    let dry_run = options.dry_run || asked.dry_run();
+    for _ in 1..TRIES_MAX {
+        match evict_once(api, ask, &asked, dry_run).await {
+            // Another eviction spent from the same budget, or the node told of the pod: read both
+            // again.
+            Err(failure) if failure.reason == "Conflict" => api.backend.barrier().await?,
+            result => return result.map(|()| evicted(&shape)),
+        }
+    }
+    evict_once(api, ask, &asked, dry_run).await.map(|()| evicted(&shape))
+}
+
+fn evicted(shape: &Shape) -> Response {
+    shape.value(StatusCode::CREATED, &answer::success(StatusCode::CREATED))
+}
+
+async fn evict_once(
+    api: &Api,
+    ask: &Ask,
+    asked: &DeleteOptions,
+    dry_run: bool,
+) -> Result<(), Failure> {
     let view = api.view();
     let pod = live(ask, &view)?;
     let change = door::Change {
@@ -276,13 +301,12 @@ async fn evict(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     door::judge(&view, api.backend.writes(), &change)?;
     let mut ops = Vec::new();
     if !is_free(pod) {
-        ops.extend(spend(api, &view, pod)?);
+        ops.extend(budget::spend(&view, pod, api.backend.now())?);
     }
     ops.extend(disrupted(api, pod));
     ops.extend(asked.ops(ask.info, pod)?);
-    let dry_run = options.dry_run || asked.dry_run();
     propose::write(api, ask.info, pod.key(), ops, dry_run).await?;
-    Ok(shape.value(StatusCode::CREATED, &answer::success(StatusCode::CREATED)))
+    Ok(())
 }
 
 /// Whether a pod is no disruption: it has ended, never ran, or is going already.
@@ -290,50 +314,6 @@ fn is_free(pod: &Object) -> bool {
     let status = pod.view::<Pod>().and_then(|pod| pod.status.as_ref());
     let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or("Pending");
     pod.is_terminating() || matches!(phase, "Succeeded" | "Failed" | "Pending")
-}
-
-/// Takes one disruption from the budget that guards a pod.
-fn spend(api: &Api, view: &View, pod: &Object) -> Result<Option<Op>, Failure> {
-    let kind = GroupKind::new("policy", "PodDisruptionBudget");
-    let guards = |budget: &&Object| {
-        let selector = LabelSelector::deserialize(&budget.value()["spec"]["selector"]).ok();
-        let selector = selector.and_then(|s| Selector::from_label_selector(&s).ok());
-        selector.is_some_and(|selector| selector.matches(pod.meta().labels.as_ref()))
-    };
-    let mut budgets = view.of_kind(&kind, Some(&pod.key().namespace)).filter(guards);
-    let Some(budget) = budgets.next() else { return Ok(None) };
-    if budgets.next().is_some() {
-        let text = "This pod has more than one PodDisruptionBudget, which the eviction \
-                    subresource does not support.";
-        return Err(Failure::internal(text));
-    }
-    let mut value = budget.value();
-    let status = &mut value["status"];
-    let allowed = status["disruptionsAllowed"].as_i64().unwrap_or_default();
-    if allowed <= 0 {
-        return Err(exhausted(budget, status));
-    }
-    status["disruptionsAllowed"] = (allowed - 1).into();
-    status["disruptedPods"][pod.key().name.as_str()] = json!(api.backend.now().to_time());
-    let object = Object::from_value(&value).map_err(|e| Failure::internal(e.to_string()))?;
-    Ok(Some(Op::Put { object, expect: Expect::At(budget.revision()), part: Part::Status }))
-}
-
-fn exhausted(budget: &Object, status: &Value) -> Failure {
-    let number = |field: &str| status[field].as_i64().unwrap_or_default();
-    let cause = Cause {
-        reason: "DisruptionBudget".to_owned(),
-        message: format!(
-            "The disruption budget {} needs {} healthy pods and has {} currently",
-            budget.key().name,
-            number("desiredHealthy"),
-            number("currentHealthy")
-        ),
-        field: String::new(),
-    };
-    let details = Details { causes: vec![cause], ..Details::default() };
-    Failure::too_many("Cannot evict pod as it would violate the pod's disruption budget.")
-        .with(details)
 }
 
 /// Says on the pod why it goes.
