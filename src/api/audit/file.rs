@@ -104,13 +104,16 @@ impl Audit {
         }
     }
 
-    /// How many events there were, and how many of them are not in the file.
+    /// How many events there were, and how many of them are not in the file; zero without a log, so
+    /// that rules find data.
     pub(in crate::api) fn samples(&self) -> Vec<Sample> {
-        let Some(queue) = &self.0 else { return Vec::new() };
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
+        let count = |of: fn(&Counts) -> &AtomicU64| {
+            let queue = self.0.as_ref();
+            queue.map_or(0.0, |queue| of(&queue.counts).load(Ordering::Relaxed) as f64)
+        };
         vec![
-            Sample::new("apiserver_audit_error_total", &["log"], count(&queue.counts.lost)),
-            Sample::new("apiserver_audit_event_total", &[], count(&queue.counts.events)),
+            Sample::new("apiserver_audit_error_total", &["log"], count(|counts| &counts.lost)),
+            Sample::new("apiserver_audit_event_total", &[], count(|counts| &counts.events)),
         ]
     }
 }

@@ -66,7 +66,56 @@ fn an_event_says_who_what_when_and_how_it_ended() {
     asked.seen_as = Some(User::anonymous());
     let body = json!({"kind": "Deployment", "metadata": {"resourceVersion": "41", "uid": "u"}});
     let event = event(&asked, Some(&sent(&body)), Some(&told(200)), AuditLevel::Metadata, END);
-    check(&event, expect![[r#""#]]);
+    check(
+        &event,
+        expect![[r#"
+            {
+              "annotations": {
+                "authorization.k8s.io/decision": "allow",
+                "authorization.k8s.io/reason": "RBAC: allowed"
+              },
+              "apiVersion": "audit.k8s.io/v1",
+              "auditID": "1b9d",
+              "impersonatedUser": {
+                "groups": [
+                  "system:unauthenticated"
+                ],
+                "username": "system:anonymous"
+              },
+              "kind": "Event",
+              "level": "Metadata",
+              "objectRef": {
+                "apiGroup": "apps",
+                "apiVersion": "v1",
+                "name": "web",
+                "namespace": "shop",
+                "resource": "deployments",
+                "resourceVersion": "41",
+                "subresource": "status",
+                "uid": "u"
+              },
+              "requestReceivedTimestamp": "2026-09-21T14:13:20.123000Z",
+              "requestURI": "/apis/apps/v1/namespaces/shop/deployments/web/status?dryRun=All",
+              "responseStatus": {
+                "code": 200,
+                "metadata": {}
+              },
+              "sourceIPs": [
+                "10.0.0.7"
+              ],
+              "stage": "ResponseComplete",
+              "stageTimestamp": "2026-09-21T14:13:20.223000Z",
+              "user": {
+                "groups": [
+                  "dev",
+                  "system:authenticated"
+                ],
+                "username": "jane"
+              },
+              "userAgent": "kubectl/v1.37.1",
+              "verb": "update"
+            }"#]],
+    );
 }
 
 #[test]
@@ -83,7 +132,23 @@ fn a_failure_says_why_and_a_stream_what_it_begins() {
     let said = Said { reason: "Forbidden", message: "pods \"web-1\" is forbidden".into() };
     let told = Told { code: 403, said: Some(said), decision: Some(Decision::default()) };
     let event = event(&asked, None, Some(&told), AuditLevel::Request, END).unwrap();
-    check(&Some(json!([event["responseStatus"], event["annotations"]])), expect![[r#""#]]);
+    check(
+        &Some(json!([event["responseStatus"], event["annotations"]])),
+        expect![[r#"
+            [
+              {
+                "code": 403,
+                "message": "pods \"web-1\" is forbidden",
+                "metadata": {},
+                "reason": "Forbidden",
+                "status": "Failure"
+              },
+              {
+                "authorization.k8s.io/decision": "forbid",
+                "authorization.k8s.io/reason": ""
+              }
+            ]"#]],
+    );
 }
 
 #[test]
@@ -238,7 +303,16 @@ async fn a_log_holds_what_was_done_and_no_secret() {
             format!("{at:?} {} {} {code}", e["stage"].as_str().unwrap(), e["verb"])
         })
         .collect();
-    expect![[r#""#]].assert_eq(&told.join("\n"));
+    expect![[r#"
+        Some(0) ResponseComplete "create" 201
+        Some(1) ResponseComplete "create" 400
+        Some(2) ResponseComplete "create" 400
+        Some(3) ResponseComplete "get" 200
+        Some(4) ResponseComplete "create" 400
+        Some(5) ResponseComplete "create" 201
+        Some(6) ResponseStarted "watch" 200
+        Some(6) ResponseComplete "watch" 200"#]]
+    .assert_eq(&told.join("\n"));
     assert_eq!(found[0]["user"]["username"], "ada");
     assert_eq!(found[0]["annotations"]["authorization.k8s.io/decision"], "allow");
     use std::os::unix::fs::PermissionsExt;
