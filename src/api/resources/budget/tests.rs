@@ -1,4 +1,4 @@
-use expect_test::{Expect, expect};
+use expect_test::expect;
 use serde_json::{Value, json};
 
 use super::*;
@@ -62,7 +62,7 @@ fn spent(state: &State, pod: &str) -> Result<Option<Op>, Failure> {
 }
 
 /// What an eviction of a pod gives: the status that is written, or the refusal.
-fn check(state: &State, pod: &str, expect: &Expect) {
+fn check(state: &State, pod: &str, expect: &expect_test::Expect) {
     let text = match spent(state, pod) {
         Ok(None) => "free".to_owned(),
         Ok(Some(Op::Put { object, .. })) => object.value()["status"].to_string(),
@@ -91,7 +91,8 @@ fn an_empty_budget_says_why() {
 /// A budget that changed after it was counted says nothing of what it allows.
 #[test]
 fn a_budget_that_was_not_counted_lets_nobody_go() {
-    let state = state(&[("keep", json!({ "minAvailable": 1 }), json!({ "disruptionsAllowed": 5 }))]);
+    let state =
+        state(&[("keep", json!({ "minAvailable": 1 }), json!({ "disruptionsAllowed": 5 }))]);
     check(&state, "a", &expect![""]);
 }
 
