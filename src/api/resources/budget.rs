@@ -91,8 +91,7 @@ fn is_spared(
 }
 
 fn refused(why: String, retry_seconds: u32) -> Failure {
-    let cause =
-        Cause { reason: "DisruptionBudget".to_owned(), message: why, field: String::new() };
+    let cause = Cause { reason: "DisruptionBudget".to_owned(), message: why, field: String::new() };
     let details = Details {
         causes: vec![cause],
         retry_after_seconds: Some(retry_seconds),
