@@ -40,6 +40,8 @@ pub struct ServerConfig {
     pub raft: RaftConfig,
     /// What becomes of writes through the API that no namespace decides.
     pub writes: WritesConfig,
+    /// The audit log: who asked what of this server's API.
+    pub audit: AuditConfig,
     /// Go on without the lost entries of a damaged log; only by `mainstay server --accept-loss`,
     /// for one start.
     #[serde(skip)]
@@ -58,6 +60,7 @@ impl Default for ServerConfig {
             timing: TimingConfig::default(),
             raft: RaftConfig::default(),
             writes: WritesConfig::default(),
+            audit: AuditConfig::default(),
             accept_loss: false,
         }
     }
@@ -73,6 +76,41 @@ pub enum WritesConfig {
     Refuse,
     /// They are taken into the cluster's state, and Git does not hear of them.
     Direct,
+}
+
+/// The audit log of a server's API, in the format of `audit.k8s.io/v1`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct AuditConfig {
+    /// The file that events are appended to, one JSON object a line, readable for its owner alone;
+    /// nothing is written when absent.
+    pub file: Option<PathBuf>,
+    /// How much of a request is written.
+    pub level: AuditLevelConfig,
+    /// Size in MiB at which the file is put aside as `<file>.1` (then `.2` and so on) and a new one
+    /// begins.
+    pub file_mebibytes_max: u32,
+    /// How many files that were put aside are kept; the oldest goes.
+    pub files_kept: u16,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        let level = AuditLevelConfig::Metadata;
+        Self { file: None, level, file_mebibytes_max: 100, files_kept: 10 }
+    }
+}
+
+/// How much of a request the audit log holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum AuditLevelConfig {
+    /// Who, what, when, and how it ended.
+    #[default]
+    Metadata,
+    /// The body too, unless it carries credentials: those of Secrets, ConfigMaps, token requests
+    /// and reviews are always left out.
+    Request,
 }
 
 /// The repository the cluster follows.

@@ -7,11 +7,11 @@ use axum::{
     extract::{Request, State},
     http::{HeaderMap, header},
     middleware::Next,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use k8s_openapi::api::core::v1::Secret;
 
-use super::{Api, Failure, Peer, ResourceInfo, authz};
+use super::{Api, Failure, Peer, ResourceInfo, audit, authz};
 use crate::{model::Timestamp, state::View};
 
 /// Most bytes of a bearer token: a token of a service account has about 1 KiB.
@@ -77,29 +77,40 @@ impl User {
     }
 }
 
+/// Who really asks, in the extensions of a request that is seen as somebody else's.
+#[derive(Clone)]
+pub(super) struct Impersonator(pub(super) User);
+
 /// Finds out who asks, and puts a [`User`] into the request; 401 when a credential is no good, and
 /// when somebody without one asks for more than health and version.
 pub(super) async fn identify(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let who = who(&api, &request).and_then(|user| {
-        let wanted = impersonated(request.headers())?;
-        Ok(match wanted {
-            Some(wanted) => (authz::may_be(&api.view(), &user, &wanted).map(|()| wanted)?, true),
-            None => (user, false),
-        })
-    });
-    match who {
-        Err(failure) => failure.into_response(),
-        Ok((user, _)) => {
-            let peer = Peer { user: user.name.clone(), groups: user.groups.clone() };
-            if user.name == ANONYMOUS {
-                request.extensions_mut().remove::<Peer>();
-            } else {
-                request.extensions_mut().insert(peer);
-            }
-            request.extensions_mut().insert(user);
-            next.run(request).await
+    let user = match who(&api, &request) {
+        Ok(user) => user,
+        Err(failure) => return audit::refused(&api, request, None, failure).await,
+    };
+    let user = match seen_as(&api, &user, request.headers()) {
+        Ok(None) => user,
+        Ok(Some(wanted)) => {
+            request.extensions_mut().insert(Impersonator(user));
+            wanted
         }
+        Err(failure) => return audit::refused(&api, request, Some(user), failure).await,
+    };
+    let peer = Peer { user: user.name.clone(), groups: user.groups.clone() };
+    if user.name == ANONYMOUS {
+        request.extensions_mut().remove::<Peer>();
+    } else {
+        request.extensions_mut().insert(peer);
     }
+    request.extensions_mut().insert(user);
+    next.run(request).await
+}
+
+/// As whom somebody is seen, if as somebody else and if they may.
+fn seen_as(api: &Api, user: &User, headers: &HeaderMap) -> Result<Option<User>, Failure> {
+    let Some(wanted) = impersonated(headers)? else { return Ok(None) };
+    authz::may_be(&api.view(), user, &wanted)?;
+    Ok(Some(wanted))
 }
 
 fn who(api: &Api, request: &Request) -> Result<User, Failure> {

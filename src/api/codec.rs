@@ -74,17 +74,17 @@ pub(super) fn json(bytes: &[u8]) -> Result<Decoded, CodecError> {
 /// Reads one document of YAML as kubectl does; JSON is YAML too.
 pub(super) fn yaml(bytes: &[u8]) -> Result<Decoded, CodecError> {
     let text = std::str::from_utf8(bytes).map_err(malformed)?;
-    match yaml_with(text, DuplicateKeyPolicy::Error) {
-        Ok(value) => Ok(Decoded { value, problems: Vec::new() }),
-        // What reads when the last of equal keys counts has no other fault than those keys.
-        Err(problem) => match yaml_with(text, DuplicateKeyPolicy::LastWins) {
-            Ok(value) => Ok(Decoded { value, problems: vec![problem] }),
-            Err(error) => Err(CodecError::Malformed(error)),
-        },
-    }
+    let error = match yaml_with(text, DuplicateKeyPolicy::Error) {
+        Ok(value) => return Ok(Decoded { value, problems: Vec::new() }),
+        Err(error) => error,
+    };
+    let malformed = CodecError::Malformed(first_line(&error));
+    let Some(problem) = twice(&error) else { return Err(malformed) };
+    let value = yaml_with(text, DuplicateKeyPolicy::LastWins);
+    value.map(|value| Decoded { value, problems: vec![problem] }).map_err(|_| malformed)
 }
 
-fn yaml_with(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<Value, String> {
+fn yaml_with(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<Value, serde_saphyr::Error> {
     let options = serde_saphyr::options! {
         duplicate_keys: duplicate_keys,
         legacy_octal_numbers: true,
@@ -96,11 +96,21 @@ fn yaml_with(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<Value, St
             max_events: 2 * NODES_MAX,
         },
     };
-    let value = serde_saphyr::from_str_with_options::<Value>(text, options);
-    value.map_err(|e| {
-        let text = e.without_snippet().to_string();
-        text.lines().next().unwrap_or_default().to_owned()
-    })
+    serde_saphyr::from_str_with_options(text, options)
+}
+
+fn first_line(error: &serde_saphyr::Error) -> String {
+    let text = error.without_snippet().to_string();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// The key that an error says is there twice, in Kubernetes' words.
+fn twice(error: &serde_saphyr::Error) -> Option<String> {
+    let text = first_line(error);
+    let (_, rest) = text.split_once("duplicate mapping key: ")?;
+    let key = rest.split(", set ").next().unwrap_or_default();
+    let line = error.location().map_or(0, |location| location.line());
+    Some(format!("yaml: unmarshal errors:\n  line {line}: key {key:?} already set in map"))
 }
 
 /// Builds a value and remembers keys that come again.
@@ -221,6 +231,13 @@ mod tests {
             ]],
         );
         check("a: yes\n", "application/yaml", expect![[r#"{"a":true} []"#]]);
+        check(
+            "a: 1\na: 2\n",
+            "application/yaml",
+            expect![[
+                r#"{"a":2} ["yaml: unmarshal errors:\n  line 2: key \"a\" already set in map"]"#
+            ]],
+        );
         check("{} x", "application/json", expect!["trailing characters at line 1 column 4"]);
         check(
             "{}",

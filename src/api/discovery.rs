@@ -78,7 +78,8 @@ struct Resource {
     verbs: Vec<String>,
     short_names: Vec<String>,
     categories: Vec<String>,
-    stored: bool,
+    /// Group, version and kind it is stored as; `None` for what is not stored.
+    stored: Option<String>,
     subresources: Vec<Subresource>,
 }
 
@@ -98,7 +99,7 @@ fn stored(info: &KindInfo) -> Resource {
         verbs: texts(info.verbs()),
         short_names: texts(info.short_names),
         categories: texts(info.categories),
-        stored: true,
+        stored: Some(format!("{}/{}", info.api_version, info.kind)),
         subresources: info.subresources(),
     }
 }
@@ -112,7 +113,7 @@ fn answered(of: &Answered) -> Resource {
         verbs: texts(of.verbs),
         short_names: Vec::new(),
         categories: Vec::new(),
-        stored: false,
+        stored: None,
         subresources: Vec::new(),
     }
 }
@@ -123,6 +124,9 @@ fn resources(_view: &View) -> Groups {
     let key = |group: &str, version: &str| (group.to_owned(), version.to_owned());
     for info in kinds::registry() {
         groups.entry(key(info.group, info.version)).or_default().push(stored(info));
+        for other in &info.also {
+            groups.entry(key(other.group, other.version)).or_default().push(stored(info));
+        }
     }
     for of in ANSWERED {
         groups.entry(key(of.group, of.version)).or_default().push(answered(of));
@@ -221,7 +225,7 @@ fn listed(api: &Api, headers: &HeaderMap, group: &str, version: &str) -> Result<
     };
     negotiate::discovery(headers, false)?;
     let group_version = group_version_text(group, version);
-    let lines: Vec<Value> = list.iter().flat_map(|r| resource_lines(group, version, r)).collect();
+    let lines: Vec<Value> = list.iter().flat_map(resource_lines).collect();
     let mut body =
         json!({ "kind": "APIResourceList", "groupVersion": group_version, "resources": lines });
     if !group.is_empty() {
@@ -261,7 +265,7 @@ fn age(version: &str) -> (u8, u32, u32) {
     (stage, major.parse().unwrap_or_default(), minor.parse().unwrap_or_default())
 }
 
-fn resource_lines(group: &str, version: &str, of: &Resource) -> Vec<Value> {
+fn resource_lines(of: &Resource) -> Vec<Value> {
     let mut main = json!({
         "name": of.plural, "singularName": of.singular, "namespaced": of.namespaced,
         "kind": of.kind, "verbs": of.verbs,
@@ -272,8 +276,7 @@ fn resource_lines(group: &str, version: &str, of: &Resource) -> Vec<Value> {
     if !of.categories.is_empty() {
         main["categories"] = json!(of.categories);
     }
-    if of.stored {
-        let text = format!("{}/{}", group_version_text(group, version), of.kind);
+    if let Some(text) = &of.stored {
         let hash = Sha256::digest(text.as_bytes());
         main["storageVersionHash"] = BASE64_STANDARD.encode(&hash[..8]).into();
     }

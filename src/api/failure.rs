@@ -253,10 +253,18 @@ pub(super) fn qualified(name: &str, group: &str) -> String {
     if group.is_empty() { name.to_owned() } else { format!("{name}.{group}") }
 }
 
+/// Why an answer is a failure, in its extensions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let headers = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         let mut response = (self.code, headers, format!("{}\n", self.status())).into_response();
+        response.extensions_mut().insert(Said { reason: self.reason, message: self.message });
         let seconds = self.details.and_then(|details| details.retry_after_seconds);
         if let Some(seconds) = seconds {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -1,23 +1,27 @@
-//! Who may come in, and how many at once.
+//! Who comes in, how long an answer may take, and what was answered.
 
 use std::{
+    any::Any,
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use axum::{
+    body::Body,
     extract::{Request, State},
+    http::StatusCode,
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use futures_util::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Failure, RequestInfo};
+use super::{Failure, RequestInfo, fairness::Class};
 use crate::report::Sample;
 
 /// Most requests that are answered at once. Each holds at most a body of 2 MiB and a view, so this
-/// bounds memory.
+/// bounds memory. They are shared out by [`fairness`](super::fairness).
 pub const REQUESTS_MAX: usize = 256;
 /// Most requests at once that wait for the cluster or for a stream to begin, and most streams
 /// (logs, exec, port-forward, proxies) that are open; they hold little, but for long.
@@ -36,20 +40,13 @@ pub struct Peer {
 
 /// Counts what runs and what was answered.
 pub(super) struct Gate {
-    short: Semaphore,
-    long: Semaphore,
     streams: Arc<Semaphore>,
     answered: Mutex<BTreeMap<u16, u64>>,
 }
 
 impl Gate {
     pub(super) fn new() -> Self {
-        Self {
-            short: Semaphore::new(REQUESTS_MAX),
-            long: Semaphore::new(STREAMS_MAX),
-            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
-            answered: Mutex::default(),
-        }
+        Self { streams: Arc::new(Semaphore::new(STREAMS_MAX)), answered: Mutex::default() }
     }
 
     fn count(&self, code: u16) {
@@ -76,40 +73,53 @@ impl Gate {
     }
 }
 
-/// Lets in as many as there is room for and ends what takes too long. Health is always answered: a
-/// server that is busy lives. A stream gives its place back with its answer's head; its own bounds
-/// hold from there.
-pub(super) async fn bounded(
+/// What lasts as long as a request's stream, wherever that goes on after the answer's head: its
+/// place, its record.
+#[derive(Clone, Default)]
+pub(super) struct Held(Vec<Arc<dyn Any + Send + Sync>>);
+
+impl Held {
+    /// What is held for a request so far.
+    pub(super) fn of(request: &Request) -> Self {
+        request.extensions().get::<Self>().cloned().unwrap_or_default()
+    }
+
+    /// Holds something more.
+    pub(super) fn add(request: &mut Request, what: Arc<dyn Any + Send + Sync>) {
+        let mut held = Self::of(request);
+        held.0.push(what);
+        request.extensions_mut().insert(held);
+    }
+}
+
+/// Holds something until the body of an answer is over. One that has switched protocols is held by
+/// whoever carries its bytes, by [`Held`].
+pub(super) fn until_over(response: Response, what: Arc<dyn Any + Send + Sync>) -> Response {
+    if response.status() != StatusCode::OK {
+        return response;
+    }
+    response.map(|body| {
+        Body::from_stream(body.into_data_stream().map(move |part| {
+            let _held = &what;
+            part
+        }))
+    })
+}
+
+/// Counts what is answered, and ends what takes too long. A stream's own bounds hold from its
+/// answer's head.
+pub(super) async fn counted(
     State(gate): State<Arc<Gate>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let path = request.uri().path();
-    let health = matches!(path, "/healthz" | "/livez" | "/readyz" | "/version");
-    let long = is_long(&request);
-    let response = if health {
-        next.run(request).await
-    } else {
-        let room = if long { gate.long.try_acquire() } else { gate.short.try_acquire() };
-        match room {
-            Err(_) => Failure::too_many("too many requests at once: try again").into_response(),
-            Ok(_permit) if long => next.run(request).await,
-            Ok(_permit) => in_time(next.run(request)).await,
-        }
+    let long = Class::of(&RequestInfo::read(&request)).is_long();
+    let response = match long {
+        true => next.run(request).await,
+        false => in_time(next.run(request)).await,
     };
     gate.count(response.status().as_u16());
     response
-}
-
-/// Whether a request holds its connection for as long as it likes: waits, watches, streams.
-fn is_long(request: &Request) -> bool {
-    let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
-    let info = RequestInfo::of(request.method().as_str(), path, query);
-    let streams = ["log", "exec", "attach", "portforward", "proxy"];
-    match &info.resource {
-        Some(resource) => info.verb == "watch" || streams.contains(&resource.subresource.as_str()),
-        None => path.ends_with("/wait") || path.ends_with("/logs"),
-    }
 }
 
 async fn in_time(answer: impl Future<Output = Response>) -> Response {

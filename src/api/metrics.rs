@@ -115,6 +115,8 @@ pub(super) async fn of_server(State(api): State<Api>) -> Result<impl IntoRespons
     all.extend(of_log(&api.backend.log()));
     all.extend(api.backend.samples());
     all.extend(api.gate.samples());
+    all.extend(api.shares.samples());
+    all.extend(api.audit.samples());
     answer(&all)
 }
 

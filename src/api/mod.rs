@@ -17,14 +17,17 @@
 //! | `/mainstay/v1/…` | who may, by a rule for that path | what `mainstay <verb>` asks ([`talk`]) |
 //!
 //! Every request is bounded: its body ([`BODY_BYTES_MAX`]), its time ([`REQUEST_SECONDS_MAX`], or
-//! what it asked for), and how many run at once ([`REQUESTS_MAX`], [`STREAMS_MAX`]).
+//! what it asked for), and how many run at once ([`REQUESTS_MAX`], [`STREAMS_MAX`]), shared out
+//! fairly ([`fairness`]). Each is written down, if so configured ([`audit`]).
 
 mod admission;
+mod audit;
 mod authn;
 mod authz;
 mod codec;
 mod discovery;
 mod failure;
+mod fairness;
 mod gate;
 mod headers;
 mod health;
@@ -54,6 +57,7 @@ use axum::{
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+pub use audit::{Audit, AuditLevel, AuditSettings};
 pub use authn::User;
 pub use failure::{Cause, Details, Failure};
 pub use gate::{Peer, REQUEST_SECONDS_MAX, REQUESTS_MAX, STREAMS_MAX};
@@ -128,6 +132,11 @@ pub trait Backend: Send + Sync + 'static {
     /// What becomes of writes that no namespace decides.
     fn writes(&self) -> Writes;
 
+    /// Where what is asked is written down; nowhere unless somebody said where.
+    fn audit(&self) -> Audit {
+        Audit::off()
+    }
+
     /// Bits that nobody can guess: for names, ids of requests.
     fn random(&self) -> u128;
 }
@@ -137,6 +146,8 @@ pub trait Backend: Send + Sync + 'static {
 struct Api {
     backend: Arc<dyn Backend>,
     gate: Arc<gate::Gate>,
+    shares: Arc<fairness::Shares>,
+    audit: Audit,
     lines: Arc<resources::Lines>,
 }
 
@@ -151,7 +162,9 @@ impl Api {
 ///
 /// Also gives [`plain`](Routers::plain), and both count their answers together.
 pub fn routers(backend: Arc<dyn Backend>) -> Routers {
-    let api = Api { backend, gate: Arc::new(gate::Gate::new()), lines: Arc::default() };
+    let (gate, shares) = (Arc::new(gate::Gate::new()), Arc::new(fairness::Shares::new()));
+    let audit = backend.audit();
+    let api = Api { backend, gate, shares, audit, lines: Arc::default() };
     Routers { tls: tls(api.clone()), plain: plain(api) }
 }
 
@@ -198,9 +211,11 @@ fn tls(api: Api) -> Router {
         .fallback(failure::no_such_path)
         .method_not_allowed_fallback(failure::no_such_method)
         .layer(middleware::from_fn_with_state(api.clone(), authz::authorize))
+        .layer(middleware::from_fn_with_state(api.clone(), fairness::share))
+        .layer(middleware::from_fn_with_state(api.clone(), audit::record))
         .layer(middleware::from_fn_with_state(api.clone(), authn::identify))
         .layer(middleware::from_fn_with_state(api.clone(), headers::common))
-        .layer(middleware::from_fn_with_state(counted, gate::bounded))
+        .layer(middleware::from_fn_with_state(counted, gate::counted))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(api)
 }
@@ -212,7 +227,8 @@ fn plain(api: Api) -> Router {
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .fallback(failure::no_such_path)
-        .layer(middleware::from_fn_with_state(counted, gate::bounded))
+        .layer(middleware::from_fn_with_state(api.clone(), fairness::share))
+        .layer(middleware::from_fn_with_state(counted, gate::counted))
         .with_state(api)
 }
 

@@ -2,6 +2,8 @@
 //! decided, written down and counted
 //! (kubernetes.io/docs/reference/access-authn-authz/authorization).
 
+use axum::http::Request;
+
 /// What a request asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestInfo {
@@ -37,6 +39,12 @@ pub struct ResourceInfo {
 const OF_NAMESPACE: [&str; 2] = ["status", "finalize"];
 
 impl RequestInfo {
+    /// Reads what an HTTP request asks for.
+    pub(super) fn read<B>(request: &Request<B>) -> Self {
+        let (method, uri) = (request.method().as_str(), request.uri());
+        Self::of(method, uri.path(), uri.query().unwrap_or_default())
+    }
+
     /// Reads a request. `query` is the raw query string; it tells a watch from a list.
     pub fn of(method: &str, path: &str, query: &str) -> Self {
         let resource = resource(path);

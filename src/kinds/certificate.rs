@@ -70,10 +70,7 @@ impl Kind for CertificateSigningRequest {
         }
     }
 
-    /// Who asks is not for the asker to say; the caller knows and writes it afterwards.
     fn prepare_create(&mut self) {
-        let spec = &mut self.spec;
-        (spec.username, spec.uid, spec.groups, spec.extra) = (None, None, None, None);
         self.status = Some(CertificateSigningRequestStatus::default());
     }
 

@@ -40,6 +40,10 @@ impl Definitions {
         let mut named = Vec::new();
         for info in kinds {
             named.push((info.api_version, info.kind, (info.door.define)(&mut generator), true));
+            for other in &info.also {
+                let name = (other.define)(&mut generator);
+                named.push((other.api_version, info.kind, name, true));
+            }
         }
         for (api_version, kind, define) in BESIDE {
             named.push((api_version, kind, define(&mut generator), false));

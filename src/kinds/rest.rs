@@ -203,7 +203,7 @@ impl KindInfo {
 
     /// The paths below its objects, by name.
     pub fn subresources(&self) -> Vec<Subresource> {
-        let own = row(SUBRESOURCES, self).unwrap_or_default();
+        let own = row(SUBRESOURCES, self.group, self.plural).unwrap_or_default();
         let status = self.status.then(|| of("status", self.kind, READ_WRITE));
         let mut all: Vec<Subresource> = own.iter().copied().chain(status).collect();
         all.sort_by_key(|sub| sub.name);
@@ -230,19 +230,21 @@ impl KindInfo {
         DELETE_GIVES_OBJECT.contains(&(self.group, self.plural))
     }
 
-    /// Fields a field selector may name beside `metadata.name` and `metadata.namespace`.
-    pub fn selectable_fields(&self) -> &'static [&'static str] {
-        row(SELECTABLE, self).unwrap_or_default()
+    /// Fields a field selector may name at `api_version`, beside `metadata.name` and
+    /// `metadata.namespace`.
+    pub fn selectable_fields(&self, api_version: &str) -> &'static [&'static str] {
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        row(SELECTABLE, group, self.plural).unwrap_or_default()
     }
 }
 
 /// The row of a kind.
 fn row<T>(
     table: &'static [(&'static str, &'static str, &'static [T])],
-    info: &KindInfo,
+    group: &str,
+    plural: &str,
 ) -> Option<&'static [T]> {
-    let found =
-        table.iter().find(|(group, plural, _)| (*group, *plural) == (info.group, info.plural));
+    let found = table.iter().find(|(g, p, _)| (*g, *p) == (group, plural));
     found.map(|(_, _, value)| *value)
 }
 

@@ -1,11 +1,11 @@
 //! A kind that is served under another group or version as well: one stored object, two shapes.
 
 use k8s_openapi::Resource;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{FieldError, KindInfo, Strictness, decode, registry, schemas};
+use super::{FieldError, KindInfo, Strictness, decode, definitions, registry, schemas};
 
 /// Another group and version at which a kind is served.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub struct ServedAs {
     pub api_version: &'static str,
     read: fn(Value, Strictness) -> Result<Shaped, Vec<FieldError>>,
     schema: fn() -> Value,
+    pub(super) define: fn(&mut SchemaGenerator) -> String,
     to_stored: fn(&mut Value),
     from_stored: fn(&mut Value),
 }
@@ -37,6 +38,7 @@ impl ServedAs {
             api_version: T::API_VERSION,
             read: decode::shaped::<T>,
             schema: schemas::schema_of::<T>,
+            define: definitions::define::<T>,
             to_stored,
             from_stored,
         }

@@ -1,7 +1,7 @@
 //! Every metric there is: servers, agents, `docs/metrics.md` and the dashboards take their names
 //! from here.
 //!
-//! A name from kube-state-metrics or cAdvisor means what it means there, with the same labels;
+//! A name from kube-state-metrics, cAdvisor or Kubernetes' API server means what it means there, with the same labels;
 //! `mainstay_…` is what nobody else has. Label values come from closed sets or name objects of the
 //! cluster.
 
@@ -55,6 +55,7 @@ const fn of(
 use MetricType::{Counter, Gauge, Histogram};
 use Served::{Agent, Server, State};
 
+const LANE: &[&str] = &["flow_schema", "priority_level"];
 const DEPLOYMENT: &[&str] = &["namespace", "deployment"];
 const SET: &[&str] = &["namespace", "replicaset"];
 const CONTAINER: &[&str] = &["namespace", "pod", "uid", "container"];
@@ -63,6 +64,42 @@ const RESOURCE: &[&str] = &["node", "resource", "unit"];
 
 /// Every metric, by name.
 pub const METRICS: &[Metric] = &[
+    of(
+        Server,
+        Counter,
+        "apiserver_audit_error_total",
+        &["plugin"],
+        "Audit events that are not in the log, in events",
+    ),
+    of(Server, Counter, "apiserver_audit_event_total", &[], "Audit events, in events"),
+    of(
+        Server,
+        Gauge,
+        "apiserver_flowcontrol_current_executing_requests",
+        LANE,
+        "Requests being answered, in requests",
+    ),
+    of(
+        Server,
+        Gauge,
+        "apiserver_flowcontrol_current_inqueue_requests",
+        LANE,
+        "Requests that wait for their turn, in requests",
+    ),
+    of(
+        Server,
+        Counter,
+        "apiserver_flowcontrol_dispatched_requests_total",
+        LANE,
+        "Requests that had their turn, in requests",
+    ),
+    of(
+        Server,
+        Counter,
+        "apiserver_flowcontrol_rejected_requests_total",
+        &["flow_schema", "priority_level", "reason"],
+        "Requests told to come back later, in requests",
+    ),
     of(Agent, Counter, "container_cpu_usage_seconds_total", CADVISOR, "CPU time used, in seconds"),
     of(Agent, Gauge, "container_memory_working_set_bytes", CADVISOR, "Memory in use, in bytes"),
     of(
@@ -242,6 +279,13 @@ pub const METRICS: &[Metric] = &[
         "mainstay_agents_connected",
         &[],
         "Agents with a session to this server, in agents",
+    ),
+    of(
+        Server,
+        Gauge,
+        "mainstay_api_long_requests",
+        &["class"],
+        "Watches and streams that are open, in requests",
     ),
     of(Server, Counter, "mainstay_api_requests_total", &["code"], "Requests answered, in requests"),
     of(State, Gauge, "mainstay_build_info", &["version"], "The program that answers, always 1"),

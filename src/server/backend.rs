@@ -47,6 +47,7 @@ pub(super) struct Backend {
     pub(super) hook_secret: Option<Vec<u8>>,
     pub(super) agent_tls: watch::Receiver<Arc<ClientConfig>>,
     pub(super) writes: api::Writes,
+    pub(super) audit: api::Audit,
 }
 
 impl api::Backend for Backend {
@@ -162,6 +163,10 @@ impl api::Backend for Backend {
 
     fn writes(&self) -> api::Writes {
         self.writes
+    }
+
+    fn audit(&self) -> api::Audit {
+        self.audit.clone()
     }
 
     fn random(&self) -> u128 {

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, extract::Request};
+use axum::{
+    Router,
+    extract::{ConnectInfo, Request},
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
@@ -142,7 +145,7 @@ async fn http(
     from: SocketAddr,
 ) {
     let peer = peer.map(|identity| Peer { user: identity.user, groups: identity.groups });
-    let service = tower_layer(router, peer);
+    let service = tower_layer(router, peer, from);
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(hyper_util::rt::TokioTimer::new());
     builder.http2().timer(hyper_util::rt::TokioTimer::new());
@@ -153,17 +156,21 @@ async fn http(
     }
 }
 
-/// The router with the peer's identity put into every request.
-fn tower_layer(router: Router, peer: Option<Peer>) -> TowerToHyperService<Router> {
-    let router = match peer {
-        Some(peer) => router.layer(axum::middleware::from_fn(
-            move |mut request: Request, next: axum::middleware::Next| {
-                request.extensions_mut().insert(peer.clone());
-                next.run(request)
-            },
-        )),
-        None => router,
-    };
+/// The router with the peer's identity and address put into every request.
+fn tower_layer(
+    router: Router,
+    peer: Option<Peer>,
+    from: SocketAddr,
+) -> TowerToHyperService<Router> {
+    let router = router.layer(axum::middleware::from_fn(
+        move |mut request: Request, next: axum::middleware::Next| {
+            request.extensions_mut().insert(ConnectInfo(from));
+            if let Some(peer) = peer.clone() {
+                request.extensions_mut().insert(peer);
+            }
+            next.run(request)
+        },
+    ));
     TowerToHyperService::new(router)
 }
 

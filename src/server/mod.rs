@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api,
-    config::{ServerConfig, SourceConfig, WritesConfig},
+    config::{AuditConfig, AuditLevelConfig, ServerConfig, SourceConfig, WritesConfig},
     git::{Auth, Mirror, Reference, Remote},
     kinds::{GitReference, GitSourceSpec},
     model::CommitId,
@@ -165,6 +165,7 @@ impl Server {
             hook_secret: hook_secret(&config.source)?,
             agent_tls: keyring.agents(),
             writes: writes(config.writes),
+            audit: audit(&config.audit)?,
         });
         let source = config.source.clone();
         let joins = Arc::new(join::Joins { store: store.clone(), ca, source });
@@ -325,6 +326,20 @@ fn read(field: &'static str, path: &Path) -> Result<String, Error> {
         path: path.display().to_string(),
         cause,
     })
+}
+
+/// Opens the audit log that the configuration names.
+fn audit(config: &AuditConfig) -> Result<api::Audit, Error> {
+    let Some(file) = config.file.clone() else { return Ok(api::Audit::off()) };
+    let path = file.display().to_string();
+    let level = match config.level {
+        AuditLevelConfig::Metadata => api::AuditLevel::Metadata,
+        AuditLevelConfig::Request => api::AuditLevel::Request,
+    };
+    let file_bytes_max = u64::from(config.file_mebibytes_max) << 20;
+    let files_kept = usize::from(config.files_kept);
+    api::Audit::open(api::AuditSettings { file, level, file_bytes_max, files_kept })
+        .map_err(|cause| Error::File { field: "audit.file", path, cause })
 }
 
 fn writes(config: WritesConfig) -> api::Writes {

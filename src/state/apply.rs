@@ -20,7 +20,10 @@ use crate::{
         fnv1a_from, session::ObservedPod,
     },
 };
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{Namespace, Node, Pod, Service},
+};
 
 /// How many applied request ids are remembered. A proposer retries for seconds, not for 16,384
 /// proposals.
@@ -204,6 +207,9 @@ impl State {
                     kinds::create_value(&key.kind, wanted).ok_or_else(|| shapeless(key))?;
                 value["metadata"]["uid"] = context.uid().into();
                 value["metadata"]["creationTimestamp"] = json!(context.at.to_time());
+                if key.is::<Job>() {
+                    value = kinds::with_own_selector(&parsed(&value, key)?).value();
+                }
                 value
             }
             Some(live) => {

@@ -87,7 +87,7 @@ fn objects(hand: &Hand<'_>) {
     let named = hand.does(&["get", "cm", "--field-selector", "metadata.name=m", "-o", "name"]);
     assert_eq!(named, "configmap/m\n");
     let paged = hand.does(&["get", "cm", "--chunk-size=1", "-o", "name"]);
-    assert_eq!(paged, "configmap/m\nconfigmap/owned\n");
+    assert_eq!(paged, "configmap/kube-root-ca.crt\nconfigmap/m\nconfigmap/owned\n");
     let deleted = hand.does(&["delete", "cm", "m"]);
     assert!(deleted.starts_with("configmap \"m\" deleted"), "{deleted}");
     let gone = hand.refuses(&["get", "cm", "m"]);

@@ -4,5 +4,6 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test of a shell")]
 
 mod everyday;
+mod script;
 mod servers;
 mod world;

@@ -44,7 +44,8 @@ fn a_write_through_any_server_is_read_on_every_other_at_once() {
         let gone = world.kubectl(at, "kubectl", &["get", "cm", &name, "-n", "free"]).unwrap_err();
         assert!(gone.contains("not found"), "{gone}");
     }
-    world.until("every watch tells all", || watches.iter().all(|w| w.text().lines().count() == 7));
+    // The root certificate, the owned map, and three that came and went.
+    world.until("every watch tells all", || watches.iter().all(|w| w.text().lines().count() == 8));
     let texts: Vec<String> = watches.iter().map(|watch| watch.text()).collect();
     assert!(texts.iter().all(|text| *text == texts[0]), "{texts:#?}");
 }

@@ -11,10 +11,12 @@
 //! | [`pod`]: service account, tolerations, priority | yes | yes |
 //! | [`limits`]: LimitRange | yes | yes |
 //! | [`pod_security`]: Pod Security Standards | | and warns |
+//! | [`certificate`]: who asks for one, who approves and signs | yes | yes |
 //! | [`node`]: NodeRestriction | | yes |
 //! | escalation of roles (`authz`) | | yes |
 //! | [`quota`]: ResourceQuota, last, for it charges | | yes |
 
+mod certificate;
 mod limits;
 mod node;
 mod pod;
@@ -71,6 +73,9 @@ impl Attempt<'_> {
 
 /// Fills in what follows from State.
 pub(super) fn mutate(attempt: &Attempt<'_>, value: &mut Value) -> Result<(), Failure> {
+    if attempt.live.is_none() && attempt.is("certificates.k8s.io", "certificatesigningrequests") {
+        certificate::asker(attempt.user, value);
+    }
     if !attempt.creates_pod() || !value["spec"].is_object() {
         return Ok(());
     }
@@ -85,6 +90,7 @@ pub(super) fn mutate(attempt: &Attempt<'_>, value: &mut Value) -> Result<(), Fai
 pub(super) fn validate(attempt: &Attempt<'_>, object: &Object) -> Result<Verdict, Failure> {
     if !attempt.subresource.is_empty() {
         node::validate(attempt, object)?;
+        certificate::validate(attempt, object)?;
         return Ok(Verdict::default());
     }
     authz::may_grant(attempt.view, attempt.user, attempt.info, object)?;

@@ -21,7 +21,9 @@ pub(super) use escalation::may_grant;
 pub(super) use rbac::rules_of;
 
 use super::{
-    Api, Failure, RequestInfo, ResourceInfo, authn,
+    Api, Failure, RequestInfo, ResourceInfo,
+    audit::Decision,
+    authn,
     authn::User,
     failure::{Details, qualified},
 };
@@ -55,14 +57,45 @@ pub(super) async fn authorize(State(api): State<Api>, request: Request, next: Ne
     let path = request.uri().path();
     let query = request.uri().query().unwrap_or_default();
     let info = RequestInfo::of(request.method().as_str(), path, query);
+    let view = api.view();
     let allowed = match request.extensions().get::<User>() {
-        Some(user) => judge(&api.view(), user, &info, query),
+        Some(user) => judge(&view, user, &info, query).map(|()| {
+            let is_asked = api.audit.level().is_some();
+            if is_asked { reason(&view, user, &info) } else { String::new() }
+        }),
         None => Err(authn::unauthorized()),
     };
-    match allowed {
-        Ok(()) => next.run(request).await,
-        Err(failure) => failure.into_response(),
+    // What is answered may take long; it has its own view.
+    drop(view);
+    let (mut response, decision) = match allowed {
+        Ok(reason) => (next.run(request).await, Decision { allowed: true, reason }),
+        Err(failure) => (failure.into_response(), Decision::default()),
+    };
+    response.extensions_mut().insert(decision);
+    response
+}
+
+/// By which binding and role somebody may do what they ask, in Kubernetes' words; empty when it
+/// takes none.
+fn reason(view: &View, user: &User, info: &RequestInfo) -> String {
+    let resource = info.resource.clone().map(decode).and_then(Result::ok);
+    let target = match &resource {
+        Some(resource) => Target::Resource(resource, ""),
+        None => Target::Path(&info.path),
+    };
+    match user.is_in(MASTERS) {
+        true => String::new(),
+        false => rbac::reason(view, &Wish { user, verb: info.verb, target }),
     }
+}
+
+/// A resource whose name and namespace are not escaped.
+fn decode(mut resource: ResourceInfo) -> Result<ResourceInfo, Failure> {
+    for part in [&mut resource.name, &mut resource.namespace] {
+        let text = super::resources::decoded(part);
+        *part = text.ok_or_else(|| Failure::bad_request("the path is not UTF-8"))?;
+    }
+    Ok(resource)
 }
 
 /// Whether a path answers anybody.
@@ -87,11 +120,7 @@ pub(super) fn judge(
         let no = || Failure::forbidden(text).with(Details::default());
         return if is_open(&info.path) || may(view, &wish) { Ok(()) } else { Err(no()) };
     };
-    let mut resource = raw.clone();
-    for part in [&mut resource.name, &mut resource.namespace] {
-        let text = super::resources::decoded(part);
-        *part = text.ok_or_else(|| Failure::bad_request("the path is not UTF-8"))?;
-    }
+    let resource = decode(raw.clone())?;
     let wish = Wish { user, verb: info.verb, target: Target::Resource(&resource, query) };
     if may(view, &wish) { Ok(()) } else { Err(refusal(user, info.verb, &resource)) }
 }

@@ -18,13 +18,57 @@ pub(super) fn may(view: &View, wish: &Wish<'_>) -> bool {
         Target::Resource(resource, _) => resource.namespace.as_str(),
     };
     bound(view, wish.user, namespace)
-        .any(|role| rules(view, role, namespace).iter().any(|rule| grants(rule, wish)))
+        .any(|bound| rules(view, bound.role, namespace).iter().any(|rule| grants(rule, wish)))
+}
+
+/// Which binding and role grant a wish, in Kubernetes' words; empty when none does.
+pub(super) fn reason(view: &View, wish: &Wish<'_>) -> String {
+    let namespace = match wish.target {
+        Target::Path(_) => "",
+        Target::Resource(resource, _) => resource.namespace.as_str(),
+    };
+    let found = bound(view, wish.user, namespace)
+        .find(|bound| rules(view, bound.role, namespace).iter().any(|rule| grants(rule, wish)));
+    found.map(|bound| bound.reason()).unwrap_or_default()
 }
 
 /// Every rule that somebody has in a namespace; cluster-wide ones alone when it is empty.
 pub(in crate::api) fn rules_of(view: &View, user: &User, namespace: &str) -> Vec<PolicyRule> {
     let roles = bound(view, user, namespace);
-    roles.flat_map(|role| rules(view, role, namespace).into_owned()).collect()
+    roles.flat_map(|bound| rules(view, bound.role, namespace).into_owned()).collect()
+}
+
+/// A role that is bound to somebody.
+struct Bound<'a> {
+    role: &'a RoleRef,
+    /// As which of the binding's subjects.
+    subject: &'a Subject,
+    binding: &'a str,
+    /// The binding's; empty for one of the whole cluster.
+    namespace: &'a str,
+}
+
+impl Bound<'_> {
+    /// `RBAC: allowed by ClusterRoleBinding "view" of ClusterRole "view" to User "jane"`
+    fn reason(&self) -> String {
+        let Self { role, subject, binding, namespace } = self;
+        let by = match *namespace {
+            "" => format!("ClusterRoleBinding {binding:?}"),
+            namespace => {
+                let name = format!("{binding}/{namespace}");
+                format!("RoleBinding {name:?}")
+            }
+        };
+        let to = match subject.kind.as_str() {
+            "ServiceAccount" => {
+                let of = subject.namespace.as_deref().unwrap_or(namespace);
+                format!("{}/{of}", subject.name)
+            }
+            _ => subject.name.clone(),
+        };
+        let (kind, name) = (&role.kind, &role.name);
+        format!("RBAC: allowed by {by} of {kind} {name:?} to {} {to:?}", subject.kind)
+    }
 }
 
 /// The roles that are bound to somebody.
@@ -32,18 +76,19 @@ fn bound<'a>(
     view: &'a View,
     user: &'a User,
     namespace: &'a str,
-) -> impl Iterator<Item = &'a RoleRef> {
+) -> impl Iterator<Item = Bound<'a>> {
     let wide = view.list::<ClusterRoleBinding>(None);
-    let wide = wide.map(|(_, binding)| (&binding.role_ref, binding.subjects.as_deref(), ""));
+    let wide = wide.map(|(_, b)| (&b.metadata, &b.role_ref, b.subjects.as_deref(), ""));
     let inside = (!namespace.is_empty()).then(|| view.list::<RoleBinding>(Some(namespace)));
     let inside = inside.into_iter().flatten();
     let inside =
-        inside.map(move |(_, binding)| (&binding.role_ref, binding.subjects.as_deref(), namespace));
-    wide.chain(inside)
-        .filter(move |(_, subjects, of)| {
-            subjects.unwrap_or_default().iter().any(|subject| is(subject, user, of))
-        })
-        .map(|(role, _, _)| role)
+        inside.map(move |(_, b)| (&b.metadata, &b.role_ref, b.subjects.as_deref(), namespace));
+    wide.chain(inside).filter_map(move |(meta, role, subjects, namespace)| {
+        let mut subjects = subjects.unwrap_or_default().iter();
+        let subject = subjects.find(|subject| is(subject, user, namespace))?;
+        let binding = meta.name.as_deref().unwrap_or_default();
+        Some(Bound { role, subject, binding, namespace })
+    })
 }
 
 /// Whether a subject of a binding is this user; `namespace` is the binding's own.

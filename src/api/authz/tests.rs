@@ -278,3 +278,27 @@ fn who_is_seen_as_another_must_be_allowed_to() {
     }
     assert_eq!(may_be(state.view(), &known("x", &["system:masters"]), &jane), Ok(()));
 }
+
+#[test]
+fn what_is_allowed_says_by_which_binding() {
+    let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]);
+    let account = json!({"kind": "ServiceAccount", "namespace": "b", "name": "x"});
+    let state = with(&[
+        role("read", rules),
+        binding("", "all", "read", user("jane")),
+        binding("a", "some", "read", account),
+    ]);
+    let of =
+        |user: &User, path: &str| reason(state.view(), user, &RequestInfo::of("GET", path, ""));
+    let path = "/api/v1/namespaces/a/pods/p";
+    assert_eq!(
+        of(&known("jane", &[]), path),
+        r#"RBAC: allowed by ClusterRoleBinding "all" of ClusterRole "read" to User "jane""#
+    );
+    assert_eq!(
+        of(&known("system:serviceaccount:b:x", &[]), path),
+        r#"RBAC: allowed by RoleBinding "some/a" of ClusterRole "read" to ServiceAccount "x/b""#
+    );
+    assert_eq!(of(&known("joe", &[]), path), "");
+    assert_eq!(of(&known("ada", &["system:masters"]), path), "");
+}

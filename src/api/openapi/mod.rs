@@ -38,7 +38,7 @@ use crate::{
     kinds::{self, Definitions, KindInfo},
     model::Timestamp,
 };
-use operations::{Operation, Route};
+use operations::{Operation, Place, Route};
 
 /// How long a client may keep a document whose hash it named, in seconds: as long as HTTP lets one
 /// say.
@@ -67,9 +67,10 @@ impl Documents {
         let definitions = Definitions::of(kinds.iter().copied());
         let mut groups: BTreeMap<String, Vec<Route>> = BTreeMap::new();
         for info in kinds {
-            let start = if info.group.is_empty() { "api" } else { "apis" };
-            let routes = groups.entry(format!("{start}/{}", info.api_version)).or_default();
-            routes.extend(operations::of_kind(info, &definitions));
+            for at in Place::all(info) {
+                let routes = groups.entry(at.base()).or_default();
+                routes.extend(operations::of_kind(info, at, &definitions));
+            }
         }
         let pack = |value: &Value| Document::pack(value.to_string().as_bytes());
         let v3 = groups

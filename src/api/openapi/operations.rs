@@ -60,9 +60,36 @@ const LIST: [&str; 10] = [
 const WRITE: [&str; 3] = ["dryRun", "fieldManager", "fieldValidation"];
 const DELETE: [&str; 4] = ["dryRun", "gracePeriodSeconds", "orphanDependents", "propagationPolicy"];
 
-/// Every path of one kind.
-pub(super) fn of_kind(info: &KindInfo, definitions: &Definitions) -> Vec<Route> {
-    let maker = Maker { info, definitions };
+/// A group and version at which a kind is served.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    group: &'static str,
+    version: &'static str,
+    api_version: &'static str,
+}
+
+impl Place {
+    /// Every place at which a kind is served.
+    pub(super) fn all(info: &KindInfo) -> Vec<Self> {
+        let KindInfo { group, version, api_version, .. } = *info;
+        let others = info.also.iter().map(|other| Self {
+            group: other.group,
+            version: other.version,
+            api_version: other.api_version,
+        });
+        std::iter::once(Self { group, version, api_version }).chain(others).collect()
+    }
+
+    /// `apis/apps/v1`
+    pub(super) fn base(&self) -> String {
+        let start = if self.group.is_empty() { "api" } else { "apis" };
+        format!("{start}/{}", self.api_version)
+    }
+}
+
+/// Every path of one kind at one place.
+pub(super) fn of_kind(info: &KindInfo, at: Place, definitions: &Definitions) -> Vec<Route> {
+    let maker = Maker { info, at, definitions };
     let mut routes = vec![maker.collection(), maker.object()];
     if info.namespaced {
         routes.push(maker.all_namespaces());
@@ -79,14 +106,13 @@ pub(super) fn of_kind(info: &KindInfo, definitions: &Definitions) -> Vec<Route> 
 /// What makes the paths of one kind.
 struct Maker<'a> {
     info: &'a KindInfo,
+    at: Place,
     definitions: &'a Definitions,
 }
 
 impl Maker<'_> {
     fn base(&self) -> String {
-        let Self { info, .. } = self;
-        let start = if info.group.is_empty() { "/api" } else { "/apis" };
-        format!("{start}/{}", info.api_version)
+        format!("/{}", self.at.base())
     }
 
     fn collection(&self) -> Route {
@@ -194,7 +220,7 @@ impl Maker<'_> {
     }
 
     fn definition(&self, kind: &str) -> Option<String> {
-        self.definitions.name_of(self.info.api_version, kind).map(str::to_owned)
+        self.definitions.name_of(self.at.api_version, kind).map(str::to_owned)
     }
 
     fn definition_of_list(&self) -> Option<String> {
@@ -208,27 +234,27 @@ impl Maker<'_> {
     }
 
     fn about(&self, kind: &str, other: Option<(&str, &str)>) -> (String, String, String) {
-        let (group, version) = other.unwrap_or((self.info.group, self.info.version));
+        let (group, version) = other.unwrap_or((self.at.group, self.at.version));
         (group.to_owned(), version.to_owned(), kind.to_owned())
     }
 
     /// `AppsV1`, `CoreV1`, `RbacAuthorizationV1`
     fn group_version(&self) -> String {
-        let group = match self.info.group {
+        let group = match self.at.group {
             "" => "core",
             group => group.strip_suffix(".k8s.io").unwrap_or(group),
         };
         let words = group.split(['.', '-']).map(capital);
-        format!("{}{}", words.collect::<String>(), capital(self.info.version))
+        format!("{}{}", words.collect::<String>(), capital(self.at.version))
     }
 
     /// `apps_v1`
     fn tag(&self) -> String {
-        let group = match self.info.group {
+        let group = match self.at.group {
             "" => "core",
             group => group.strip_suffix(".k8s.io").unwrap_or(group),
         };
-        format!("{}_{}", group.replace(['.', '-'], "_"), self.info.version)
+        format!("{}_{}", group.replace(['.', '-'], "_"), self.at.version)
     }
 }
 

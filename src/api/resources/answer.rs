@@ -1,6 +1,6 @@
 //! From objects to the bytes of an answer, in the form that was asked for.
 
-use std::io::Write;
+use std::{borrow::Cow, io::Write};
 
 use axum::{
     body::{Body, Bytes},
@@ -37,6 +37,8 @@ const GZIP_BYTES_MIN: usize = 128 << 10;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     pub(super) info: &'static KindInfo,
+    /// Where its objects are asked for.
+    pub(super) api_version: &'static str,
     pub(super) accepted: Accepted,
     pub(super) include: Include,
     pretty: bool,
@@ -64,18 +66,33 @@ impl Shape {
         };
         let pretty = ask.query.flag("pretty").unwrap_or_default();
         let gzip = takes_gzip(&ask.headers);
-        Ok(Self { info: ask.info, accepted, include, pretty, gzip, now })
+        let (info, api_version) = (ask.info, ask.api_version);
+        Ok(Self { info, api_version, accepted, include, pretty, gzip, now })
+    }
+
+    /// Whether objects are shown as they are stored.
+    pub(super) fn is_stored(&self) -> bool {
+        self.api_version == self.info.api_version
+    }
+
+    /// An object as it is shown where it was asked for.
+    pub(super) fn json<'a>(&self, object: &'a Object) -> Cow<'a, [u8]> {
+        if self.is_stored() {
+            return Cow::Borrowed(object.bytes());
+        }
+        let shown = self.info.served_at(self.api_version, object.value());
+        Cow::Owned(shown.to_string().into_bytes())
     }
 
     /// An answer with one object.
     pub(super) fn one(&self, code: StatusCode, object: &Object) -> Response {
         match self.accepted.form {
-            Form::Objects => self.bytes(code, object.bytes().to_vec()),
+            Form::Objects => self.bytes(code, self.json(object).into_owned()),
             Form::Metadata => self.bytes(code, metadata_of(object)),
             Form::Table(version) => {
                 let meta = json!({ "resourceVersion": object.revision().to_string() });
                 let mut body = table::head(self.info, version, &meta.to_string());
-                table::row(self.info, self.include, object, self.now, &mut body);
+                table::row(self, object, self.now, &mut body);
                 body.extend_from_slice(b"]}");
                 self.bytes(code, body)
             }
@@ -139,15 +156,15 @@ impl Shape {
         match self.accepted.form {
             Form::Table(version) => table::head(self.info, version, meta),
             Form::Metadata => head("PartialObjectMetadataList", "meta.k8s.io/v1", meta),
-            Form::Objects => head(&format!("{}List", self.info.kind), self.info.api_version, meta),
+            Form::Objects => head(&format!("{}List", self.info.kind), self.api_version, meta),
         }
     }
 
     fn item(&self, object: &Object, out: &mut Vec<u8>) {
         match self.accepted.form {
-            Form::Objects => out.extend_from_slice(object.bytes()),
+            Form::Objects => out.extend_from_slice(&self.json(object)),
             Form::Metadata => out.extend(metadata_of(object)),
-            Form::Table(_) => table::row(self.info, self.include, object, self.now, out),
+            Form::Table(_) => table::row(self, object, self.now, out),
         }
     }
 }

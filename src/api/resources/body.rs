@@ -10,7 +10,7 @@ use crate::{
         Failure,
         codec::{self, CodecError, Decoded},
     },
-    kinds::{FieldError, KindInfo, Strictness},
+    kinds::{FieldError, Strictness},
 };
 
 /// Reads a body. `kind` is what an error says it should have been.
@@ -63,8 +63,8 @@ fn read(headers: &HeaderMap, bytes: &Bytes, kind: &str) -> Result<Decoded, Failu
 }
 
 /// Gives a value the `apiVersion` and `kind` of its path where it has none, and refuses others.
-pub(super) fn identify(info: &KindInfo, value: &mut Value) -> Result<(), Failure> {
-    typed_as(value, info.api_version, info.kind)
+pub(super) fn identify(ask: &Ask, value: &mut Value) -> Result<(), Failure> {
+    typed_as(value, ask.api_version, ask.info.kind)
 }
 
 /// As [`identify`], for what is no stored kind.

@@ -66,7 +66,7 @@ fn manager(ask: &Ask) -> String {
 fn writer(api: &Api, ask: &Ask) -> Writer {
     Writer {
         manager: manager(ask),
-        api_version: ask.info.api_version.to_owned(),
+        api_version: ask.api_version.to_owned(),
         subresource: match ask.resource.subresource.as_str() {
             "status" => "status",
             "scale" => "scale",
@@ -81,7 +81,7 @@ fn writer(api: &Api, ask: &Ask) -> Writer {
 }
 
 fn schema(ask: &Ask) -> Schema<'static> {
-    Schema::of(ask.info.api_version, ask.info.kind)
+    Schema::of(ask.api_version, ask.info.kind)
 }
 
 /// What a server-side apply makes of the live object, or of nothing, with its books.
@@ -92,7 +92,7 @@ pub(super) fn apply(
     wanted: &Value,
 ) -> Result<Value, Failure> {
     let force = ask.query.flag("force").unwrap_or_default();
-    let live = live.map(Object::value);
+    let live = live.map(|live| ask.shown(live));
     serverside::apply(live.as_ref(), wanted, schema(ask), &writer(api, ask), force)
         .map_err(patching::failure)
 }
@@ -109,8 +109,8 @@ pub(super) fn after(
     if patching::is_apply(ask) {
         return sent.value()["metadata"]["managedFields"].take();
     }
-    let live = live.map(Object::value);
-    let mut kept = managed::update(live.as_ref(), &next.value(), schema(ask), &writer(api, ask));
+    let live = live.map(|live| ask.shown(live));
+    let mut kept = managed::update(live.as_ref(), &ask.shown(next), schema(ask), &writer(api, ask));
     kept["metadata"]["managedFields"].take()
 }
 

@@ -169,7 +169,7 @@ fn gone(info: &KindInfo, object: &Object) -> Value {
 /// Deletes every object that the selectors find; what cannot go says why and ends it.
 pub(super) async fn collection(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let shape = Shape::of(ask, true, api.backend.now())?;
-    let filter = Filter::of(ask.info, &ask.query)?;
+    let filter = Filter::of(ask)?;
     let options = DeleteOptions::of(ask)?;
     let view = api.view();
     let kind = ask.info.group_kind();

@@ -6,8 +6,12 @@ use super::super::Failure;
 use crate::{kinds::KindInfo, model::Object};
 
 /// Requirements on fields, all of which must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Fields(Vec<Requirement>);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fields {
+    requirements: Vec<Requirement>,
+    /// Where the fields have the names that were asked for; as they are stored when absent.
+    at: Option<(&'static KindInfo, &'static str)>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Requirement {
@@ -18,41 +22,60 @@ struct Requirement {
 
 impl Fields {
     /// Reads `a=b,c!=d`, and refuses fields the kind does not let be asked.
-    pub(super) fn parse(info: &KindInfo, text: &str) -> Result<Self, Failure> {
+    pub(super) fn parse(
+        info: &'static KindInfo,
+        api_version: &'static str,
+        text: &str,
+    ) -> Result<Self, Failure> {
         let parts = text.split(',').filter(|part| !part.is_empty());
-        parts.map(|part| requirement(info, text, part)).collect::<Result<_, _>>().map(Self)
+        let read = parts.map(|part| requirement(info, api_version, text, part));
+        let at = (api_version != info.api_version).then_some((info, api_version));
+        Ok(Self { requirements: read.collect::<Result<_, _>>()?, at })
     }
 
     /// Asks for one name.
     pub(super) fn name(name: &str) -> Self {
         let (field, value) = ("metadata.name".to_owned(), name.to_owned());
-        Self(vec![Requirement { field, value, equal: true }])
+        Self { requirements: vec![Requirement { field, value, equal: true }], at: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.requirements.is_empty()
     }
 
     /// Both of them.
     pub(super) fn and(mut self, other: Self) -> Self {
-        self.0.extend(other.0);
+        self.requirements.extend(other.requirements);
         self
+    }
+
+    fn shown(&self, object: &Object) -> Value {
+        let value = object.value();
+        match self.at {
+            Some((info, api_version)) => info.served_at(api_version, value),
+            None => value,
+        }
     }
 
     pub(super) fn matches(&self, object: &Object) -> bool {
         let mut decoded = None;
-        self.0.iter().all(|requirement| {
+        self.requirements.iter().all(|requirement| {
             let found = match requirement.field.as_str() {
                 "metadata.name" => object.key().name.to_string(),
                 "metadata.namespace" => object.key().namespace.to_string(),
-                field => text_of(decoded.get_or_insert_with(|| object.value()), field),
+                field => text_of(decoded.get_or_insert_with(|| self.shown(object)), field),
             };
             (found == requirement.value) == requirement.equal
         })
     }
 }
 
-fn requirement(info: &KindInfo, whole: &str, part: &str) -> Result<Requirement, Failure> {
+fn requirement(
+    info: &KindInfo,
+    api_version: &str,
+    whole: &str,
+    part: &str,
+) -> Result<Requirement, Failure> {
     let split = part
         .split_once("!=")
         .map(|(field, value)| (field, value, false))
@@ -63,7 +86,7 @@ fn requirement(info: &KindInfo, whole: &str, part: &str) -> Result<Requirement, 
         return Err(Failure::bad_request(text));
     };
     let common = field == "metadata.name" || field == "metadata.namespace" && info.namespaced;
-    let own = info.selectable_fields();
+    let own = info.selectable_fields(api_version);
     if !common && !own.contains(&field) {
         let known = match info.namespaced {
             true => "\"metadata.name\", \"metadata.namespace\"",
@@ -111,7 +134,7 @@ mod tests {
             "spec": { "nodeName": "n1" }, "status": { "phase": "Running" },
         });
         let info = lookup(&GroupKind::new("", "Pod")).unwrap();
-        let fields = Fields::parse(info, selector).unwrap();
+        let fields = Fields::parse(info, info.api_version, selector).unwrap();
         assert_eq!(fields.matches(&Object::from_value(&pod).unwrap()), expected, "{selector}");
     }
 
@@ -131,7 +154,7 @@ mod tests {
     fn what_may_not_be_asked_is_refused_by_name() {
         let told = |kind: &str, selector: &str| {
             let info = lookup(&GroupKind::new("", kind)).unwrap();
-            Fields::parse(info, selector).unwrap_err().message
+            Fields::parse(info, info.api_version, selector).unwrap_err().message
         };
         assert_eq!(
             told("ConfigMap", "metadata.name"),

@@ -63,7 +63,7 @@ impl Token {
 /// Answers with a collection.
 pub(super) async fn list(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let shape = Shape::of(ask, true, api.backend.now())?;
-    let filter = Filter::of(ask.info, &ask.query)?;
+    let filter = Filter::of(ask)?;
     let limit = limit(ask)?;
     let matching = options::matching(&ask.query, false)?;
     let token = ask.query.get("continue").map(Token::read).transpose()?;

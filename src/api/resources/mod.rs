@@ -26,6 +26,7 @@
 //! absent and read them when they are there, and nothing has to be parsed to take them away.
 
 mod answer;
+mod approval;
 pub(in crate::api) mod body;
 mod books;
 mod budget;
@@ -45,6 +46,8 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use axum::{
     body::{Body, Bytes, to_bytes},
     extract::{Request, State},
@@ -52,16 +55,19 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use serde_json::Value;
+
 pub use door::Writes;
 pub(in crate::api) use options::Query;
 pub(in crate::api) use watch::Lines;
 
 use super::{
-    Api, BODY_BYTES_MAX, Failure, RequestInfo, ResourceInfo, User, authn, discovery, streams,
+    Api, BODY_BYTES_MAX, Failure, RequestInfo, ResourceInfo, User, audit::Record, authn, discovery,
+    streams,
 };
 use crate::{
     kinds::{self, KindInfo},
-    model::Key,
+    model::{Key, Object},
     state::View,
 };
 
@@ -71,6 +77,8 @@ pub(in crate::api) struct Ask {
     pub(in crate::api) verb: &'static str,
     pub(in crate::api) resource: ResourceInfo,
     pub(in crate::api) info: &'static KindInfo,
+    /// `apps/v1`, as the path has it: a kind may be served at others than the one it is stored at.
+    pub(in crate::api) api_version: &'static str,
     pub(in crate::api) query: Query,
     pub(in crate::api) headers: HeaderMap,
     pub(in crate::api) body: Bytes,
@@ -86,6 +94,11 @@ impl Ask {
     pub(in crate::api) fn namespace(&self) -> Option<&str> {
         let namespace = self.resource.namespace.as_str();
         (self.info.namespaced && !namespace.is_empty()).then_some(namespace)
+    }
+
+    /// An object as it is shown where it is asked for.
+    fn shown(&self, object: &Object) -> Value {
+        self.info.served_at(self.api_version, object.value())
     }
 
     /// Whether the asker is content with what this server knows, however old.
@@ -116,7 +129,7 @@ async fn answer(api: &Api, parts: Parts, body: Body) -> Result<Response, Failure
         return streams::serve(api, &resource, Request::from_parts(parts, body)).await;
     }
     let view = api.view();
-    let Some(info) = find(&view, &mut resource) else {
+    let Some((info, api_version)) = find(&view, &mut resource) else {
         return match discovery::has_group(&view, &resource.group) {
             true => Err(Failure::no_resource()),
             false => Ok(discovery::no_page()),
@@ -124,8 +137,11 @@ async fn answer(api: &Api, parts: Parts, body: Body) -> Result<Response, Failure
     };
     fits(info, &resource, asked.verb, &parts.method)?;
     let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| too_large())?;
+    if let Some(record) = parts.extensions.get::<Arc<Record>>() {
+        record.keep(&parts.headers, &body);
+    }
     let (verb, headers) = (asked.verb, parts.headers);
-    let ask = Ask { user, verb, resource, info, query, headers, body };
+    let ask = Ask { user, verb, resource, info, api_version, query, headers, body };
     if !ask.takes_any() {
         api.backend.barrier().await?;
     }
@@ -147,14 +163,19 @@ fn too_large() -> Failure {
     Failure::of(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", text)
 }
 
-/// The kind behind a path. `POST /api/v1/namespaces/x/bindings` names the pod in its body.
-fn find(_view: &View, resource: &mut ResourceInfo) -> Option<&'static KindInfo> {
+/// The kind behind a path, and the group and version it is asked for at.
+/// `POST /api/v1/namespaces/x/bindings` names the pod in its body.
+fn find(_view: &View, resource: &mut ResourceInfo) -> Option<(&'static KindInfo, &'static str)> {
     if (resource.group.as_str(), resource.resource.as_str()) == ("", "bindings") {
         resource.resource = "pods".to_owned();
         resource.subresource = "binding".to_owned();
     }
-    let info = kinds::lookup_resource(&resource.group, &resource.resource)?;
-    (info.version == resource.version).then_some(info)
+    let api_version = match resource.group.as_str() {
+        "" => resource.version.clone(),
+        group => format!("{group}/{}", resource.version),
+    };
+    let (info, other) = kinds::lookup_served_resource(&api_version, &resource.resource)?;
+    Some((info, other.map_or(info.api_version, |other| other.api_version)))
 }
 
 /// Whether the path has the shape the kind has, and the method fits the path.

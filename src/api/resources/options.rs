@@ -2,9 +2,9 @@
 
 use axum::{extract, http::StatusCode, http::Uri};
 
-use super::{super::Failure, books, fields::Fields};
+use super::{super::Failure, Ask, books, fields::Fields};
 use crate::{
-    kinds::{FieldError, KindInfo, Reason, Strictness},
+    kinds::{FieldError, Reason, Strictness},
     model::{Revision, Selector},
 };
 
@@ -96,10 +96,12 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    pub(super) fn of(info: &KindInfo, query: &Query) -> Result<Self, Failure> {
+    pub(super) fn of(ask: &Ask) -> Result<Self, Failure> {
+        let query = &ask.query;
         let labels = query.get("labelSelector").unwrap_or_default();
         let labels = Selector::parse(labels).map_err(|e| Failure::bad_request(e.to_string()))?;
-        let fields = Fields::parse(info, query.get("fieldSelector").unwrap_or_default())?;
+        let fields = query.get("fieldSelector").unwrap_or_default();
+        let fields = Fields::parse(ask.info, ask.api_version, fields)?;
         Ok(Self { labels, fields })
     }
 

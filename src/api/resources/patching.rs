@@ -33,7 +33,8 @@ pub(super) fn read(ask: &Ask, strictness: Strictness) -> Result<(Patch, Vec<Fiel
     books::check(ask)?;
     match (strictness, &patch) {
         (Strictness::Strict, Patch::Apply(_)) if !problems.is_empty() => {
-            let text = format!("error strict decoding patch: {}", problems.join(", "));
+            let why = problems.join(", ");
+            let text = format!("error strict decoding patch: error converting YAML to JSON: {why}");
             Err(Failure::bad_request(text))
         }
         (Strictness::Strict, patch) if !problems.is_empty() => Err(not_strict(patch, &problems)),
@@ -76,13 +77,16 @@ pub(super) fn failure(error: PatchError) -> Failure {
     let text = error.to_string();
     match error {
         PatchError::UnknownType => {
-            Failure::of(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", text)
+            let code = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            Failure::of(code, "UnsupportedMediaType", text).with(Details::default())
         }
         PatchError::Malformed(_) => Failure::bad_request(text),
         PatchError::TooLarge(_) => {
             Failure::of(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", text)
         }
-        PatchError::Rejected => Failure::of(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", text),
+        PatchError::Rejected => {
+            Failure::of(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", text).with(Details::default())
+        }
         PatchError::Invalid { .. } => {
             let cause = Cause {
                 reason: "FieldValueInvalid".to_owned(),

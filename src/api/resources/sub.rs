@@ -1,4 +1,4 @@
-//! What lies below an object: status, scale, finalize, binding, eviction.
+//! What lies below an object: status, scale, approval, finalize, binding, eviction.
 
 use axum::{http::StatusCode, response::Response};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::LabelSelector};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     Ask,
     answer::{self, Shape},
-    body, books, budget,
+    approval, body, books, budget,
     delete::DeleteOptions,
     door,
     options::WriteOptions,
@@ -30,7 +30,8 @@ const TRIES_MAX: usize = 10;
 /// Answers for what lies below an object.
 pub(super) async fn serve(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     match (ask.resource.subresource.as_str(), ask.verb) {
-        ("status", "get") => read::get(api, ask).await,
+        ("status" | "approval", "get") => read::get(api, ask).await,
+        ("approval", _) => approval::serve(api, ask).await,
         ("status", "update") => status(api, ask).await,
         ("status", "patch") => write::patched(api, ask, Part::Status).await,
         ("scale", "get") => scale(api, ask),
@@ -66,7 +67,7 @@ async fn replace(api: &Api, ask: &Ask, part: Part) -> Result<Response, Failure> 
     let shape = Shape::of(ask, false, api.backend.now())?;
     let options = WriteOptions::of("UpdateOptions", &ask.query)?;
     let (mut value, mut told) = body::sent(ask, options.strictness)?;
-    body::identify(ask.info, &mut value)?;
+    body::identify(ask, &mut value)?;
     write::named_as_path(ask, &value)?;
     if let Some(namespace) = ask.namespace() {
         value["metadata"]["namespace"] = namespace.into();

@@ -3,7 +3,10 @@
 
 use serde_json::{Value, json};
 
-use super::{answer, options::Query};
+use super::{
+    answer::{self, Shape},
+    options::Query,
+};
 use crate::{
     api::Failure,
     kinds::{
@@ -65,14 +68,8 @@ pub(super) fn later_head(version: &str, meta: &str) -> Vec<u8> {
 }
 
 /// One row.
-pub(super) fn row(
-    info: &KindInfo,
-    include: Include,
-    object: &Object,
-    now: Timestamp,
-    out: &mut Vec<u8>,
-) {
-    let cells = Value::from(table::cells(info, object, now));
+pub(super) fn row(shape: &Shape, object: &Object, now: Timestamp, out: &mut Vec<u8>) {
+    let cells = Value::from(table::cells(shape.info, object, now));
     out.extend_from_slice(format!(r#"{{"cells":{cells},"#).as_bytes());
     let conditions = table::conditions(object);
     if !conditions.is_empty() {
@@ -80,10 +77,10 @@ pub(super) fn row(
         out.extend_from_slice(format!(r#""conditions":{conditions},"#).as_bytes());
     }
     out.extend_from_slice(br#""object":"#);
-    match include {
+    match shape.include {
         Include::None => out.extend_from_slice(b"null"),
         Include::Metadata => out.extend(answer::metadata_of(object)),
-        Include::Object => out.extend_from_slice(object.bytes()),
+        Include::Object => out.extend_from_slice(&shape.json(object)),
     }
     out.push(b'}');
 }

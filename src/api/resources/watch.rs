@@ -116,7 +116,7 @@ pub(super) async fn watch(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let shape = Shape::of(ask, true, api.backend.now())?;
     options::no_continue(&ask.query)?;
     options::matching(&ask.query, true)?;
-    let mut filter = Filter::of(ask.info, &ask.query)?;
+    let mut filter = Filter::of(ask)?;
     if !ask.resource.name.is_empty() {
         filter.fields = filter.fields.and(Fields::name(&ask.resource.name));
     }
@@ -251,7 +251,7 @@ impl Watcher {
         }
     }
 
-    /// The line of a change: the plain form is shared by all who watch.
+    /// The line of a change: the plain form of what is stored is shared by all who watch.
     fn line_of(&mut self, event: Event, change: &Change) -> Bytes {
         let write = |watcher: &mut Self| {
             let mut out = Vec::new();
@@ -260,7 +260,7 @@ impl Watcher {
             }
             Bytes::from(out)
         };
-        if self.shape.accepted.form != Form::Objects {
+        if self.shape.accepted.form != Form::Objects || !self.shape.is_stored() {
             return write(self);
         }
         let written = self.api.lines.of(change.revision);
@@ -275,7 +275,7 @@ impl Watcher {
     fn line(&mut self, event: Event, object: &Object, out: &mut Vec<u8>) {
         out.extend_from_slice(format!(r#"{{"type":"{}","object":"#, event.name()).as_bytes());
         match self.shape.accepted.form {
-            Form::Objects => out.extend_from_slice(object.bytes()),
+            Form::Objects => out.extend_from_slice(&self.shape.json(object)),
             Form::Metadata => out.extend(answer::metadata_of(object)),
             Form::Table(version) => {
                 let meta = json!({ "resourceVersion": object.revision().to_string() }).to_string();
@@ -285,7 +285,7 @@ impl Watcher {
                     false => table::later_head(version, &meta),
                 });
                 let now = self.api.backend.now();
-                table::row(self.shape.info, self.shape.include, object, now, out);
+                table::row(&self.shape, object, now, out);
                 out.extend_from_slice(b"]}");
             }
         }
@@ -301,7 +301,7 @@ impl Watcher {
         let info = self.shape.info;
         let object = match self.shape.accepted.form {
             Form::Objects => json!({
-                "kind": info.kind, "apiVersion": info.api_version, "metadata": metadata,
+                "kind": info.kind, "apiVersion": self.shape.api_version, "metadata": metadata,
             }),
             Form::Metadata => json!({
                 "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",

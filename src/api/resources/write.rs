@@ -40,7 +40,7 @@ pub(super) async fn create(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let shape = Shape::of(ask, false, api.backend.now())?;
     let options = WriteOptions::of("CreateOptions", &ask.query)?;
     let (mut value, told) = body::sent(ask, options.strictness)?;
-    body::identify(ask.info, &mut value)?;
+    body::identify(ask, &mut value)?;
     place(ask, &mut value)?;
     if version_of(&value).is_some() {
         let text = "resourceVersion should not be set on objects to be created";
@@ -86,7 +86,7 @@ async fn created(
     ops.push(Op::Put { object, expect: Expect::Absent, part: Part::Main });
     let written = propose::write(api, ask.info, &key, ops, options.dry_run).await?;
     let object = match options.dry_run {
-        true => without_version(&written.object),
+        true => as_before(&written.object, None),
         false => written.object,
     };
     let mut response = answer::warn(shape.one(StatusCode::CREATED, &object), told);
@@ -97,11 +97,13 @@ async fn created(
     Ok(response)
 }
 
-/// What a dry run of a creation shows: nothing was stored, so nothing has a version.
-fn without_version(object: &Object) -> Object {
+/// What a dry run shows: nothing was stored, so the version is that of the live object, if any.
+fn as_before(object: &Object, live: Option<&Object>) -> Object {
     let mut value = object.value();
     if let Some(meta) = value["metadata"].as_object_mut() {
         meta.remove("resourceVersion");
+        let version = live.map(|live| live.revision().to_string().into());
+        meta.extend(version.map(|version| ("resourceVersion".to_owned(), version)));
     }
     Object::from_value(&value).unwrap_or_else(|_| object.clone())
 }
@@ -168,21 +170,10 @@ pub(super) fn prepare(
     admission::mutate(&attempt, &mut value)?;
     let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let admitted = kinds::admit(value, strictness);
-    let mut admitted = admitted.map_err(|errors| match ask.verb {
+    let admitted = admitted.map_err(|errors| match ask.verb {
         "patch" => patching::not_admitted(ask, &name, errors),
         _ => not_admitted(ask.info, &name, errors),
     })?;
-    if ask.info.inert && live.is_none() {
-        let detail = format!(
-            "{} {} is stored and shown, but nothing acts on it yet",
-            ask.info.api_version, ask.info.kind
-        );
-        admitted.warnings.push(FieldError {
-            field: String::new(),
-            reason: Reason::Invalid,
-            detail,
-        });
-    }
     let verdict = admission::validate(&attempt, &admitted.object)?;
     Ok((admitted, verdict))
 }
@@ -244,7 +235,7 @@ pub(super) async fn update(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let shape = Shape::of(ask, false, api.backend.now())?;
     let options = WriteOptions::of("UpdateOptions", &ask.query)?;
     let (mut value, mut told) = body::sent(ask, options.strictness)?;
-    body::identify(ask.info, &mut value)?;
+    body::identify(ask, &mut value)?;
     place(ask, &mut value)?;
     named_as_path(ask, &value)?;
     if api.view().object(&ask.key()).is_none() && ask.info.is_created_by_update() {
@@ -296,8 +287,8 @@ pub(super) async fn patched(api: &Api, ask: &Ask, part: Part) -> Result<Response
         let mut value = match &patch {
             Patch::Apply(wish) => books::apply(api, ask, Some(live), wish)?,
             patch => {
-                let schema = Schema::of(ask.info.api_version, ask.info.kind);
-                patching::apply(schema, patch, &live.value())?
+                let schema = Schema::of(ask.api_version, ask.info.kind);
+                patching::apply(schema, patch, &ask.shown(live))?
             }
         };
         fits_path(ask, &mut value)?;
@@ -309,7 +300,7 @@ pub(super) async fn patched(api: &Api, ask: &Ask, part: Part) -> Result<Response
 }
 
 fn fits_path(ask: &Ask, value: &mut Value) -> Result<(), Failure> {
-    body::identify(ask.info, value)?;
+    body::identify(ask, value)?;
     place(ask, value)?;
     named_as_path(ask, value)
 }
@@ -443,7 +434,10 @@ async fn replace_once(
         let written = Written { object: live.clone(), gone: false };
         return Ok((written, admitted.warnings));
     }
-    let written = propose::write(api, ask.info, key, ops, options.dry_run).await?;
+    let mut written = propose::write(api, ask.info, key, ops, options.dry_run).await?;
+    if options.dry_run {
+        written.object = as_before(&written.object, Some(live));
+    }
     Ok((written, admitted.warnings))
 }
 

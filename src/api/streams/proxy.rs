@@ -17,7 +17,7 @@ use super::{
     relay,
 };
 use crate::{
-    api::{Api, Failure, ResourceInfo},
+    api::{Api, Failure, ResourceInfo, gate::Held},
     model::NodeName,
 };
 
@@ -74,13 +74,13 @@ pub(super) async fn to_node(
         Ok(path) => path,
         Err(redirect) => return Ok(*redirect),
     };
-    let slot = api.gate.stream()?;
+    let (slot, held) = (api.gate.stream()?, Held::of(&request));
     let node = NodeName::new(resource.name.split(':').next().unwrap_or_default());
     let upgraded = hyper::upgrade::on(&mut request);
     let asked = outgoing(request, &path, None)?;
     let mut answer = api.backend.ask(node, asked).await?;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        relay::join(upgraded, hyper::upgrade::on(&mut answer), slot);
+        relay::join(upgraded, hyper::upgrade::on(&mut answer), (slot, held));
         return Ok(answer.map(|_| Body::empty()));
     }
     Ok(incoming(answer, slot))
@@ -114,7 +114,7 @@ async fn exchange(api: &Api, to: Destination, mut request: Request) -> Result<Re
         Ok(path) => path,
         Err(redirect) => return Ok(*redirect),
     };
-    let slot = api.gate.stream()?;
+    let (slot, held) = (api.gate.stream()?, Held::of(&request));
     let unreachable = |e: &dyn std::fmt::Display| {
         Failure::unavailable(format!("error trying to reach service: {e}"))
     };
@@ -130,7 +130,7 @@ async fn exchange(api: &Api, to: Destination, mut request: Request) -> Result<Re
     let asked = outgoing(request, &path, Some(&host))?;
     let mut answer = sender.send_request(asked).await.map_err(|e| unreachable(&e))?;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        relay::join(upgraded, hyper::upgrade::on(&mut answer), slot);
+        relay::join(upgraded, hyper::upgrade::on(&mut answer), (slot, held));
         return Ok(answer.map(|_| Body::empty()));
     }
     let answer = answer.map(|body| {

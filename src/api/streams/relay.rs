@@ -13,6 +13,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use crate::api::gate::Held;
+
 /// A stream on which nothing went either way for so long is closed. The agent closes its end after
 /// four hours; this is for one that cannot any more.
 const IDLE_MAX: Duration = Duration::from_secs(4 * 60 * 60 + 60);
@@ -20,10 +22,11 @@ const IDLE_MAX: Duration = Duration::from_secs(4 * 60 * 60 + 60);
 /// Bytes on the way in each direction.
 const CHUNK_BYTES: usize = 32 << 10;
 
-/// Joins two connections as soon as both have switched protocols, until both directions are over.
-pub(super) fn join(client: OnUpgrade, agent: OnUpgrade, slot: OwnedSemaphorePermit) {
+/// Joins two connections as soon as both have switched protocols, until both directions are over;
+/// `held` is let go then.
+pub(super) fn join(client: OnUpgrade, agent: OnUpgrade, held: (OwnedSemaphorePermit, Held)) {
     tokio::spawn(async move {
-        let _slot = slot;
+        let _held = held;
         match tokio::try_join!(client, agent) {
             Ok((client, agent)) => relay(TokioIo::new(client), TokioIo::new(agent)).await,
             Err(error) => tracing::debug!(event = "stream not begun", %error),
