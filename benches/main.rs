@@ -15,8 +15,10 @@ mod push;
 
 use common::Result;
 
+type Run = fn() -> Result<()>;
+
 /// The measurements by name.
-const ALL: [(&str, fn() -> Result<()>); 6] = [
+const ALL: [(&str, Run); 6] = [
     ("admission", admission::run),
     ("idle", idle::run),
     ("onefile", onefile::run),

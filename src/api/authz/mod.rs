@@ -103,7 +103,7 @@ pub(super) fn is_open(path: &str) -> bool {
     let below = |open: &&str| {
         path.strip_prefix(*open).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    OPEN.iter().any(|open| below(open))
+    OPEN.iter().any(below)
 }
 
 /// Whether somebody may do what a request asks for.
