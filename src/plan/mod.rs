@@ -62,7 +62,7 @@ pub struct Inputs<'a> {
     pub heard: &'a BTreeMap<NodeName, Timestamp>,
     /// Times that an administrator may change.
     pub timing: &'a Timing,
-    /// The PEM certificates by which pods know the cluster's API; empty when there are none to give.
+    /// The PEM certificates by which pods know the cluster's API; empty when there are none.
     pub root_ca: &'a str,
 }
 

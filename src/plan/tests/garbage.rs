@@ -187,6 +187,10 @@ fn an_orphaning_owner_lets_go_of_what_it_owned() {
     );
 }
 
+fn reference(api_version: &str, kind: &str, name: &str, uid: &str) -> Value {
+    json!({ "apiVersion": api_version, "kind": kind, "name": name, "uid": uid })
+}
+
 /// An owner in another namespace is no owner, whatever its uid; of kinds that nobody keeps nothing
 /// is known, so they are left alone.
 #[test]
@@ -198,7 +202,6 @@ fn owners_are_looked_for_where_they_can_be() {
     }));
     let far = uid(&world, &Key::of::<Secret>("shop", "far"));
     let shop = uid(&world, &Key::of::<Namespace>("", "shop"));
-    let reference = |api: &str, kind: &str, name: &str, uid: &str| json!({ "apiVersion": api, "kind": kind, "name": name, "uid": uid });
     world.put(map("lost", &[reference("v1", "Secret", "far", &far)]));
     world.put(map("cluster", &[reference("v1", "Namespace", "shop", &shop)]));
     world.put(map("foreign", &[reference("example.com/v1", "Thing", "x", "1-2-3")]));

@@ -1,11 +1,11 @@
-use expect_test::expect;
+use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
     kinds,
     model::{Key, RequestId},
-    state::{Command, Entry, Outcome, Refusal, State},
+    state::{Command, Entry, Expect as At, Outcome, Refusal, State},
 };
 
 fn apply(state: &mut State, id: u128, ops: Vec<Op>) -> Vec<Outcome> {
@@ -20,8 +20,8 @@ fn state(budgets: &[(&str, Value, Value)]) -> State {
     let mut put = |value: Value| {
         let object = kinds::admit(value.clone(), kinds::Strictness::Strict).unwrap().object;
         let status = Object::from_value(&value).unwrap();
-        ops.push(Op::Put { object, expect: Expect::Absent, part: Part::Main });
-        ops.push(Op::Put { object: status, expect: Expect::Any, part: Part::Status });
+        ops.push(Op::Put { object, expect: At::Absent, part: Part::Main });
+        ops.push(Op::Put { object: status, expect: At::Any, part: Part::Status });
     };
     for (name, ready) in [("a", "True"), ("b", "True"), ("c", "False")] {
         put(json!({
@@ -62,7 +62,7 @@ fn spent(state: &State, pod: &str) -> Result<Option<Op>, Failure> {
 }
 
 /// What an eviction of a pod gives: the status that is written, or the refusal.
-fn check(state: &State, pod: &str, expect: &expect_test::Expect) {
+fn check(state: &State, pod: &str, expect: &Expect) {
     let text = match spent(state, pod) {
         Ok(None) => "free".to_owned(),
         Ok(Some(Op::Put { object, .. })) => object.value()["status"].to_string(),
@@ -79,37 +79,37 @@ fn check(state: &State, pod: &str, expect: &expect_test::Expect) {
 #[test]
 fn a_budget_is_spent_one_by_one() {
     let state = state(&[("keep", json!({ "minAvailable": 1 }), status(1, 2, 1))]);
-    check(&state, "a", &expect![""]);
+    check(&state, "a", &expect![[r#"{"currentHealthy":2,"desiredHealthy":1,"disruptedPods":{"a":"2023-11-14T22:13:20Z"},"disruptionsAllowed":0,"expectedPods":3,"observedGeneration":1}"#]]);
 }
 
 #[test]
 fn an_empty_budget_says_why() {
     let state = state(&[("keep", json!({ "minAvailable": 2 }), status(0, 2, 2))]);
-    check(&state, "a", &expect![""]);
+    check(&state, "a", &expect!["429 Cannot evict pod as it would violate the pod's disruption budget.: The disruption budget keep needs 2 healthy pods and has 2 currently"]);
 }
 
 /// A budget that changed after it was counted says nothing of what it allows.
 #[test]
 fn a_budget_that_was_not_counted_lets_nobody_go() {
-    let state =
-        state(&[("keep", json!({ "minAvailable": 1 }), json!({ "disruptionsAllowed": 5 }))]);
-    check(&state, "a", &expect![""]);
+    let uncounted = json!({ "disruptionsAllowed": 5 });
+    let state = state(&[("keep", json!({ "minAvailable": 1 }), uncounted)]);
+    check(&state, "a", &expect!["429 Cannot evict pod as it would violate the pod's disruption budget.: The disruption budget keep is still being processed by the server."]);
 }
 
 #[test]
 fn two_budgets_are_one_too_many() {
     let budget = |name| (name, json!({ "minAvailable": 1 }), status(1, 2, 1));
-    check(&state(&[budget("one"), budget("two")]), "a", &expect![""]);
+    check(&state(&[budget("one"), budget("two")]), "a", &expect!["500 This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.: "]);
 }
 
 /// A pod that is not ready may go while enough others are, or always, as the policy says.
 #[test]
 fn what_is_not_ready_costs_nothing_when_the_policy_says_so() {
     let of = |spec: Value, status: Value| state(&[("keep", spec, status)]);
-    check(&of(json!({ "minAvailable": 2 }), status(0, 2, 2)), "c", &expect![""]);
-    check(&of(json!({ "minAvailable": 3 }), status(0, 2, 3)), "c", &expect![""]);
+    check(&of(json!({ "minAvailable": 2 }), status(0, 2, 2)), "c", &expect!["free"]);
+    check(&of(json!({ "minAvailable": 3 }), status(0, 2, 3)), "c", &expect!["429 Cannot evict pod as it would violate the pod's disruption budget.: The disruption budget keep needs 3 healthy pods and has 2 currently"]);
     let always = json!({ "minAvailable": 3, "unhealthyPodEvictionPolicy": "AlwaysAllow" });
-    check(&of(always, status(0, 2, 3)), "c", &expect![""]);
+    check(&of(always, status(0, 2, 3)), "c", &expect!["free"]);
 }
 
 /// Two servers that read the same budget cannot both spend its last disruption.
@@ -122,5 +122,5 @@ fn a_disruption_is_spent_once() {
     let refused = apply(&mut state, 3, second.into_iter().collect());
     let conflict = |o: &Outcome| matches!(o, Outcome::Refused(Refusal::Conflict { .. }));
     assert!(refused.iter().all(conflict), "{refused:?}");
-    check(&state, "b", &expect![""]);
+    check(&state, "b", &expect!["429 Cannot evict pod as it would violate the pod's disruption budget.: The disruption budget keep needs 1 healthy pods and has 2 currently"]);
 }
