@@ -133,6 +133,7 @@ impl Server {
     ) -> Result<Self, Error> {
         let keys = KeyFiles::new(dir.join(PKI));
         let ca = keys.ca()?;
+        let token_key = keys.token_key()?;
         let keyring = renew::Keyring::open(keys, ca.clone())?;
         let listener = bind(config.listen).await?;
         let metrics_listener = bind(config.metrics).await?;
@@ -164,9 +165,10 @@ impl Server {
             hook_secret: hook_secret(&config.source)?,
             agent_tls: keyring.agents(),
             writes: writes(config.writes),
+            token_key: token_key.clone(),
         });
         let source = config.source.clone();
-        let joins = Arc::new(join::Joins { store: store.clone(), ca, source });
+        let joins = Arc::new(join::Joins { store: store.clone(), ca, token_key, source });
         let api::Routers { tls: tls_router, plain: plain_router } = api::routers(backend);
         let doors = listen::Doors {
             http: tls_router.merge(join::router(joins)).merge(forward::router(store.clone())),

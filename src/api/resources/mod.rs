@@ -17,7 +17,7 @@
 //! | patches | [`patching::apply`]: a live value and a patch to the value that is wanted |
 //! | tables | [`kinds::table`]: columns and cells of a kind |
 //! | streams | [`streams::serve`], before a body is read |
-//! | tokens | [`sub::serve`], by the name of the subresource |
+//! | tokens | [`token::create`]: what a token says is decided in [`tokens`](super::tokens) |
 //! | who may write where | [`door::judge`], pure; the way through Git joins there |
 //!
 //! Lists and watches send the bytes State keeps. So an item of a list carries its `kind` and
@@ -36,6 +36,7 @@ mod propose;
 mod read;
 mod sub;
 mod table;
+mod token;
 mod watch;
 mod write;
 
