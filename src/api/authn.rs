@@ -11,7 +11,10 @@ use axum::{
 };
 use k8s_openapi::api::core::v1::Secret;
 
-use super::{Api, Failure, Peer, ResourceInfo, audit, authz};
+use super::{
+    Api, Failure, Peer, ResourceInfo, audit, authz,
+    tokens::{self, Claims, Holder},
+};
 use crate::{model::Timestamp, state::View};
 
 /// Most bytes of a bearer token: a token of a service account has about 1 KiB.
@@ -84,7 +87,15 @@ pub(super) struct Impersonator(pub(super) User);
 /// Finds out who asks, and puts a [`User`] into the request; 401 when a credential is no good, and
 /// when somebody without one asks for more than health and version.
 pub(super) async fn identify(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let user = match who(&api, &request) {
+    // Read before anything is waited for: a request's body may not be shared by threads.
+    let peer = request.extensions().get::<Peer>().map(User::of);
+    let token = bearer(request.headers()).map(str::to_owned);
+    let is_open = authz::is_open(request.uri().path());
+    let found = match peer {
+        Some(user) => Ok(user),
+        None => without_certificate(&api, token, is_open).await,
+    };
+    let user = match found {
         Ok(user) => user,
         Err(failure) => return audit::refused(&api, request, None, failure).await,
     };
@@ -113,16 +124,17 @@ fn seen_as(api: &Api, user: &User, headers: &HeaderMap) -> Result<Option<User>, 
     Ok(Some(wanted))
 }
 
-fn who(api: &Api, request: &Request) -> Result<User, Failure> {
-    if let Some(peer) = request.extensions().get::<Peer>() {
-        return Ok(User::of(peer));
-    }
-    match bearer(request.headers()) {
+async fn without_certificate(
+    api: &Api,
+    token: Option<String>,
+    is_open: bool,
+) -> Result<User, Failure> {
+    match token {
         Some(token) => {
-            let view = api.view();
-            of_token(&view, token, api.backend.now()).ok_or_else(unauthorized)
+            let holder = of_token(api, &token, &tokens::own()).await;
+            holder.map(|holder| holder.user).ok_or_else(unauthorized)
         }
-        None if authz::is_open(request.uri().path()) => Ok(User::anonymous()),
+        None if is_open => Ok(User::anonymous()),
         None => Err(unauthorized()),
     }
 }
@@ -132,12 +144,28 @@ pub(super) fn unauthorized() -> Failure {
     Failure::unauthorized("Unauthorized")
 }
 
-/// The owner of a bearer token; `None` when it is no good.
-pub(super) fn of_token(view: &View, token: &str, now: Timestamp) -> Option<User> {
+/// The owner of a bearer token that is meant for one of `audiences`; `None` when it is no good.
+pub(super) async fn of_token(api: &Api, token: &str, audiences: &[String]) -> Option<Holder> {
     if token.len() > TOKEN_BYTES_MAX {
         return None;
     }
-    bootstrapper(view, token, now)
+    let now = api.backend.now();
+    let Some(signed) = api.backend.open_token(token) else {
+        let user = bootstrapper(&api.view(), token, now)?;
+        // It names no audience, so it is meant for this API alone.
+        let meant = tokens::own().into_iter().filter(|own| audiences.contains(own));
+        let audiences: Vec<String> = meant.collect();
+        return (!audiences.is_empty()).then_some(Holder { user, audiences });
+    };
+    let claims: Claims = serde_json::from_slice(&signed).ok()?;
+    match tokens::holder(&claims, &api.view(), audiences, now) {
+        // Its account may be so new that this server does not show it yet.
+        None if claims.is_current(now) => {
+            api.backend.barrier().await.ok()?;
+            tokens::holder(&claims, &api.view(), audiences, now)
+        }
+        found => found,
+    }
 }
 
 /// The token of `Authorization: Bearer …`.
@@ -321,17 +349,17 @@ mod tests {
             ("auth-extra-groups", "system:bootstrappers:blue,system:masters"),
         ];
         let state = with_token(&good);
-        let user = of_token(state.view(), "abcdef.0123456789abcdef", NOW).unwrap();
+        let user = bootstrapper(state.view(), "abcdef.0123456789abcdef", NOW).unwrap();
         assert_eq!(user.name, "system:bootstrap:abcdef");
         assert!(user.is_in("system:bootstrappers:blue") && user.is_in("system:authenticated"));
         assert!(!user.is_in("system:masters"), "a token gave itself a group");
         for bad in ["abcdef.0123456789abcdee", "abcdeg.0123456789abcdef", "abcdef", "", "a.b.c"] {
-            assert_eq!(of_token(state.view(), bad, NOW), None, "{bad}");
+            assert_eq!(bootstrapper(state.view(), bad, NOW), None, "{bad}");
         }
         let late = NOW.plus_seconds(61);
-        assert_eq!(of_token(state.view(), "abcdef.0123456789abcdef", late), None, "expired");
+        assert_eq!(bootstrapper(state.view(), "abcdef.0123456789abcdef", late), None, "expired");
         let other = with_token(&good[..2]);
-        assert_eq!(of_token(other.view(), "abcdef.0123456789abcdef", NOW), None, "another use");
+        assert_eq!(bootstrapper(other.view(), "abcdef.0123456789abcdef", NOW), None, "another use");
     }
 
     fn seen_as(headers: &[(&'static str, &'static str)]) -> Result<Option<User>, Failure> {

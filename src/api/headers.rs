@@ -22,7 +22,8 @@ pub(super) struct AuditId(pub(super) HeaderValue);
 /// Gives each request its id (the client's, when it brought one) and each answer its headers.
 pub(super) async fn common(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let brought = request.headers().get(AUDIT_ID).filter(|id| id.len() <= AUDIT_ID_BYTES_MAX);
-    let id = brought.cloned().or_else(|| drawn(api.backend.random()));
+    let drawn = || uuid(api.backend.random()).parse().ok();
+    let id = brought.cloned().or_else(drawn);
     if let Some(id) = &id {
         request.extensions_mut().insert(AuditId(id.clone()));
     }
@@ -36,10 +37,14 @@ pub(super) async fn common(State(api): State<Api>, mut request: Request, next: N
     response
 }
 
-/// Random bits in the form of a UUID.
-fn drawn(bits: u128) -> Option<HeaderValue> {
+/// Random bits in the form of a UUID (RFC 9562 §5.4).
+pub(super) fn uuid(bits: u128) -> String {
+    // Version 4 in the thirteenth digit, variant 1 in the seventeenth.
+    let bits = bits & !(0xf << 76) & !(0xf << 60) | 0x4 << 76 | 0x8 << 60;
     let hex = format!("{bits:032x}");
-    let (a, b, c) = (hex.get(..8)?, hex.get(8..12)?, hex.get(13..16)?);
-    let (d, e) = (hex.get(17..20)?, hex.get(20..)?);
-    HeaderValue::from_str(&format!("{a}-{b}-4{c}-8{d}-{e}")).ok()
+    let (a, rest) = hex.split_at(8);
+    let (b, rest) = rest.split_at(4);
+    let (c, rest) = rest.split_at(4);
+    let (d, e) = rest.split_at(4);
+    format!("{a}-{b}-{c}-{d}-{e}")
 }

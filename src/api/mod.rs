@@ -13,6 +13,7 @@
 //! | `/api/V/…` `/apis/G/V/…` | who may | objects ([`resources`], whose page says where the rest plugs in) |
 //! | `POST /hooks/git` | anybody (the backend checks the signature) | something was pushed |
 //! | `/openapi/v2` `/openapi/v3` | who may | what there is, as OpenAPI documents |
+//! | `/.well-known/openid-configuration` `/openid/v1/jwks` | who may | how to verify tokens ([`tokens`]) |
 //! | `/metrics` | who may | Prometheus text |
 //! | `/mainstay/v1/…` | who may, by a rule for that path | what `mainstay <verb>` asks ([`talk`]) |
 //!
@@ -41,6 +42,7 @@ mod resources;
 mod reviews;
 mod streams;
 pub mod talk;
+mod tokens;
 mod types;
 
 use std::sync::Arc;
@@ -55,6 +57,7 @@ use axum::{
     routing::{any, get, post},
 };
 use futures_util::future::BoxFuture;
+use serde_json::Value;
 use tokio::sync::watch;
 
 pub use audit::{Audit, AuditLevel, AuditSettings};
@@ -139,6 +142,15 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Bits that nobody can guess: for names, ids of requests.
     fn random(&self) -> u128;
+
+    /// The token that says `claims`, signed with the cluster's key.
+    fn sign_token(&self, claims: &[u8]) -> Result<String, Failure>;
+
+    /// What a token says that the cluster's key has signed; `None` for every other text.
+    fn open_token(&self, token: &str) -> Option<Vec<u8>>;
+
+    /// The public keys that verify the cluster's tokens, as JSON Web Keys (RFC 7517).
+    fn token_keys(&self) -> Vec<Value>;
 }
 
 /// What handlers share.
@@ -192,7 +204,8 @@ fn tls(api: Api) -> Router {
         .route("/api", get(discovery::core))
         .route("/apis", get(discovery::groups))
         .route("/apis/{group}", get(discovery::group))
-        .merge(openapi::routes());
+        .merge(openapi::routes())
+        .merge(tokens::routes());
     let counted = api.gate.clone();
     let kubernetes = Router::new()
         .route("/api/{version}", get(discovery::core_version))

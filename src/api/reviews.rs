@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use k8s_openapi::api::{
+    authentication::v1::TokenReviewSpec,
     authorization::v1::{NonResourceAttributes, ResourceAttributes, SubjectAccessReviewSpec},
     rbac::v1::PolicyRule,
 };
@@ -20,8 +21,9 @@ use super::{
     authz::{self, Target, Wish},
     discovery::ANSWERED,
     resources::body,
+    tokens::{self, Holder},
 };
-use crate::{model::Timestamp, state::View};
+use crate::state::View;
 
 const AUTHENTICATION: &str = "authentication.k8s.io/v1";
 const AUTHORIZATION: &str = "authorization.k8s.io/v1";
@@ -35,10 +37,9 @@ pub(super) async fn authentication(
     bytes: Bytes,
 ) -> Result<Response, Failure> {
     let (kind, value) = read(&headers, &bytes, &plural, AUTHENTICATION, false)?;
-    let (view, now) = (api.view(), api.backend.now());
     let status = match kind {
         "SelfSubjectReview" => json!({ "userInfo": user_info(&user) }),
-        _ => token_status(&view, &value, now)?,
+        _ => token_status(&api, &value).await?,
     };
     Ok(answered(value, status))
 }
@@ -103,15 +104,18 @@ fn answered(mut value: Value, status: Value) -> Response {
     (StatusCode::CREATED, headers, format!("{value}\n")).into_response()
 }
 
-/// What a token is good for, without saying why it is not.
-fn token_status(view: &View, value: &Value, now: Timestamp) -> Result<Value, Failure> {
-    let token = value["spec"]["token"].as_str().unwrap_or_default();
-    if token.is_empty() {
+/// What a token is good for, without saying why it is not. Who names no audience asks for this API.
+async fn token_status(api: &Api, value: &Value) -> Result<Value, Failure> {
+    let spec: TokenReviewSpec = typed(&value["spec"], "TokenReview")?;
+    if spec.token.is_empty() {
         let text = "token is required for TokenReview in authentication";
         return Err(Failure::bad_request(text));
     }
-    Ok(match authn::of_token(view, token, now) {
-        Some(user) => json!({ "authenticated": true, "user": user_info(&user) }),
+    let asked = spec.audiences.filter(|asked| !asked.is_empty());
+    Ok(match authn::of_token(api, &spec.token, &asked.unwrap_or_else(tokens::own)).await {
+        Some(Holder { user, audiences }) => json!({
+            "authenticated": true, "user": user_info(&user), "audiences": audiences,
+        }),
         None => json!({ "user": {}, "error": "invalid bearer token" }),
     })
 }
@@ -229,7 +233,7 @@ mod tests {
     use super::*;
     use crate::{
         api::Peer,
-        model::{Object, RequestId},
+        model::{Object, RequestId, Timestamp},
         state::{Command, Entry, Expect, Op, Part, State},
     };
 

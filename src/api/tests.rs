@@ -22,6 +22,7 @@ use crate::{
         fixture::{BAD, Cluster, FIRST, SECOND, START, unscheduled_status},
     },
     state::{Command, Entry, Outcome, State, View},
+    trust::TokenKey,
 };
 
 /// A backend that remembers what it was asked, and whose log is a State in memory.
@@ -33,6 +34,7 @@ pub(super) struct Fake {
     drawn: Mutex<u128>,
     writes: Writes,
     audit: Audit,
+    pub(super) token_key: TokenKey,
 }
 
 impl Fake {
@@ -45,7 +47,9 @@ impl Fake {
         let state = Mutex::new(cluster.state.clone());
         let (asked, drawn) = (Mutex::default(), Mutex::new(1000));
         let audit = Audit::off();
-        Self { views, asked, broken: None, state, drawn, writes: Writes::Refuse, audit }
+        let token_key = TokenKey::generate().unwrap();
+        let writes = Writes::Refuse;
+        Self { views, asked, broken: None, state, drawn, writes, audit, token_key }
     }
 
     /// One that takes every write.
@@ -143,6 +147,15 @@ impl Backend for Fake {
         let mut drawn = self.drawn.lock().unwrap();
         *drawn += 1;
         *drawn << 64 | *drawn
+    }
+    fn sign_token(&self, claims: &[u8]) -> Result<String, Failure> {
+        Ok(self.token_key.sign(claims).unwrap())
+    }
+    fn open_token(&self, token: &str) -> Option<Vec<u8>> {
+        self.token_key.open(token)
+    }
+    fn token_keys(&self) -> Vec<Value> {
+        vec![self.token_key.public()]
     }
     fn ask(
         &self,

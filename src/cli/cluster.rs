@@ -92,8 +92,8 @@ pub(super) fn init(verb: &Init) -> Result<(), Error> {
     server::foreground(&dir)
 }
 
-/// Makes the CA, the first server's and the administrator's keys, and the first token (kept in
-/// `join.json` so that a script finds it).
+/// Makes the CA, the key of tokens, the first server's and the administrator's keys, and the first
+/// token (kept in `join.json` so that a script finds it).
 fn write_keys(keys: &KeyFiles, config: &ServerConfig) -> Result<JoinParts, Error> {
     let ours = |e: crate::trust::Error| Error::ours(e.to_string());
     let now = machine::now();
@@ -102,6 +102,7 @@ fn write_keys(keys: &KeyFiles, config: &ServerConfig) -> Result<JoinParts, Error
     let issued = ca.issue(&server_leaf(&names), now).map_err(ours)?;
     let admin = ca.issue(&admin_leaf(), now).map_err(ours)?;
     keys.write_ca(&ca).map_err(ours)?;
+    keys.token_key().map_err(ours)?;
     keys.write_issued("admin", &admin).map_err(ours)?;
     keys.write_issued("server", &issued).map_err(ours)?;
     Ok(JoinParts {

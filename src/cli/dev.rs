@@ -189,7 +189,8 @@ async fn foreground(verb: &Verb, dir: &Path) -> anyhow::Result<()> {
     failed.map_or(Ok(()), |why| Err(anyhow::Error::msg(why)))
 }
 
-/// The CA once; everything it signs anew at each start, so that nothing of a dev cluster expires.
+/// The CA and the key of tokens once; everything the CA signs anew at each start, so that nothing of
+/// a dev cluster expires.
 fn make_keys(keys: &KeyFiles, node: &NodeName, address: IpAddr) -> anyhow::Result<()> {
     let now = machine::now();
     let ca = match keys.ca() {
@@ -200,6 +201,7 @@ fn make_keys(keys: &KeyFiles, node: &NodeName, address: IpAddr) -> anyhow::Resul
             ca
         }
     };
+    keys.token_key()?;
     let names: Vec<String> = ["localhost", "127.0.0.1", "kubernetes", "kubernetes.default.svc"]
         .into_iter()
         .map(str::to_owned)

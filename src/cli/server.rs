@@ -20,7 +20,7 @@ use super::{
 use crate::{
     config::ServerConfig,
     server::{JoinAnswer, JoinRequest, JoinRole, MemberRequest, PKI, Server, Setup},
-    trust::{self, Ca, Issued, KeyFiles, Request},
+    trust::{self, Ca, Issued, KeyFiles, Request, TokenKey},
 };
 
 /// The server's configuration file in its folder.
@@ -226,11 +226,17 @@ async fn join(
         Door::pinned(server, ca_hash)?.post("/mainstay/v1/join", &body).await?;
     let key = answer.ca_key.ok_or_else(|| Error::ours("the answer holds no CA key"))?;
     let ca = Ca::from_pem(&answer.ca_certificate, &key).map_err(ours)?;
+    let token_key = answer.token_key.ok_or_else(|| {
+        let text = "the answer holds no key of service-account tokens: the server is of before";
+        Error::no(text).hint("update the servers of the cluster first")
+    })?;
+    let token_key = TokenKey::from_pem(&token_key).map_err(ours)?;
     if config.source.url.is_empty() {
         config.source = answer.source.unwrap_or_default();
     }
     let admin = ca.issue(&admin_leaf(), machine::now()).map_err(ours)?;
     keys.write_ca(&ca).map_err(ours)?;
+    keys.write_token_key(&token_key).map_err(ours)?;
     keys.write_issued("admin", &admin).map_err(ours)?;
     let issued = Issued { certificate: answer.certificate, key: request.key };
     write_config(dir, &config)?;

@@ -14,6 +14,7 @@ use futures_util::{FutureExt, StreamExt, future::BoxFuture};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Node;
 use rustls::{ClientConfig, pki_types::ServerName};
+use serde_json::Value;
 use tokio::{net::TcpStream, sync::watch};
 use tokio_rustls::TlsConnector;
 
@@ -27,6 +28,7 @@ use crate::{
     report::{self, LogFacts, NodeVerdict, PlanReport, Sample, Spread},
     schedule::Cluster,
     state::{Command, Outcome, View},
+    trust::TokenKey,
 };
 
 /// How long a node may take to begin answering; it gives a pod ten seconds of them to accept a
@@ -48,6 +50,7 @@ pub(super) struct Backend {
     pub(super) agent_tls: watch::Receiver<Arc<ClientConfig>>,
     pub(super) writes: api::Writes,
     pub(super) audit: api::Audit,
+    pub(super) token_key: TokenKey,
 }
 
 impl api::Backend for Backend {
@@ -171,6 +174,18 @@ impl api::Backend for Backend {
 
     fn random(&self) -> u128 {
         rand::random()
+    }
+
+    fn sign_token(&self, claims: &[u8]) -> Result<String, Failure> {
+        self.token_key.sign(claims).map_err(|e| Failure::internal(e.to_string()))
+    }
+
+    fn open_token(&self, token: &str) -> Option<Vec<u8>> {
+        self.token_key.open(token)
+    }
+
+    fn token_keys(&self) -> Vec<Value> {
+        vec![self.token_key.public()]
     }
 
     fn ask(

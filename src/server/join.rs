@@ -20,7 +20,7 @@ use crate::{
     plan::token::{Token, create, redeem},
     raft::{self, NodeId, ProposeError},
     state::Outcome,
-    trust::{self, Ca, Leaf},
+    trust::{self, Ca, Leaf, TokenKey},
 };
 
 /// How long a node's or server's certificate is valid, in days. Renewed when a third of it is left.
@@ -65,6 +65,9 @@ pub struct JoinAnswer {
     /// The CA's key, PEM; only for servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_key: Option<String>,
+    /// The key that signs tokens of service accounts, PEM; only for servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_key: Option<String>,
     /// Addresses of all servers.
     pub servers: Vec<String>,
     /// What the cluster follows; only for servers.
@@ -119,6 +122,7 @@ pub struct RenewRequest {
 pub(super) struct Joins {
     pub(super) store: Store,
     pub(super) ca: Ca,
+    pub(super) token_key: TokenKey,
     pub(super) source: SourceConfig,
 }
 
@@ -211,6 +215,7 @@ async fn join(
         certificate,
         ca_certificate: joins.ca.certificate().to_owned(),
         ca_key: is_server.then(|| joins.ca.key().to_owned()),
+        token_key: is_server.then(|| joins.token_key.pem().to_owned()),
         servers: joins.store.members().into_iter().map(|m| m.address).collect(),
         source: is_server.then(|| joins.source.clone()),
     }))
@@ -273,6 +278,7 @@ async fn renew(
         certificate,
         ca_certificate: joins.ca.certificate().to_owned(),
         ca_key: None,
+        token_key: None,
         servers: joins.store.members().into_iter().map(|m| m.address).collect(),
         source: None,
     }))

@@ -134,6 +134,7 @@ impl Server {
         let keys = KeyFiles::new(dir.join(PKI));
         let ca = keys.ca()?;
         let root_ca = ca.certificate().to_owned();
+        let token_key = keys.token_key()?;
         let keyring = renew::Keyring::open(keys, ca.clone())?;
         let listener = bind(config.listen).await?;
         let metrics_listener = bind(config.metrics).await?;
@@ -166,9 +167,10 @@ impl Server {
             agent_tls: keyring.agents(),
             writes: writes(config.writes),
             audit: audit(&config.audit)?,
+            token_key: token_key.clone(),
         });
         let source = config.source.clone();
-        let joins = Arc::new(join::Joins { store: store.clone(), ca, source });
+        let joins = Arc::new(join::Joins { store: store.clone(), ca, token_key, source });
         let api::Routers { tls: tls_router, plain: plain_router } = api::routers(backend);
         let doors = listen::Doors {
             http: tls_router.merge(join::router(joins)).merge(forward::router(store.clone())),

@@ -34,6 +34,9 @@ pub enum Error {
     /// More groups than a certificate of ours carries.
     #[error("{0}: a certificate carries at most {GROUPS_MAX} groups; leave some out")]
     Groups(String),
+    /// The key of tokens is no P-256 key, or the machine gives no random bits to sign with.
+    #[error("signing tokens: {0}")]
+    Signing(String),
     /// TLS cannot be set up from the given keys.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),

@@ -7,13 +7,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::ca::{Ca, Error, Issued};
+use super::{
+    ca::{Ca, Error, Issued},
+    jwt::TokenKey,
+};
+
+/// The key that signs tokens of service accounts, named as kubeadm's users know it.
+const TOKEN_KEY: &str = "sa.key";
 
 /// Stands between the key and the certificate of a replacement under way.
 const BETWEEN: &str = "\n----- and -----\n";
 
 /// The `pki` folder of a server, an agent or a user: `ca.crt`, and by name `<name>.crt` with
-/// `<name>.key`.
+/// `<name>.key`; a server's has `ca.key` and `sa.key` too.
 #[derive(Clone, Debug)]
 pub struct KeyFiles {
     dir: PathBuf,
@@ -33,6 +39,16 @@ impl KeyFiles {
     /// The CA with its key; servers only.
     pub fn ca(&self) -> Result<Ca, Error> {
         Ca::from_pem(&self.read("ca.crt")?, &self.read("ca.key")?)
+    }
+
+    /// The key that signs tokens; servers only. A folder of a cluster that had none gets one.
+    pub fn token_key(&self) -> Result<TokenKey, Error> {
+        if self.path(TOKEN_KEY).exists() {
+            return TokenKey::from_pem(&self.read(TOKEN_KEY)?);
+        }
+        let key = TokenKey::generate()?;
+        self.write_token_key(&key)?;
+        Ok(key)
     }
 
     /// Whether `name` has a certificate and a key.
@@ -64,6 +80,11 @@ impl KeyFiles {
     pub fn write_ca(&self, ca: &Ca) -> Result<(), Error> {
         self.write("ca.key", ca.key())?;
         self.write("ca.crt", ca.certificate())
+    }
+
+    /// Writes the key that signs tokens.
+    pub fn write_token_key(&self, key: &TokenKey) -> Result<(), Error> {
+        self.write(TOKEN_KEY, key.pem())
     }
 
     /// Writes a certificate and its key.

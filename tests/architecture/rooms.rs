@@ -46,7 +46,11 @@ const ROOMS: &[Room] = &[
     shell("git", &["model"], &["git2", "hmac", "notify", "sha1", "tempfile", "tokio", "tracing"]),
     pure("render", &["model", "kinds"], &["imbl", "serde_saphyr"]),
     pure("state", &["model", "kinds"], &["imbl", "uuid"]),
-    shell("trust", &["model"], &["rcgen", "rustls", "tokio", "tokio_rustls", "x509_parser"]),
+    shell(
+        "trust",
+        &["model"],
+        &["rcgen", "ring", "rustls", "tokio", "tokio_rustls", "x509_parser"],
+    ),
     shell(
         "raft",
         &["model", "state"],

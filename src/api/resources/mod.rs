@@ -18,7 +18,7 @@
 //! | who owns which fields | [`books`]: managedFields, before an object is stored |
 //! | tables | [`kinds::table`]: columns and cells of a kind |
 //! | streams | [`streams::serve`], before a body is read |
-//! | tokens | [`sub::serve`], by the name of the subresource |
+//! | tokens | [`token::create`]: what a token says is decided in [`tokens`](super::tokens) |
 //! | who may write where | [`door::judge`], pure; the way through Git joins there |
 //!
 //! Lists and watches send the bytes State keeps. So an item of a list carries its `kind` and
@@ -40,6 +40,7 @@ mod propose;
 mod read;
 mod sub;
 mod table;
+mod token;
 mod watch;
 mod write;
 

@@ -12,7 +12,7 @@ use super::{
     delete::DeleteOptions,
     door,
     options::WriteOptions,
-    patching, propose, read, write,
+    patching, propose, read, token, write,
 };
 use crate::{
     api::{
@@ -39,6 +39,7 @@ pub(super) async fn serve(api: &Api, ask: &Ask) -> Result<Response, Failure> {
         ("finalize", "update") => finalize(api, ask).await,
         ("binding", "create") => bind(api, ask).await,
         ("eviction", "create") => evict(api, ask).await,
+        ("token", "create") => token::create(api, ask).await,
         _ => Err(Failure::no_resource()),
     }
 }
