@@ -281,7 +281,9 @@ impl<'a> Exchange<'a> {
 
     fn meaning_of_words(&self, url: String, cause: GitError) -> Error {
         let words = cause.message().to_owned();
-        if cause.code() == ErrorCode::Timeout {
+        // OpenSSL's word for a socket that stayed silent for so long.
+        let silent = words.contains("Resource temporarily unavailable");
+        if silent || cause.code() == ErrorCode::Timeout {
             let after = Duration::from_millis(silence::SILENCE_MS_MAX.unsigned_abs().into());
             return Error::Timeout { url, after };
         }

@@ -266,7 +266,11 @@ async fn a_log_holds_what_was_done_and_no_secret() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("audit.log");
     let audit = Audit::open(settings(&file)).unwrap();
-    let backend = Fake::audited(&Cluster::web(), audit);
+    let mut cluster = Cluster::web();
+    cluster.put(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": {
+        "name": "shop", "annotations": { "mainstay.io/writes": "direct" },
+    } }));
+    let backend = Fake::audited(&cluster, audit);
     let app = routers(backend).tls;
     let secrets = "/api/v1/namespaces/shop/secrets";
     let secret = |value: Value| {

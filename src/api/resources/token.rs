@@ -44,7 +44,11 @@ pub(super) async fn create(api: &Api, ask: &Ask) -> Result<Response, Failure> {
 fn read(ask: &Ask) -> Result<Value, Failure> {
     let mut value = body::decode(&ask.headers, &ask.body, KIND)?;
     body::typed_as(&mut value, VERSION, KIND)?;
-    write::named_as_path(ask, &mut value)?;
+    // kubectl names the account on the path alone.
+    if value["metadata"]["name"].as_str().is_none_or(str::is_empty) {
+        value["metadata"]["name"] = ask.resource.name.as_str().into();
+    }
+    write::named_as_path(ask, &value)?;
     let on_path = ask.namespace().unwrap_or_default();
     let meta = &mut value["metadata"];
     match meta["namespace"].as_str().filter(|namespace| !namespace.is_empty()) {

@@ -18,7 +18,7 @@ use serde_json::json;
 use super::Api;
 
 pub(super) use claims::{Claims, Holder, holder};
-pub(super) use grant::{Granted, Wanted, grant, may_node};
+pub(super) use grant::{Wanted, grant, may_node};
 
 /// Who signs the cluster's tokens, and for whom those are meant that name nobody else: the API as
 /// pods reach it.

@@ -88,7 +88,7 @@ fn wish<T>(view: &View, name: &str, spec: &Value, with: impl Fn(&Wanted<'_>) -> 
     with(&Wanted { view, info, key: &key("ServiceAccount", name), spec: &spec })
 }
 
-fn granted(view: &View, spec: &Value) -> Result<Granted, Failure> {
+fn granted(view: &View, spec: &Value) -> Result<super::grant::Granted, Failure> {
     wish(view, "bot", spec, |wanted| grant(wanted, NOW, "id".into()))
 }
 
@@ -253,7 +253,8 @@ fn a_token_is_good_for_its_time_its_audience_and_its_account() {
     let after = |seconds: i64| is_good(view, &good, NOW.plus_seconds(seconds));
     assert!(after(0) && after(3600) && after(3660) && after(-60));
     assert!(!after(3661) && !after(-61), "before its time or after");
-    let table: [(&str, fn(&mut Value)); 9] = [
+    type Change = fn(&mut Value);
+    let table: [(&str, Change); 9] = [
         ("another audience", |c| c["aud"] = json!(["vault"])),
         ("no audience", |c| c["aud"] = json!([])),
         ("another issuer", |c| c["iss"] = "https://evil.example.org".into()),
@@ -394,7 +395,9 @@ async fn an_account_asks_with_the_token_it_was_given() {
     assert_eq!(code, StatusCode::FORBIDDEN, "a token gave itself another");
 
     let whoami = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
-    let (_, me) = send(&backend, "POST", whoami, Who::Token(token), json!({})).await;
+    let review = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview" });
+    let (code, me) = send(&backend, "POST", whoami, Who::Token(token), review).await;
+    assert_eq!(code, StatusCode::CREATED, "{me}");
     let me = &me["status"]["userInfo"];
     assert_eq!(me["username"], "system:serviceaccount:demo:bot");
     let groups =

@@ -79,13 +79,25 @@ fn check(state: &State, pod: &str, expect: &Expect) {
 #[test]
 fn a_budget_is_spent_one_by_one() {
     let state = state(&[("keep", json!({ "minAvailable": 1 }), status(1, 2, 1))]);
-    check(&state, "a", &expect![[r#"{"currentHealthy":2,"desiredHealthy":1,"disruptedPods":{"a":"2023-11-14T22:13:20Z"},"disruptionsAllowed":0,"expectedPods":3,"observedGeneration":1}"#]]);
+    check(
+        &state,
+        "a",
+        &expect![[
+            r#"{"currentHealthy":2,"desiredHealthy":1,"disruptedPods":{"a":"2023-11-14T22:13:20Z"},"disruptionsAllowed":0,"expectedPods":3,"observedGeneration":1}"#
+        ]],
+    );
 }
 
 #[test]
 fn an_empty_budget_says_why() {
     let state = state(&[("keep", json!({ "minAvailable": 2 }), status(0, 2, 2))]);
-    check(&state, "a", &expect!["429 Cannot evict pod as it would violate the pod's disruption budget.: The disruption budget keep needs 2 healthy pods and has 2 currently"]);
+    check(
+        &state,
+        "a",
+        &expect![
+            "429 Cannot evict pod as it would violate the pod's disruption budget.: The disruption budget keep needs 2 healthy pods and has 2 currently"
+        ],
+    );
 }
 
 /// A budget that changed after it was counted says nothing of what it allows.
@@ -93,13 +105,25 @@ fn an_empty_budget_says_why() {
 fn a_budget_that_was_not_counted_lets_nobody_go() {
     let uncounted = json!({ "disruptionsAllowed": 5 });
     let state = state(&[("keep", json!({ "minAvailable": 1 }), uncounted)]);
-    check(&state, "a", &expect!["429 Cannot evict pod as it would violate the pod's disruption budget.: The disruption budget keep is still being processed by the server."]);
+    check(
+        &state,
+        "a",
+        &expect![
+            "429 Cannot evict pod as it would violate the pod's disruption budget.: The disruption budget keep is still being processed by the server."
+        ],
+    );
 }
 
 #[test]
 fn two_budgets_are_one_too_many() {
     let budget = |name| (name, json!({ "minAvailable": 1 }), status(1, 2, 1));
-    check(&state(&[budget("one"), budget("two")]), "a", &expect!["500 This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.: "]);
+    check(
+        &state(&[budget("one"), budget("two")]),
+        "a",
+        &expect![
+            "500 This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.: "
+        ],
+    );
 }
 
 /// A pod that is not ready may go while enough others are, or always, as the policy says.
@@ -107,7 +131,13 @@ fn two_budgets_are_one_too_many() {
 fn what_is_not_ready_costs_nothing_when_the_policy_says_so() {
     let of = |spec: Value, status: Value| state(&[("keep", spec, status)]);
     check(&of(json!({ "minAvailable": 2 }), status(0, 2, 2)), "c", &expect!["free"]);
-    check(&of(json!({ "minAvailable": 3 }), status(0, 2, 3)), "c", &expect!["429 Cannot evict pod as it would violate the pod's disruption budget.: The disruption budget keep needs 3 healthy pods and has 2 currently"]);
+    check(
+        &of(json!({ "minAvailable": 3 }), status(0, 2, 3)),
+        "c",
+        &expect![
+            "429 Cannot evict pod as it would violate the pod's disruption budget.: The disruption budget keep needs 3 healthy pods and has 2 currently"
+        ],
+    );
     let always = json!({ "minAvailable": 3, "unhealthyPodEvictionPolicy": "AlwaysAllow" });
     check(&of(always, status(0, 2, 3)), "c", &expect!["free"]);
 }
@@ -122,5 +152,11 @@ fn a_disruption_is_spent_once() {
     let refused = apply(&mut state, 3, second.into_iter().collect());
     let conflict = |o: &Outcome| matches!(o, Outcome::Refused(Refusal::Conflict { .. }));
     assert!(refused.iter().all(conflict), "{refused:?}");
-    check(&state, "b", &expect!["429 Cannot evict pod as it would violate the pod's disruption budget.: The disruption budget keep needs 1 healthy pods and has 2 currently"]);
+    check(
+        &state,
+        "b",
+        &expect![
+            "429 Cannot evict pod as it would violate the pod's disruption budget.: The disruption budget keep needs 1 healthy pods and has 2 currently"
+        ],
+    );
 }
