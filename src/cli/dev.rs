@@ -189,8 +189,8 @@ async fn foreground(verb: &Verb, dir: &Path) -> anyhow::Result<()> {
     failed.map_or(Ok(()), |why| Err(anyhow::Error::msg(why)))
 }
 
-/// The CA and the key of tokens once; everything the CA signs anew at each start, so that nothing of
-/// a dev cluster expires.
+/// The CA and the key of tokens once; everything the CA signs anew at each start, so that nothing
+/// of a dev cluster expires.
 fn make_keys(keys: &KeyFiles, node: &NodeName, address: IpAddr) -> anyhow::Result<()> {
     let now = machine::now();
     let ca = match keys.ca() {

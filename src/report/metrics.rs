@@ -1,9 +1,9 @@
 //! Every metric there is: servers, agents, `docs/metrics.md` and the dashboards take their names
 //! from here.
 //!
-//! A name from kube-state-metrics, cAdvisor or Kubernetes' API server means what it means there, with the same labels;
-//! `mainstay_…` is what nobody else has. Label values come from closed sets or name objects of the
-//! cluster.
+//! A name from kube-state-metrics, cAdvisor or Kubernetes' API server means what it means there,
+//! with the same labels; `mainstay_…` is what nobody else has. Label values come from closed sets
+//! or name objects of the cluster.
 
 /// Whether a metric only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! Custom kinds, bounds, and patches nobody would write. What Kubernetes made of the same patches is
-//! compared where they are answered, in the tests of [`resources`](crate::api::resources).
+//! Custom kinds, bounds, and patches nobody would write. What Kubernetes made of the same patches
+//! is compared where they are answered, in the tests of [`resources`](crate::api::resources).
 
 use std::{fs, path::Path};
 

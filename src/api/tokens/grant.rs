@@ -26,8 +26,8 @@ const SECONDS_MIN: i64 = 600;
 /// Most seconds that may be asked for.
 const SECONDS_MAX: i64 = 1 << 32;
 
-/// What the kubelet asks for in the name of pods that did not choose: a sign that the program in the
-/// pod may be one that reads its token once.
+/// What the kubelet asks for in the name of pods that did not choose: a sign that the program in
+/// the pod may be one that reads its token once.
 const SECONDS_OF_UNAWARE: i64 = 3607;
 
 /// How long a token for such a pod holds: a year. It ends with its pod all the same.

@@ -360,6 +360,16 @@ fn reads_pods(cluster: &mut Cluster) {
     cluster.put(&json!({ "apiVersion": RBAC, "kind": "RoleBinding", "metadata": meta,
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reads" },
         "subjects": [{ "kind": "ServiceAccount", "name": "bot", "namespace": "demo" }] }));
+    // As the role that every cluster has for whoever is known.
+    let meta = json!({ "name": "basic-user" });
+    cluster.put(&json!({ "apiVersion": RBAC, "kind": "ClusterRole", "metadata": meta,
+        "rules": [{ "apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"],
+            "verbs": ["create"] }] }));
+    cluster.put(&json!({ "apiVersion": RBAC, "kind": "ClusterRoleBinding", "metadata": meta,
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
+            "name": "basic-user" },
+        "subjects": [{ "kind": "Group", "name": "system:authenticated",
+            "apiGroup": "rbac.authorization.k8s.io" }] }));
 }
 
 #[tokio::test]
