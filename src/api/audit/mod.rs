@@ -1,9 +1,10 @@
 //! The audit log: who asked what of this server, and how it ended.
 //!
-//! In: requests that [`authn`](super::authn) has seen, and what was answered. Out: lines of JSON
-//! in Kubernetes' format, in the file the configuration names. What is written is decided in
-//! [`event`], pure; [`file`] writes it. A request never fails because of its line: when the file
-//! cannot be written, lines are lost, counted, and told. Never here: bodies that carry credentials.
+//! In: requests that [`authn`](super::authn) has seen, and what was answered. Out: lines of JSON in
+//! Kubernetes' format, in the file the configuration names. What is written is decided in
+//! [`mod@event`], pure; [`mod@file`] writes it. A request never fails because of its line: when the
+//! file cannot be written, lines are lost, counted, and told. Never here: bodies that carry
+//! credentials.
 
 mod event;
 mod file;

@@ -1,4 +1,4 @@
-//! Kubernetes' protobuf bodies, by the table of [`types`](super::types).
+//! Kubernetes' protobuf bodies, by the table of [`super::types`].
 //!
 //! In: bytes (`k8s\0` and an envelope that names kind and version). Out: the value their JSON would
 //! have. [`codec`](super::codec) calls. Never here: defaults or validation. Unknown fields are

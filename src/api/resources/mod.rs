@@ -2,7 +2,7 @@
 //!
 //! In: a request that [`authz`](super::authz) let in, with its [`User`]. Out: Kubernetes' answer.
 //! [`serve`] reads what is asked into an [`Ask`] and hands it to one file a verb: [`read`] (get,
-//! list), [`watch`], [`write`] (create, update, patch), [`delete`], [`sub`] (what lies below an
+//! list), [`watch`], [`mod@write`] (create, update, patch), [`delete`], [`sub`] (what lies below an
 //! object). Reads come from a View, writes become commands that [`propose`] brings into the log or,
 //! for a dry run, applies to a State that is thrown away. Never here: changing State, deciding what
 //! a controller decides, waiting without a deadline.

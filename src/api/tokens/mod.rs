@@ -1,7 +1,7 @@
 //! Tokens of service accounts: what they say, who gets one, and whose they are.
 //!
 //! In: a View, the time, and claims or the request for a token. Out: [`Claims`] to be signed
-//! ([`grant`]), the [`Holder`] of claims that the cluster signed ([`holder`]), and the documents
+//! ([`grant()`]), the [`Holder`] of claims that the cluster signed ([`holder`]), and the documents
 //! with which others verify ([`routes`]). Called by `authn`, by the reviews and by
 //! `resources::token`. What decides is pure. Never here: signing and verifying
 //! ([`Backend::sign_token`](super::Backend::sign_token),

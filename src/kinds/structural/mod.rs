@@ -2,7 +2,7 @@
 //!
 //! In: a schema as it stands in `openAPIV3Schema`, and a value. Out: the value without what the
 //! schema does not know ([`prune`]), with what it leaves out ([`default_fields`]), and what is
-//! wrong with it ([`validate`]), worded as Kubernetes words it. [`is_structural`] judges a schema
+//! wrong with it ([`validate()`]), worded as Kubernetes words it. [`is_structural`] judges a schema
 //! itself. Never here: the definition around the schema.
 //! (kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions)
 
