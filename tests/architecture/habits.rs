@@ -69,7 +69,10 @@ fn comments_fit() {
 fn what_is_left_to_do_has_an_issue() {
     let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X:")];
     let mut wrong = Vec::new();
-    for file in files("").iter().filter(|f| !f.path.starts_with("tests/oracle/")) {
+    // What others said, and what is generated of it, is not ours to do.
+    let others = ["tests/oracle/", "schemas/"];
+    let is_ours = |path: &str| !others.iter().any(|folder| path.starts_with(folder));
+    for file in files("").iter().filter(|f| is_ours(&f.path)) {
         for (number, line) in file.text().lines().enumerate() {
             let marked = words.iter().any(|word| {
                 line.match_indices(word).any(|(at, _)| {
