@@ -20,6 +20,7 @@ const LISTED: &[(&str, &str)] = &[
     ("tests/harness", "tests/pods/node.rs"),
     ("tests/scripts", "tests/scripts.rs"),
     ("tests/fixtures", "tests/"),
+    ("tests/clients/go", "tests/clients/go.rs"),
 ];
 
 /// Files of `tests/` that people or the gate start themselves.

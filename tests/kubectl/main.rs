@@ -6,4 +6,5 @@
 mod everyday;
 mod script;
 mod servers;
+#[allow(dead_code, reason = "shared with the tests of other clients")]
 mod world;

@@ -2,13 +2,17 @@
 
 use std::{
     fs,
-    io::Write,
-    net::TcpListener,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tempfile::TempDir;
 
 /// Generous: the machine may be busy with other tests.
@@ -67,6 +71,36 @@ pub(crate) struct Server {
     dir: PathBuf,
     /// `https://127.0.0.1:PORT`
     pub(crate) url: String,
+    /// Port of its metrics.
+    metrics: u16,
+}
+
+impl Server {
+    /// `127.0.0.1:PORT`
+    pub(crate) fn address(&self) -> &str {
+        self.url.trim_start_matches("https://")
+    }
+
+    /// The configuration of an administrator, which names this server.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.dir.join("kubeconfig")
+    }
+
+    /// The number of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        fs::read_to_string(self.dir.join("server.pid")).unwrap().trim().parse().unwrap()
+    }
+
+    fn leads(&self) -> bool {
+        let ask = |mut stream: TcpStream| {
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).map(|_| text)
+        };
+        let text = TcpStream::connect(("127.0.0.1", self.metrics)).and_then(ask);
+        text.is_ok_and(|text| text.lines().any(|line| line == "mainstay_raft_leader 1"))
+    }
 }
 
 /// A cluster of servers without nodes.
@@ -132,7 +166,24 @@ impl World {
                 ]);
             }
         }
-        self.servers.push(Server { dir, url: format!("https://127.0.0.1:{port}") });
+        self.servers.push(Server { dir, url: format!("https://127.0.0.1:{port}"), metrics });
+    }
+
+    /// The server that leads.
+    pub(crate) fn leader(&self) -> usize {
+        self.until("a server leads", || self.servers.iter().any(Server::leads));
+        self.servers.iter().position(Server::leads).unwrap_or_default()
+    }
+
+    /// SIGKILL to a server.
+    pub(crate) fn kill(&self, at: usize) {
+        let pid = i32::try_from(self.servers[at].pid()).unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+
+    /// Starts a server again that was killed.
+    pub(crate) fn start_again(&self, at: usize) {
+        mainstay(&["server", "--dir", self.servers[at].dir.to_str().unwrap(), "--detach"]);
     }
 
     /// Runs a kubectl against one server; its output, or what it complained of.
