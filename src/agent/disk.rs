@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt, symlink},
+    os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt, chown, symlink},
     path::{Path, PathBuf},
 };
 
@@ -15,7 +15,7 @@ use super::failpoint;
 use crate::node::{
     Assignment,
     assignment::Mount,
-    volumes::{Files, HostKind, Source, VolumeSpec},
+    volumes::{File, Files, HostKind, Source, VolumeSpec},
 };
 
 /// Most bytes of a termination message (Kubernetes' own limit).
@@ -103,10 +103,10 @@ impl Disk {
         let dir = pod.join("volumes").join(component(&volume.name)?);
         match source {
             Source::Host { path, kind } => host(Path::new(path), *kind),
-            Source::Empty { .. } => directory(&dir, 0o777),
+            Source::Empty { .. } => owned_directory(&dir, 0o777, volume.group),
             Source::Files(files) => {
-                directory(&dir, 0o755)?;
-                swap(&dir, files, &volume.hash())
+                owned_directory(&dir, 0o755, volume.group)?;
+                swap(&dir, files, volume)
             }
         }
     }
@@ -214,6 +214,18 @@ fn directory(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
+/// A directory of a group: what is made in it is the group's too.
+fn owned_directory(path: &Path, mode: u32, group: Option<u32>) -> io::Result<()> {
+    const OF_GROUP: u32 = 0o2050;
+    directory(path, mode)?;
+    if group.is_some() {
+        chown(path, None, group)?;
+        // After the change of owner, which takes the bit away.
+        fs::set_permissions(path, fs::Permissions::from_mode(mode | OF_GROUP))?;
+    }
+    Ok(())
+}
+
 /// Puts a file in place whole.
 fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -231,19 +243,34 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     file.set_permissions(fs::Permissions::from_mode(mode))
 }
 
+/// Writes a file for its user and group; the group may read it.
+fn write_owned(path: &Path, file: &File, group: Option<u32>) -> io::Result<()> {
+    const OF_GROUP: u32 = 0o440;
+    let mode = if group.is_some() { file.mode | OF_GROUP } else { file.mode };
+    write(path, &file.bytes, mode)?;
+    match (file.user, group) {
+        (None, None) => Ok(()),
+        (user, group) => chown(path, user, group),
+    }
+}
+
 /// Replaces all files at once, as the kubelet does: the content lies in a directory of its own,
 /// `..data` points to it, and every name points through `..data`. A reader sees the old files or
 /// the new ones, never a mixture.
-fn swap(dir: &Path, files: &Files, hash: &str) -> io::Result<()> {
-    let fresh = format!("..{hash}");
+fn swap(dir: &Path, files: &Files, volume: &VolumeSpec) -> io::Result<()> {
+    let fresh = format!("..{}", volume.hash());
     let _absent = fs::remove_dir_all(dir.join(&fresh));
-    directory(&dir.join(&fresh), 0o755)?;
-    for (path, (bytes, mode)) in &files.files {
-        let path = dir.join(&fresh).join(path);
-        if let Some(parent) = path.parent() {
-            fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+    owned_directory(&dir.join(&fresh), 0o755, volume.group)?;
+    for (path, file) in &files.files {
+        let mut at = dir.join(&fresh);
+        let mut parts = path.split('/').peekable();
+        while let Some(part) = parts.next() {
+            at.push(part);
+            if parts.peek().is_some() && !at.is_dir() {
+                owned_directory(&at, 0o755, volume.group)?;
+            }
         }
-        write(&path, bytes, *mode)?;
+        write_owned(&at, file, volume.group)?;
     }
     let temporary = dir.join("..data_tmp");
     let _absent = fs::remove_file(&temporary);
@@ -314,6 +341,8 @@ fn sub_path(base: &Path, sub: &str) -> io::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
     use crate::{model::Key, node::volumes::VolumeSpec};
 
@@ -323,10 +352,16 @@ mod tests {
     }
 
     fn files(list: &[(&str, &str)], secret: bool) -> VolumeSpec {
-        let entry =
-            |(path, text): &(&str, &str)| ((*path).to_owned(), (text.as_bytes().to_vec(), 0o640));
+        let entry = |(path, text): &(&str, &str)| {
+            let file = File { bytes: text.as_bytes().to_vec(), mode: 0o640, user: None };
+            ((*path).to_owned(), file)
+        };
         let files = Files { files: list.iter().map(entry).collect(), secret };
-        VolumeSpec { name: "v".into(), source: Ok(Source::Files(files)) }
+        VolumeSpec { name: "v".into(), source: Ok(Source::Files(files)), group: None }
+    }
+
+    fn empty(group: Option<u32>) -> VolumeSpec {
+        VolumeSpec { name: "v".into(), source: Ok(Source::Empty { memory: false }), group }
     }
 
     fn mount(sub_path: &str) -> Mount {
@@ -370,6 +405,38 @@ mod tests {
         assert_eq!(disk.list().unwrap(), BTreeMap::new());
     }
 
+    /// Only root gives files away; without it there is nothing to see.
+    #[test]
+    fn a_group_reads_files_and_writes_directories() {
+        let (dir, disk) = disk();
+        let probe = dir.path().join("probe");
+        fs::write(&probe, "").unwrap();
+        if chown(&probe, Some(7), Some(7)).is_err() {
+            return eprintln!("skipped: needs root");
+        }
+        let facts = |path: &Path| {
+            let meta = fs::metadata(path).unwrap();
+            (meta.permissions().mode() & 0o7777, MetadataExt::uid(&meta), MetadataExt::gid(&meta))
+        };
+        let mut volume = files(&[("a", "1"), ("x/y", "2")], true);
+        volume.group = Some(2000);
+        if let Ok(Source::Files(files)) = &mut volume.source {
+            let token = File { bytes: b"t".to_vec(), mode: 0o600, user: Some(65532) };
+            files.files.insert("token".into(), token);
+        }
+        let want = pod(vec![volume]);
+        disk.write(&want).unwrap();
+        let at = disk.mount_source(&want, &mount("")).unwrap();
+        assert_eq!(facts(&at), (0o2755, 0, 2000));
+        assert_eq!(facts(&at.join("a")), (0o640, 0, 2000));
+        assert_eq!(facts(&at.join("x")), (0o2755, 0, 2000));
+        assert_eq!(facts(&at.join("token")), (0o640, 65532, 2000));
+        disk.remove("u1").unwrap();
+        let want = pod(vec![empty(Some(2000))]);
+        disk.write(&want).unwrap();
+        assert_eq!(facts(&disk.mount_source(&want, &mount("")).unwrap()), (0o2777, 0, 2000));
+    }
+
     #[test]
     fn secrets_never_touch_the_disk() {
         let (dir, disk) = disk();
@@ -385,8 +452,7 @@ mod tests {
     #[test]
     fn a_sub_path_cannot_leave_its_volume() {
         let (_dir, disk) = disk();
-        let empty = VolumeSpec { name: "v".into(), source: Ok(Source::Empty { memory: false }) };
-        let want = pod(vec![empty]);
+        let want = pod(vec![empty(None)]);
         disk.write(&want).unwrap();
         let at = disk.mount_source(&want, &mount("")).unwrap();
         assert_eq!(disk.mount_source(&want, &mount("a/b")).unwrap(), at.join("a/b"));

@@ -38,6 +38,7 @@ use super::{
     runtime::{
         Attached, Error, Found, FoundImage, LogOptions, LogStream, Make, Process, Runtime, Wire,
     },
+    servers::Servers,
     usage::Calls,
 };
 use crate::{
@@ -48,6 +49,7 @@ use crate::{
         resources,
         seen::{Container, Exit, Sandbox, State, labels},
         streams::{Command, Size, multiplex::Source},
+        tokens::{Token, Wish},
     },
 };
 
@@ -78,6 +80,8 @@ pub struct Machine {
     /// The host refuses negative OOM scores (no `CAP_SYS_RESOURCE`).
     oom_refused: Arc<AtomicBool>,
     calls: Arc<Calls>,
+    /// Who gives tokens; nobody in tests of the machine alone.
+    servers: Option<Servers>,
 }
 
 impl std::fmt::Debug for Machine {
@@ -104,7 +108,14 @@ impl Machine {
             network: network.into(),
             oom_refused: Arc::new(AtomicBool::new(false)),
             calls,
+            servers: None,
         })
+    }
+
+    /// The same machine, which asks these servers for what its pods need of them.
+    #[must_use]
+    pub fn asking(self, servers: Servers) -> Self {
+        Self { servers: Some(servers), ..self }
     }
 
     /// The engine, for those who look after its networks and images.
@@ -477,6 +488,13 @@ impl Runtime for Machine {
             Ok(())
         };
         self.calls.within(PULL, drain).await
+    }
+
+    async fn token(&self, want: &Assignment, wish: &Wish) -> Result<Token, Error> {
+        match &self.servers {
+            Some(servers) => servers.token(want, wish).await,
+            None => Err(Error::Refused("this node asks no server".to_owned())),
+        }
     }
 
     async fn act(

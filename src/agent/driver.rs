@@ -321,6 +321,10 @@ async fn perform<R: Runtime>(runtime: R, effect: Effect) -> Done {
             let outcome = runtime.act(&action, &id, pod_ip, timeout).await;
             plain(Event::Probed { uid, id, kind, outcome })
         }
+        Effect::Token { want, wish } => {
+            let result = runtime.token(&want, &wish).await;
+            plain(Event::Token { uid: want.uid.clone(), wish, result })
+        }
         Effect::Report(_) | Effect::Tell(_) => plain(Event::Tick),
     }
 }

@@ -27,6 +27,7 @@ pub mod proxy;
 pub mod routes;
 pub mod runtime;
 mod serve;
+pub mod servers;
 pub mod session;
 pub mod streams;
 pub mod usage;
@@ -62,6 +63,7 @@ use self::{
     network::Network,
     pods::Settings,
     proxy::Proxy,
+    servers::Servers,
     session::News,
     usage::{Loads, Running, Vitals},
 };
@@ -162,6 +164,7 @@ pub struct Agent {
     vitals: Vitals,
     keys: KeyFiles,
     dial: watch::Sender<Arc<rustls::ClientConfig>>,
+    ask: watch::Sender<Arc<rustls::ClientConfig>>,
     serve: watch::Sender<Arc<rustls::ServerConfig>>,
 }
 
@@ -176,15 +179,18 @@ impl Agent {
             })?;
         }
         let keys = KeyFiles::new(options.dir.join("pki"));
-        let (dial_tls, serve_tls) = tls(&keys)?;
-        let (dial, dial_tls) = watch::channel(dial_tls);
-        let (serve, serve_tls) = watch::channel(serve_tls);
+        let Tls { dial, ask, serve } = Tls::of(&keys)?;
+        let (dial, dial_tls) = watch::channel(dial);
+        let (ask, ask_tls) = watch::channel(ask);
+        let (serve, serve_tls) = watch::channel(serve);
         let listener = TcpListener::bind(options.listen).await;
         let listener =
             listener.map_err(|cause| StartError::Listen { address: options.listen, cause })?;
         let port = listener.local_addr().map_or(options.listen.port(), |a| a.port());
 
+        let (servers, known_servers) = watch::channel(options.servers.clone());
         let machine = wait_for_docker(&options, &stop).await?;
+        let machine = machine.asking(Servers::new(ask_tls, known_servers));
         let (docker, calls) = (machine.docker(), machine.calls());
         let engine = docker.version().await.ok().and_then(|v| v.version).unwrap_or_default();
         let facts =
@@ -216,18 +222,19 @@ impl Agent {
         };
         let stopped = stop.clone();
         tasks.spawn(async move {
-            main.run(dial_tls, observations, stopped).await;
+            main.run(dial_tls, servers, observations, stopped).await;
             pods_task.abort();
         });
         let vitals = Vitals { docker, health, calls, loads, last: Arc::default() };
-        Ok(Self { stop, tasks, vitals, keys, dial, serve })
+        Ok(Self { stop, tasks, vitals, keys, dial, ask, serve })
     }
 
     /// Takes up the node's key and certificate from its folder again, after they were renewed. What
     /// is open stays open; what is dialled or accepted from now on uses the new ones.
     pub fn reload_keys(&self) -> Result<(), trust::Error> {
-        let (dial, serve) = tls(&self.keys)?;
+        let Tls { dial, ask, serve } = Tls::of(&self.keys)?;
         self.dial.send_replace(dial);
+        self.ask.send_replace(ask);
         self.serve.send_replace(serve);
         Ok(())
     }
@@ -249,12 +256,25 @@ impl Agent {
     }
 }
 
-/// How the node dials servers, and how it serves them.
-fn tls(
-    keys: &KeyFiles,
-) -> Result<(Arc<rustls::ClientConfig>, Arc<rustls::ServerConfig>), trust::Error> {
-    let (ca, issued) = (keys.ca_certificate()?, keys.issued("node")?);
-    Ok((trust::client(&ca, &issued, ALPN_AGENT)?, trust::server(&ca, &issued, &[ALPN_HTTP[1]])?))
+/// How the node speaks to servers.
+struct Tls {
+    /// Dialling for a session.
+    dial: Arc<rustls::ClientConfig>,
+    /// Asking the API.
+    ask: Arc<rustls::ClientConfig>,
+    /// Answering them.
+    serve: Arc<rustls::ServerConfig>,
+}
+
+impl Tls {
+    fn of(keys: &KeyFiles) -> Result<Self, trust::Error> {
+        let (ca, issued) = (keys.ca_certificate()?, keys.issued("node")?);
+        Ok(Self {
+            dial: trust::client(&ca, &issued, ALPN_AGENT)?,
+            ask: trust::client(&ca, &issued, ALPN_HTTP[1])?,
+            serve: trust::server(&ca, &issued, &[ALPN_HTTP[1]])?,
+        })
+    }
 }
 
 async fn wait_for_docker(
@@ -310,12 +330,13 @@ impl Main {
     async fn run(
         mut self,
         tls: watch::Receiver<Arc<rustls::ClientConfig>>,
+        servers_tell: watch::Sender<Vec<String>>,
         mut observations: mpsc::Receiver<Observation>,
         stop: CancellationToken,
     ) {
         self.load().await;
         self.look_at_images().await;
-        let (servers_tell, servers) = watch::channel(self.options.servers.clone());
+        let servers = servers_tell.subscribe();
         let (reports, to_send) = mpsc::channel(REPORTS_MAX);
         let (news_tell, mut news) = mpsc::channel(REPORTS_MAX);
         let (hello_tell, hello) = watch::channel(self.hello());

@@ -30,6 +30,7 @@ use crate::{
         Step,
         probe::{Kind, Outcome},
         seen::{Failure, Image, SANDBOX},
+        tokens::{Token, Wish},
     },
 };
 
@@ -137,6 +138,11 @@ impl Pods {
             }
             Event::Probed { uid, id, kind, outcome } => {
                 self.on_probed(&uid, &id, kind, &outcome, now, &mut out);
+                self.advance(&uid, now, &mut out);
+                return out;
+            }
+            Event::Token { uid, wish, result } => {
+                self.on_token(&uid, wish, result, now);
                 self.advance(&uid, now, &mut out);
                 return out;
             }
@@ -350,8 +356,7 @@ impl Pods {
             Err(e) => e.to_string(),
         };
         let tries = pod.retry.map_or(0, |(tries, _)| tries);
-        let wait = (RETRY * 2u32.saturating_pow(tries.min(10))).min(RETRY_MAX);
-        pod.retry = Some((tries.saturating_add(1), now + wait));
+        pod.retry = Some((tries.saturating_add(1), now + retry_after(tries)));
         let (reason, event, text) = match step {
             Step::WriteVolumes => ("FailedMount", "FailedMount", message.clone()),
             Step::CreateSandbox | Step::StartSandbox { .. } => {
@@ -425,6 +430,15 @@ impl Pods {
         self.images.insert(image.to_owned(), state);
     }
 
+    /// The same message as the kubelet's reaches the pod's event by way of its volume.
+    fn on_token(&mut self, uid: &str, wish: Wish, result: Result<Token, Error>, now: Timestamp) {
+        let Some(pod) = self.pods.get_mut(uid) else { return };
+        if let Some(why) = pod.take_token(wish, result.map_err(|e| e.to_string()), now) {
+            tracing::info!(event = "no token", pod = %pod.key, why);
+        }
+        pod.refresh(uid, &self.objects, &self.settings);
+    }
+
     fn on_probed(
         &mut self,
         uid: &str,
@@ -446,6 +460,11 @@ impl Pods {
             self.tell(uid, true, "Unhealthy", text, now, out);
         }
     }
+}
+
+/// How long a step waits that has failed so many times before.
+fn retry_after(failures: u32) -> Duration {
+    (RETRY * 2u32.saturating_pow(failures.min(10))).min(RETRY_MAX)
 }
 
 fn failures(image: &Image) -> u32 {

@@ -17,6 +17,7 @@ use crate::{
         probe::{Action, Outcome},
         seen::{Container, Sandbox},
         streams::{Command, Size, log::Filter},
+        tokens::{Token, Wish},
     },
 };
 
@@ -167,6 +168,13 @@ pub trait Runtime: Clone + Send + Sync + 'static {
 
     /// Pulls an image.
     fn pull(&self, image: &str) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Asks the cluster for a token of a pod's account, bound to the pod.
+    fn token(
+        &self,
+        want: &Assignment,
+        wish: &Wish,
+    ) -> impl Future<Output = Result<Token, Error>> + Send;
 
     /// Does what a probe or hook asks for.
     fn act(

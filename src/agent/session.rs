@@ -147,7 +147,7 @@ async fn session(
     }
 }
 
-async fn dial(
+pub(super) async fn dial(
     config: Arc<ClientConfig>,
     address: &str,
 ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {

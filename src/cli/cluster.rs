@@ -13,7 +13,7 @@ use crate::{
     config::ServerConfig,
     plan::token::{self, Token},
     server::{PKI, Setup, check_source, server_leaf},
-    state::Command,
+    state::{ClusterConfig, Command},
     trust::{Ca, KeyFiles, write_private},
 };
 
@@ -73,7 +73,7 @@ pub(super) fn init(verb: &Init) -> Result<(), Error> {
         Error::yours(format!("{:#}", anyhow::Error::from(e))).hint(hint)
     })?;
     let cluster = config.network.cluster(&machine::random_id()).map_err(Error::yours)?;
-    let parts = write_keys(&keys, &config)?;
+    let parts = write_keys(&keys, &config, &cluster)?;
     server::write_config(&dir, &config)?;
     let token = Token::parse(&parts.token).map_err(|e| Error::ours(e.to_string()))?;
     let expires = machine::now().plus_seconds(TOKEN_SECONDS);
@@ -94,12 +94,16 @@ pub(super) fn init(verb: &Init) -> Result<(), Error> {
 
 /// Makes the CA, the key of tokens, the first server's and the administrator's keys, and the first
 /// token (kept in `join.json` so that a script finds it).
-fn write_keys(keys: &KeyFiles, config: &ServerConfig) -> Result<JoinParts, Error> {
+fn write_keys(
+    keys: &KeyFiles,
+    config: &ServerConfig,
+    cluster: &ClusterConfig,
+) -> Result<JoinParts, Error> {
     let ours = |e: crate::trust::Error| Error::ours(e.to_string());
     let now = machine::now();
     let ca = Ca::generate(&machine::random_id(), now).map_err(ours)?;
     let names = server::certificate_names(config)?;
-    let issued = ca.issue(&server_leaf(&names), now).map_err(ours)?;
+    let issued = ca.issue(&server_leaf(&names, Some(cluster)), now).map_err(ours)?;
     let admin = ca.issue(&admin_leaf(), now).map_err(ours)?;
     keys.write_ca(&ca).map_err(ours)?;
     keys.token_key().map_err(ours)?;

@@ -17,6 +17,7 @@ use super::{
     Error, agent_metrics,
     background::{self, PidFile},
     kubeconfig, machine, output,
+    server::reachable,
 };
 use crate::{
     agent::{self, Agent},
@@ -27,7 +28,7 @@ use crate::{
     git,
     model::NodeName,
     server::{PKI, Server, Setup, node_leaf_of, server_leaf},
-    state::Command as StateCommand,
+    state::{ClusterConfig, Command as StateCommand},
     trust::{Ca, KeyFiles, Leaf, write_private},
 };
 
@@ -132,20 +133,23 @@ async fn foreground(verb: &Verb, dir: &Path) -> anyhow::Result<()> {
     let node = machine::node_name()?;
     let address = machine::own_address();
     let keys = KeyFiles::new(dir.join(PKI));
-    make_keys(&keys, &node, address)?;
+    let cluster = NetworkConfig::default().cluster(&machine::random_id());
+    let cluster = cluster.map_err(anyhow::Error::msg)?;
+    make_keys(&keys, &node, address, &cluster)?;
 
     let source = verb.source.clone();
     let source = source.unwrap_or_else(|| format!("file://{}", repository.display()));
     let mut config = server_config(source);
     config.writes = verb.writes.into();
-    let cluster = NetworkConfig::default().cluster(&machine::random_id());
-    let setup =
-        Setup { commands: vec![StateCommand::Configure(cluster.map_err(anyhow::Error::msg)?)] };
+    // Pods reach it by the machine's own address: loopback is another one to each of them.
+    config.advertise = Some(SocketAddr::new(address, 0));
+    let setup = Setup { commands: vec![StateCommand::Configure(cluster)] };
     let _pid = PidFile::take(dir, PID)?;
     let server = Server::start(dir, &config, Some(setup)).await?;
     let stop = CancellationToken::new();
     let mut options = agent_options(dir, &verb.docker, node, address);
-    options.servers = vec![server.api.to_string()];
+    let api = reachable(server.api);
+    options.servers = vec![api.to_string()];
     let terminated = machine::terminated()?;
     let starting = Agent::start(options, stop.clone());
     let agent = tokio::select! {
@@ -157,7 +161,7 @@ async fn foreground(verb: &Verb, dir: &Path) -> anyhow::Result<()> {
     };
     let listener = bind_or_any(AGENT_METRICS_PORT).await?;
     let endpoints = Endpoints {
-        api: format!("https://{}", server.api),
+        api: format!("https://{api}"),
         metrics: format!("http://{}/metrics", server.metrics),
         agent_metrics: format!("http://{}/metrics", listener.local_addr()?),
     };
@@ -191,7 +195,12 @@ async fn foreground(verb: &Verb, dir: &Path) -> anyhow::Result<()> {
 
 /// The CA and the key of tokens once; everything the CA signs anew at each start, so that nothing
 /// of a dev cluster expires.
-fn make_keys(keys: &KeyFiles, node: &NodeName, address: IpAddr) -> anyhow::Result<()> {
+fn make_keys(
+    keys: &KeyFiles,
+    node: &NodeName,
+    address: IpAddr,
+    cluster: &ClusterConfig,
+) -> anyhow::Result<()> {
     let now = machine::now();
     let ca = match keys.ca() {
         Ok(ca) => ca,
@@ -202,12 +211,12 @@ fn make_keys(keys: &KeyFiles, node: &NodeName, address: IpAddr) -> anyhow::Resul
         }
     };
     keys.token_key()?;
-    let names: Vec<String> = ["localhost", "127.0.0.1", "kubernetes", "kubernetes.default.svc"]
+    let names: Vec<String> = ["localhost", "127.0.0.1"]
         .into_iter()
         .map(str::to_owned)
         .chain([node.to_string(), address.to_string()])
         .collect();
-    keys.write_issued("server", &ca.issue(&server_leaf(&names), now)?)?;
+    keys.write_issued("server", &ca.issue(&server_leaf(&names, Some(cluster)), now)?)?;
     keys.write_issued("node", &ca.issue(&node_leaf_of(node, vec![address.to_string()]), now)?)?;
     keys.write_issued("admin", &ca.issue(&admin_leaf(), now)?)?;
     Ok(())
@@ -225,8 +234,9 @@ pub(super) fn admin_leaf() -> Leaf {
 
 fn server_config(source: String) -> ServerConfig {
     ServerConfig {
-        listen: free_or_any(API_PORT),
-        metrics: free_or_any(SERVER_METRICS_PORT),
+        // Pods are not on this machine's loopback.
+        listen: free_or_any(Ipv4Addr::UNSPECIFIED, API_PORT),
+        metrics: free_or_any(Ipv4Addr::LOCALHOST, SERVER_METRICS_PORT),
         source: SourceConfig { url: source, ..SourceConfig::default() },
         ..ServerConfig::default()
     }
@@ -247,17 +257,17 @@ fn agent_options(dir: &Path, docker: &Path, node: NodeName, address: IpAddr) -> 
     }
 }
 
-/// The usual port on loopback, or any when another program has it.
-fn free_or_any(port: u16) -> SocketAddr {
-    let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+/// The usual port, or any when another program has it.
+fn free_or_any(address: Ipv4Addr, port: u16) -> SocketAddr {
+    let usual = SocketAddr::from((address, port));
     match std::net::TcpListener::bind(usual) {
         Ok(_) => usual,
-        Err(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        Err(_) => SocketAddr::from((address, 0)),
     }
 }
 
 async fn bind_or_any(port: u16) -> std::io::Result<tokio::net::TcpListener> {
-    tokio::net::TcpListener::bind(free_or_any(port)).await
+    tokio::net::TcpListener::bind(free_or_any(Ipv4Addr::LOCALHOST, port)).await
 }
 
 /// Ends the process that runs the cluster in `dir`; with `clean`, takes away everything it made.

@@ -176,7 +176,7 @@ async fn serve(dir: &Path, accept_loss: bool) -> Result<(), Error> {
 }
 
 /// A wildcard is dialled on loopback.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     match address.ip().is_unspecified() {
         true => SocketAddr::from(([127, 0, 0, 1], address.port())),
         false => address,
@@ -258,7 +258,7 @@ pub(super) fn advertised(config: &ServerConfig) -> SocketAddr {
 /// What a server's certificate answers to.
 pub(super) fn certificate_names(config: &ServerConfig) -> Result<Vec<String>, Error> {
     let host = machine::node_name().map_err(|e| Error::ours(e.to_string()))?;
-    let usual = ["localhost", "127.0.0.1", "kubernetes", "kubernetes.default.svc"];
+    let usual = ["localhost", "127.0.0.1"];
     let mut names: Vec<String> = usual.into_iter().map(str::to_owned).collect();
     names.extend([host.to_string(), advertised(config).ip().to_string()]);
     names.extend(config.names.iter().cloned());

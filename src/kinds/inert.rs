@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{KindInfo, field::Check};
 
 /// Fields of a pod's spec. `[]` stands for every item of a list.
-const POD: [&str; 38] = [
+const POD: [&str; 35] = [
     "activeDeadlineSeconds",
     "affinity.podAffinity",
     "affinity.podAntiAffinity",
@@ -32,8 +32,6 @@ const POD: [&str; 38] = [
     "resources",
     "runtimeClassName",
     "securityContext.appArmorProfile",
-    "securityContext.fsGroup",
-    "securityContext.fsGroupChangePolicy",
     "securityContext.seLinuxOptions",
     "securityContext.seccompProfile.localhostProfile",
     "securityContext.supplementalGroupsPolicy",
@@ -43,7 +41,6 @@ const POD: [&str; 38] = [
     "volumes[].emptyDir.sizeLimit",
     "volumes[].projected.sources[].clusterTrustBundle",
     "volumes[].projected.sources[].podCertificate",
-    "volumes[].projected.sources[].serviceAccountToken",
 ];
 /// Fields of a pod on its own network; on the host's, a host port is the container's own.
 const OWN_NETWORK: [&str; 2] = ["containers[].ports[].hostPort", "containers[].ports[].hostIP"];

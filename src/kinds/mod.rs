@@ -10,6 +10,7 @@
 mod admission_policy;
 mod ailment;
 mod amount;
+mod api_access;
 mod api_service;
 mod certificate;
 mod config_map;
@@ -77,6 +78,7 @@ mod volume;
 mod webhook;
 
 pub use ailment::{Ailment, ailment, steady};
+pub use api_access::give_api_access;
 pub use decode::Strictness;
 pub use definitions::{Definitions, each_subschema};
 pub use deployment_hash::template_hash;

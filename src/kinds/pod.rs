@@ -7,7 +7,7 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity as Text,
 };
 
-use super::{Kind, field::Check, pod_defaults, pod_spec};
+use super::{Kind, api_access, field::Check, pod_defaults, pod_spec};
 use crate::model::Quantity;
 
 /// Seconds that a pod stays on a node that is not ready or not reachable.
@@ -41,6 +41,7 @@ impl Kind for Pod {
         if spec.node_name.is_none() {
             spec.node_name.clone_from(&before.node_name);
         }
+        api_access::keep_api_access(spec, before);
     }
 
     fn validate_update(&self, live: &Self, check: &mut Check) {

@@ -1,4 +1,4 @@
-//! ServiceAccounts. Their tokens come later.
+//! ServiceAccounts.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 

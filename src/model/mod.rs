@@ -29,7 +29,7 @@ mod selector;
 pub mod session;
 mod time;
 
-pub use hash::{fnv1a, fnv1a_from};
+pub use hash::{fnv1a, fnv1a_from, name_suffix};
 pub use ids::{CommitId, RequestId, Revision};
 pub use key::{GroupKind, Key, KeyError, NodeName};
 pub use object::{Object, ObjectError};

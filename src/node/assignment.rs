@@ -11,6 +11,7 @@ use super::{
     probe::{self, Action, ProbeSpec},
     resources::{self, Limits, Qos},
     seen::{Image, labels},
+    tokens::{self, Tokens, Wish},
     volumes::{self, VolumeSpec},
 };
 use crate::model::{Key, NodeName, Object};
@@ -58,6 +59,10 @@ pub struct Assignment {
     pub app: Vec<ContainerSpec>,
     /// The volumes.
     pub volumes: Vec<VolumeSpec>,
+    /// The account its programs are, when they ask the API.
+    pub account: String,
+    /// The tokens of that account that its volumes show.
+    pub wishes: Vec<Wish>,
     /// Its class.
     pub qos: Qos,
     /// The node's address.
@@ -223,20 +228,21 @@ pub struct Security {
 
 impl Assignment {
     /// Reads a pod that this node is to run. `objects` holds the ConfigMaps and Secrets it may use;
-    /// `pod_ip` is the address of its sandbox, once it has one. `None` when the object is not a
-    /// pod.
+    /// `pod_ip` is the address of its sandbox, once it has one, and `tokens` what was given to it
+    /// so far. `None` when the object is not a pod.
     pub fn of(
         object: &Object,
         objects: &BTreeMap<Key, Object>,
         node: &NodeFacts,
         dns: &PodDns,
         pod_ip: Option<IpAddr>,
+        tokens: &Tokens,
     ) -> Option<Self> {
         let pod: &Pod = object.view()?;
         let spec = pod.spec.as_ref()?;
         let pod_ip = pod_ip
             .or_else(|| (spec.host_network == Some(true)).then(|| node.ip.parse().ok()).flatten());
-        let scope = Scope { pod, objects, node, pod_ip };
+        let scope = Scope { pod, objects, node, pod_ip, tokens };
         let qos = resources::qos(spec);
         let make = |c: &core::Container, role| container(c, role, spec, scope, qos);
         Some(Self {
@@ -262,6 +268,8 @@ impl Assignment {
                 .collect(),
             app: spec.containers.iter().map(|c| make(c, Role::App)).collect(),
             volumes: volumes::volumes(spec, scope),
+            account: spec.service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
+            wishes: tokens::wishes(spec),
             qos,
             host_ip: node.ip.clone(),
         })
@@ -281,6 +289,8 @@ impl Assignment {
             init: vec![],
             app: vec![],
             volumes: vec![],
+            account: String::new(),
+            wishes: vec![],
             qos: Qos::BestEffort,
             host_ip: String::new(),
         }

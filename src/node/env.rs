@@ -6,7 +6,11 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, Container, EnvVarSource, ObjectFieldSelector, Pod, ResourceFieldSelector, Secret,
 };
 
-use super::{NodeFacts, resources};
+use super::{
+    NodeFacts, resources,
+    service_env::service_env,
+    tokens::{Tokens, Wish},
+};
 use crate::model::{Key, Object, Quantity};
 
 /// What a reference may look at.
@@ -20,11 +24,27 @@ pub struct Scope<'a> {
     pub node: &'a NodeFacts,
     /// The pod's address, once it has one.
     pub pod_ip: Option<IpAddr>,
+    /// The tokens that its volumes show, as far as they were given.
+    pub tokens: &'a Tokens,
 }
 
 impl<'a> Scope<'a> {
     fn namespace(&self) -> &'a str {
         self.pod.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// A token of the pod's account, or why there is none yet; an empty text while it is asked for.
+    pub fn token(&self, wish: &Wish) -> Result<&'a str, String> {
+        match self.tokens.get(wish) {
+            Some(Ok(token)) => Ok(&token.text),
+            Some(Err(why)) => Err(format!("failed to fetch token: {why}")),
+            None => Err(String::new()),
+        }
+    }
+
+    fn service_env(&self) -> BTreeMap<String, String> {
+        let links = self.pod.spec.as_ref().and_then(|spec| spec.enable_service_links);
+        service_env(self.objects, self.namespace(), links != Some(false))
     }
 
     /// The ConfigMap of that name in the pod's namespace, or Kubernetes' words for its absence.
@@ -157,14 +177,14 @@ fn lines(map: Option<&BTreeMap<String, String>>) -> String {
     map.into_iter().flatten().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The environment of one container: `envFrom` first, then `env` in order, the later winning;
-/// `$(NAME)` refers to what stands before it. Errors are the words Kubernetes uses under reason
-/// `CreateContainerConfigError`.
+/// The environment of one container: Services first, then `envFrom`, then `env` in order, the later
+/// winning; `$(NAME)` refers to what stands before it. Errors are the words Kubernetes uses under
+/// reason `CreateContainerConfigError`.
 pub fn resolve(
     container: &Container,
     scope: Scope<'_>,
 ) -> Result<BTreeMap<String, String>, String> {
-    let mut env = BTreeMap::new();
+    let mut env = scope.service_env();
     for from in container.env_from.iter().flatten() {
         let prefix = from.prefix.as_deref().unwrap_or_default();
         if let Some(source) = &from.config_map_ref
@@ -256,7 +276,8 @@ mod tests {
             memory_bytes: 1 << 30,
         };
         let pod_ip = Some("10.244.1.5".parse().unwrap());
-        let scope = Scope { pod: &pod, objects: &objects, node: &node, pod_ip };
+        let tokens = Tokens::new();
+        let scope = Scope { pod: &pod, objects: &objects, node: &node, pod_ip, tokens: &tokens };
         let got = match resolve(&pod.spec.as_ref().unwrap().containers[0], scope) {
             Ok(env) => env.iter().map(|(k, v)| format!("{k}={v}\n")).collect(),
             Err(message) => format!("error: {message}\n"),

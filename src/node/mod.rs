@@ -18,11 +18,13 @@ pub mod resources;
 pub mod routes;
 pub mod rules;
 pub mod seen;
+mod service_env;
 pub mod status;
 pub mod step;
 pub mod streams;
 #[cfg(test)]
 mod tests;
+pub mod tokens;
 pub mod volumes;
 
 pub use assignment::{Assignment, ContainerSpec, NodeFacts};

@@ -12,6 +12,7 @@ use super::{
     seen::{Container, Exit, Image, Observed, Sandbox, State, Stopping},
     status,
     step::Step,
+    tokens::Tokens,
 };
 use crate::model::{NodeName, Object, Timestamp};
 
@@ -46,7 +47,7 @@ impl World {
             memory_bytes: 1 << 30,
         };
         let ip = self.seen.sandbox.as_ref().and_then(|s| s.ip);
-        Assignment::of(&object, &objects, &node, &PodDns::default(), ip).unwrap()
+        Assignment::of(&object, &objects, &node, &PodDns::default(), ip, &Tokens::new()).unwrap()
     }
 
     fn say(&mut self, line: &str) {

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Container, DownwardAPIVolumeFile, KeyToPath, PodSpec, Secret, Volume,
+    ConfigMap, Container, DownwardAPIVolumeFile, KeyToPath, PodSpec, Secret,
+    ServiceAccountTokenProjection, Volume,
 };
 use sha2::{Digest, Sha256};
 
-use super::env::Scope;
+use super::{env::Scope, tokens::Wish};
 
 /// Most bytes all files of one volume may hold: an object holds 1.5 MiB at most, a projected volume
 /// several.
@@ -18,8 +19,11 @@ pub const VOLUME_BYTES_MAX: usize = 16 << 20;
 pub struct VolumeSpec {
     /// Its name in the pod.
     pub name: String,
-    /// What it is, or why it cannot be made yet, in Kubernetes' words.
+    /// What it is, or why it cannot be made yet, in Kubernetes' words; an empty text when that is
+    /// no fault but takes a moment.
     pub source: Result<Source, String>,
+    /// The group that may read what is in it, and write what is the pod's own (`fsGroup`).
+    pub group: Option<u32>,
 }
 
 /// What a volume is made of.
@@ -44,10 +48,21 @@ pub enum Source {
 /// Files with given content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Files {
-    /// By relative path: content and permission bits.
-    pub files: BTreeMap<String, (Vec<u8>, u32)>,
-    /// Holds a Secret's data: kept in memory.
+    /// By relative path.
+    pub files: BTreeMap<String, File>,
+    /// Holds a Secret's data or a token: kept in memory.
     pub secret: bool,
+}
+
+/// One file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct File {
+    /// Its content.
+    pub bytes: Vec<u8>,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Whose it is, when it is not root's.
+    pub user: Option<u32>,
 }
 
 /// `hostPath.type` (kubernetes.io/docs/concepts/storage/volumes, "hostPath volume types").
@@ -78,13 +93,18 @@ impl VolumeSpec {
         let mut sha = Sha256::new();
         match &self.source {
             Err(_) => return String::new(),
-            Ok(Source::Empty { memory }) => return format!("empty-{memory}"),
+            Ok(Source::Empty { memory }) => {
+                let group = self.group.map(|g| format!("-{g}")).unwrap_or_default();
+                return format!("empty-{memory}{group}");
+            }
             Ok(Source::Host { path, kind }) => sha.update(format!("{kind:?} {path}")),
             Ok(Source::Files(files)) => {
-                for (path, (bytes, mode)) in &files.files {
+                for (path, File { bytes, mode, user }) in &files.files {
                     sha.update(format!("{} {path} {mode:o} {}\n", path.len(), bytes.len()));
+                    user.iter().for_each(|user| sha.update(format!("{user}\n")));
                     sha.update(bytes);
                 }
+                self.group.iter().for_each(|group| sha.update(format!("{group}\n")));
             }
         }
         hex(&sha.finalize())
@@ -102,14 +122,47 @@ pub fn volumes(spec: &PodSpec, scope: Scope<'_>) -> Vec<VolumeSpec> {
 }
 
 fn volume(volume: &Volume, spec: &PodSpec, scope: Scope<'_>) -> VolumeSpec {
-    let set_up = |m: String| format!("MountVolume.SetUp failed for volume {:?} : {m}", volume.name);
+    let set_up = |m: String| match m.is_empty() {
+        true => m,
+        false => format!("MountVolume.SetUp failed for volume {:?} : {m}", volume.name),
+    };
     let source = source(volume, spec, scope).and_then(check_size).map_err(set_up);
-    VolumeSpec { name: volume.name.clone(), source }
+    let group = spec.security_context.as_ref().and_then(|s| s.fs_group);
+    let group = group.and_then(|group| u32::try_from(group).ok());
+    VolumeSpec { name: volume.name.clone(), source, group }
+}
+
+/// The user that every container of a pod runs as, when they agree and say so.
+fn user_of_all(spec: &PodSpec) -> Option<u32> {
+    let pod = spec.security_context.as_ref().and_then(|s| s.run_as_user);
+    let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let users = all.map(|c| c.security_context.as_ref().and_then(|s| s.run_as_user).or(pod));
+    let users: std::collections::BTreeSet<_> = users.collect();
+    match users.first() {
+        Some(Some(user)) if users.len() == 1 => u32::try_from(*user).ok(),
+        _ => None,
+    }
+}
+
+/// The file of a token. One that a known user or group reads is nobody else's, as the kubelet
+/// writes it.
+fn token(
+    source: &ServiceAccountTokenProjection,
+    mode: i32,
+    spec: &PodSpec,
+    scope: Scope<'_>,
+) -> Result<FileMap, String> {
+    let wish = Wish::of(source.audience.as_deref(), source.expiration_seconds);
+    let bytes = scope.token(&wish)?.as_bytes().to_vec();
+    let user = user_of_all(spec);
+    let group = spec.security_context.as_ref().and_then(|s| s.fs_group);
+    let mode = if user.is_some() || group.is_some() { 0o600 } else { bits(mode) };
+    Ok([(inside(&source.path)?, File { bytes, mode, user })].into())
 }
 
 fn check_size(source: Source) -> Result<Source, String> {
     let bytes: usize = match &source {
-        Source::Files(files) => files.files.values().map(|(bytes, _)| bytes.len()).sum(),
+        Source::Files(files) => files.files.values().map(|f| f.bytes.len()).sum(),
         _ => 0,
     };
     if bytes <= VOLUME_BYTES_MAX {
@@ -157,6 +210,9 @@ fn source(volume: &Volume, spec: &PodSpec, scope: Scope<'_>) -> Result<Source, S
             } else if let Some(p) = &part.downward_api {
                 let items = p.items.as_deref().unwrap_or_default();
                 all.files.extend(downward(items, mode, spec, scope)?);
+            } else if let Some(p) = &part.service_account_token {
+                all.files.extend(token(p, mode, spec, scope)?);
+                all.secret = true;
             } else {
                 return Err("this kind of projection is not supported".to_owned());
             }
@@ -166,7 +222,7 @@ fn source(volume: &Volume, spec: &PodSpec, scope: Scope<'_>) -> Result<Source, S
     Err("this kind of volume is not supported".to_owned())
 }
 
-type FileMap = BTreeMap<String, (Vec<u8>, u32)>;
+type FileMap = BTreeMap<String, File>;
 
 fn of_config_map(
     map: Result<&ConfigMap, String>,
@@ -211,7 +267,7 @@ fn project(
     let mut files = FileMap::new();
     let Some(items) = items.filter(|items| !items.is_empty()) else {
         for (name, bytes) in entries {
-            files.insert(inside(&name)?, (bytes, bits(mode)));
+            files.insert(inside(&name)?, File { bytes, mode: bits(mode), user: None });
         }
         return Ok(files);
     };
@@ -219,7 +275,8 @@ fn project(
         match entries.get(&item.key) {
             Some(bytes) => {
                 let mode = bits(item.mode.unwrap_or(mode));
-                files.insert(inside(&item.path)?, (bytes.clone(), mode));
+                let bytes = bytes.clone();
+                files.insert(inside(&item.path)?, File { bytes, mode, user: None });
             }
             None if optional == Some(true) => {}
             None => return Err(format!("references non-existent config key: {}", item.key)),
@@ -244,7 +301,8 @@ fn downward(
             (None, None) => return Err(format!("{} refers to nothing", item.path)),
         };
         let mode = bits(item.mode.unwrap_or(mode));
-        files.insert(inside(&item.path)?, (text.into_bytes(), mode));
+        let bytes = text.into_bytes();
+        files.insert(inside(&item.path)?, File { bytes, mode, user: None });
     }
     Ok(files)
 }
@@ -288,16 +346,24 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{NodeName, Object},
-        node::NodeFacts,
+        model::{NodeName, Object, Timestamp},
+        node::{
+            NodeFacts,
+            tokens::{Token, Tokens},
+        },
     };
 
     fn spec_of(volume: Value) -> VolumeSpec {
+        spec_in(json!({}), volume)
+    }
+
+    fn spec_in(security: Value, volume: Value) -> VolumeSpec {
         let mut volume = volume;
         volume["name"] = json!("v");
         let pod = json!({
             "metadata": {"name": "web", "namespace": "shop", "labels": {"app": "web"}},
-            "spec": {"containers": [{"name": "c"}], "volumes": [volume]},
+            "spec": {"containers": [{"name": "c"}], "volumes": [volume],
+                "securityContext": security},
         });
         let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(pod).unwrap();
         let objects = [
@@ -317,16 +383,29 @@ mod tests {
             cpu_milli: 4000,
             memory_bytes: 1 << 30,
         };
-        let scope = Scope { pod: &pod, objects: &objects, node: &node, pod_ip: None };
+        let given = |text: &str| Token { text: text.into(), expires: Timestamp(0) };
+        let tokens = Tokens::from([
+            (Wish::of(None, Some(3607)), Ok(given("api-token"))),
+            (Wish::of(Some("vault"), None), Ok(given("vault-token"))),
+            (Wish::of(Some("far"), None), Err("serviceaccounts \"x\" not found".into())),
+        ]);
+        let (objects, node, tokens) = (&objects, &node, &tokens);
+        let scope = Scope { pod: &pod, objects, node, pod_ip: None, tokens };
         volumes(pod.spec.as_ref().unwrap(), scope).remove(0)
     }
 
     fn check(volume: Value, expect: Expect) {
-        let got = match spec_of(volume).source {
+        check_as(json!({}), volume, expect);
+    }
+
+    fn check_as(security: Value, volume: Value, expect: Expect) {
+        let got = match spec_in(security, volume).source {
             Ok(Source::Files(files)) => {
                 let mut text = format!("secret={}\n", files.secret);
-                for (path, (bytes, mode)) in files.files {
-                    text += &format!("{path} {mode:o} {}\n", String::from_utf8_lossy(&bytes));
+                for (path, file) in files.files {
+                    let user = file.user.map(|u| format!(" of {u}")).unwrap_or_default();
+                    let said = String::from_utf8_lossy(&file.bytes);
+                    text += &format!("{path} {:o}{user} {said}\n", file.mode);
                 }
                 text
             }
@@ -384,6 +463,42 @@ mod tests {
                 pw 644 hunter2
             "#]],
         );
+    }
+
+    /// As the kubelet: whoever the containers run as reads the token, and nobody else.
+    #[test]
+    fn tokens_are_files_of_who_reads_them() {
+        let token = |audience: Value| json!({"serviceAccountToken": {"path": "token", "audience": audience}});
+        let api = json!({"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}});
+        let volume = |source: &Value| json!({"projected": {"sources": [source]}});
+        check(
+            volume(&api),
+            expect![[r#"
+                secret=true
+                token 644 api-token
+            "#]],
+        );
+        check_as(
+            json!({"runAsUser": 65532}),
+            volume(&token(json!("vault"))),
+            expect![[r#"
+                secret=true
+                token 600 of 65532 vault-token
+            "#]],
+        );
+        check_as(
+            json!({"fsGroup": 7}),
+            volume(&api),
+            expect![[r#"
+                secret=true
+                token 600 api-token
+            "#]],
+        );
+        assert_eq!(spec_in(json!({"fsGroup": 7}), volume(&api)).group, Some(7));
+        let waits = |source: &Value| spec_of(volume(source)).source.unwrap_err();
+        let refused = waits(&token(json!("far")));
+        assert!(refused.ends_with("failed to fetch token: serviceaccounts \"x\" not found"));
+        assert_eq!(waits(&token(json!("new"))), "", "it was just asked for");
     }
 
     #[test]

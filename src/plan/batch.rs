@@ -12,14 +12,10 @@ use serde::Serialize;
 use super::Plan;
 use crate::{
     kinds,
-    model::{Key, Object, Timestamp, fnv1a, fnv1a_from},
+    model::{Key, Object, Timestamp, fnv1a, fnv1a_from, name_suffix},
     state::{Command, Expect, NewEvent, Op, Part, View},
 };
 
-/// What Kubernetes puts behind generated names: letters and digits that make no words.
-const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-/// Characters behind a generated name.
-const SUFFIX: usize = 5;
 /// Longest prefix of a generated name, so that prefix and suffix fit 63 characters.
 const PREFIX_MAX: usize = 58;
 
@@ -152,18 +148,7 @@ pub(super) fn fresh_name(
     let seed = fnv1a_from(fnv1a(owner.uid().as_bytes()), &view.revision().0.to_le_bytes());
     let seed = fnv1a_from(seed, &(nth as u64).to_le_bytes());
     (0u64..)
-        .map(|attempt| format!("{prefix}{}", suffix(fnv1a_from(seed, &attempt.to_le_bytes()))))
+        .map(|attempt| format!("{prefix}{}", name_suffix(fnv1a_from(seed, &attempt.to_le_bytes()))))
         .find(|name| view.object(&Key::new(kind.kind.clone(), &kind.namespace, name)).is_none())
         .unwrap_or_default()
-}
-
-fn suffix(hash: u64) -> String {
-    // FNV's low bits mix less than its high ones.
-    let mut rest = hash ^ (hash >> 29);
-    let digit = |_| {
-        let digit = ALPHABET[(rest % 27) as usize];
-        rest /= 27;
-        char::from(digit)
-    };
-    (0..SUFFIX).map(digit).collect()
 }

@@ -13,7 +13,10 @@ pub mod assign;
 pub mod hearing;
 pub mod token;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use crate::{
     model::{Key, NodeName, Timestamp},
@@ -21,6 +24,7 @@ use crate::{
 };
 
 mod agenda;
+mod api_service;
 mod batch;
 mod cause;
 mod commit;
@@ -64,6 +68,8 @@ pub struct Inputs<'a> {
     pub timing: &'a Timing,
     /// The PEM certificates by which pods know the cluster's API; empty when there are none.
     pub root_ca: &'a str,
+    /// Where the servers listen; none where nothing in the cluster can reach one.
+    pub servers: &'a [SocketAddr],
 }
 
 /// Times that an administrator may change; the defaults are Kubernetes'.
@@ -137,6 +143,7 @@ pub const ENTRY_COMMANDS_MAX: usize = 64;
 /// Every controller, in the order in which they are asked.
 pub const CONTROLLERS: &[Controller] = &[
     namespace::CONTROLLER,
+    api_service::CONTROLLER,
     rbac::CONTROLLER,
     garbage::CONTROLLER,
     node::CONTROLLER,

@@ -1,8 +1,39 @@
-//! What controllers ask of a pod.
+//! What controllers and commits make of a pod, and what they ask of it.
 
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Pod, PodCondition, ServiceAccount};
+use serde_json::Value;
 
-use crate::model::{Object, Timestamp};
+use crate::{
+    kinds,
+    model::{Object, Timestamp},
+    state::View,
+};
+
+/// The account of a pod that names none.
+const DEFAULT_ACCOUNT: &str = "default";
+
+/// A pod of a controller with what Kubernetes' admission adds (its account and what it asks the API
+/// with, tolerations of 300 s, …). A template that the door refuses by now is taken as it stands:
+/// it was valid when its owner was admitted.
+pub(crate) fn admitted(view: &View, pod: Pod) -> Pod {
+    let mut value = serde_json::to_value(&pod).unwrap_or_default();
+    give_api_access(view, &mut value, &[]);
+    let admitted = kinds::admit(value, kinds::Strictness::Warn).ok();
+    admitted.and_then(|a| a.object.view::<Pod>().cloned()).unwrap_or(pod)
+}
+
+/// Gives a new pod what it asks the API with. Its account may be among the `newer` objects that
+/// come with it.
+pub(crate) fn give_api_access(view: &View, pod: &mut Value, newer: &[&Object]) {
+    let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let namespace = text(&pod["metadata"]["namespace"]).unwrap_or_default();
+    let spec = &pod["spec"];
+    let named = text(&spec["serviceAccountName"]).or_else(|| text(&spec["serviceAccount"]));
+    let name = named.unwrap_or_else(|| DEFAULT_ACCOUNT.to_owned());
+    let new = newer.iter().filter(|o| o.key().namespace == namespace && o.key().name == name);
+    let new = new.filter_map(|o| o.view::<ServiceAccount>()).next();
+    kinds::give_api_access(pod, new.or_else(|| view.get(&namespace, &name)));
+}
 
 /// The phase; `Pending` before anything is known.
 pub(crate) fn phase(pod: &Pod) -> &str {

@@ -20,7 +20,6 @@ use super::{
     owners, pods,
 };
 use crate::{
-    kinds,
     model::{GroupKind, Key, Object, Selector, Timestamp},
     state::{Change, ENTRY_BYTES_MAX, View},
 };
@@ -116,7 +115,7 @@ fn create(
         if !taken.insert(name.clone()) {
             continue;
         }
-        let pod = pod_of(&template, owner, &prefix, &name);
+        let pod = pod_of(view, &template, owner, &prefix, &name);
         batch.create(&pod);
         batch.event(owner, NAME, "SuccessfulCreate", format!("Created pod: {name}"));
     }
@@ -124,7 +123,13 @@ fn create(
 }
 
 /// A pod of a template, owned by `owner`.
-fn pod_of(template: &PodTemplateSpec, owner: &Object, prefix: &str, name: &str) -> Pod {
+fn pod_of(
+    view: &View,
+    template: &PodTemplateSpec,
+    owner: &Object,
+    prefix: &str,
+    name: &str,
+) -> Pod {
     let meta = template.metadata.clone().unwrap_or_default();
     let pod = Pod {
         metadata: ObjectMeta {
@@ -140,16 +145,7 @@ fn pod_of(template: &PodTemplateSpec, owner: &Object, prefix: &str, name: &str) 
         spec: template.spec.clone(),
         ..Pod::default()
     };
-    admitted(pod)
-}
-
-/// The pod with what Kubernetes' admission adds (default account, tolerations of 300 s, …). A
-/// template that the door refuses by now is taken as it stands: it was valid when its owner was
-/// admitted.
-fn admitted(pod: Pod) -> Pod {
-    let value = serde_json::to_value(&pod).unwrap_or_default();
-    let admitted = kinds::admit(value, kinds::Strictness::Warn).ok();
-    admitted.and_then(|a| a.object.view::<Pod>().cloned()).unwrap_or(pod)
+    pods::admitted(view, pod)
 }
 
 /// Deletes the `surplus` pods that are missed least and takes them out of `active`.

@@ -2,10 +2,12 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use k8s_openapi::api::core::v1::Node;
@@ -16,9 +18,12 @@ use super::{Store, clock};
 use crate::{
     model::{NodeName, Timestamp},
     plan::{Agenda, ENTRY_COMMANDS_MAX, Inputs, Planned, Timing},
-    raft::ProposeError,
+    raft::{Member, ProposeError},
     state::{Command, Outcome, View},
 };
+
+/// Between two looks at who the servers are; new ones are known to pods as late as that.
+const SERVERS_EVERY: Duration = Duration::from_secs(10);
 
 /// When each node's agent was last heard, by this server's clock. Written by the sessions.
 pub type Heard = Arc<watch::Sender<BTreeMap<NodeName, Timestamp>>>;
@@ -40,6 +45,8 @@ pub(super) struct Given {
     pub timing: Timing,
     /// The PEM certificates by which pods know the cluster's API.
     pub root_ca: String,
+    /// Where this server listens, as others reach it.
+    pub address: SocketAddr,
 }
 
 /// Drives the controllers whenever this server leads, until `stop`.
@@ -79,12 +86,20 @@ async fn lead(
     let mut views = store.views();
     let mut roles = store.roles();
     let mut agenda = Agenda::default();
+    let mut known_servers = Vec::new();
     tracing::info!(event = "leading", term = roles.borrow().term);
     while store.is_leader() && !stop.is_cancelled() {
         let view = views.borrow_and_update().clone();
         let known = heard_or(start, heard, &view);
-        let Given { timing, root_ca } = given;
-        let inputs = Inputs { now: clock::now(), heard: &known, timing, root_ca };
+        let servers = servers(store, given.address);
+        if servers != known_servers {
+            // State does not know them: no change of it tells what they touch.
+            agenda = Agenda::default();
+            known_servers.clone_from(&servers);
+        }
+        let (now, heard, servers) = (clock::now(), &known, servers.as_slice());
+        let Given { timing, root_ca, .. } = given;
+        let inputs = Inputs { now, heard, timing, root_ca, servers };
         let begun = tokio::time::Instant::now();
         let planned = agenda.round(&view, &inputs);
         let commands: Vec<Command> = planned.iter().flat_map(|p| p.commands.clone()).collect();
@@ -95,6 +110,7 @@ async fn lead(
                 changed = views.changed() => if changed.is_err() { return },
                 changed = roles.changed() => if changed.is_err() { return },
                 () = wait_until(wake) => {}
+                () = tokio::time::sleep(SERVERS_EVERY) => {}
             }
             continue;
         }
@@ -111,6 +127,17 @@ async fn lead(
             }
         }
     }
+}
+
+/// Where the servers of the cluster listen. Of itself the server that leads knows better than the
+/// log, which keeps where it was when it became a member.
+fn servers(store: &Store, own: SocketAddr) -> Vec<SocketAddr> {
+    let id = store.id();
+    let address = |m: Member| if m.id == id { Some(own) } else { m.address.parse().ok() };
+    let all = store.members().into_iter().filter_map(address);
+    let mut reachable: Vec<SocketAddr> = all.filter(|a| !a.ip().is_loopback()).collect();
+    reachable.sort();
+    reachable
 }
 
 /// When each node was heard; a node that this leader has not heard yet counts as heard at its

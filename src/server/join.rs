@@ -19,7 +19,7 @@ use crate::{
     model::NodeName,
     plan::token::{Token, create, redeem},
     raft::{self, NodeId, ProposeError},
-    state::Outcome,
+    state::{ClusterConfig, Outcome},
     trust::{self, Ca, Leaf, TokenKey},
 };
 
@@ -199,11 +199,12 @@ async fn join(
 ) -> Result<Json<JoinAnswer>, Refused> {
     let token = Token::parse(&request.token).map_err(Refused::forbidden)?;
     joins.store.barrier().await.map_err(unavailable)?;
-    let command = redeem(&joins.store.view(), &token, clock::now()).map_err(Refused::forbidden)?;
+    let view = joins.store.view();
+    let command = redeem(&view, &token, clock::now()).map_err(Refused::forbidden)?;
     // The certificate is made first: a malformed request must not use up the token.
     let (leaf, is_server) = match &request.role {
         JoinRole::Node(node) => (node_leaf(node)?, false),
-        JoinRole::Server(names) => (server_leaf(names), true),
+        JoinRole::Server(names) => (server_leaf(names, view.config()), true),
     };
     let certificate =
         joins.ca.sign(&request.csr, &leaf, clock::now()).map_err(|e| malformed(&e))?;
@@ -269,7 +270,9 @@ async fn renew(
     let node = peer.user.strip_prefix("system:node:").map(NodeName::new);
     let leaf = match node {
         Some(node) => node_leaf(&node)?,
-        None if peer.groups.iter().any(|g| g == SERVERS_GROUP) => server_leaf(&request.names),
+        None if peer.groups.iter().any(|g| g == SERVERS_GROUP) => {
+            server_leaf(&request.names, joins.store.view().config())
+        }
         None => return Err(Refused::forbidden("only nodes and servers renew certificates here")),
     };
     let certificate =
@@ -304,12 +307,26 @@ fn node_leaf(node: &NodeName) -> Result<Leaf, Refused> {
     Ok(node_leaf_of(node, Vec::new()))
 }
 
-/// Who a server is; `names` are what its certificate answers to.
-pub fn server_leaf(names: &[String]) -> Leaf {
+/// The names by which pods know the API, whichever server answers; to be among those of each
+/// server's certificate. Programs in pods dial the address and expect it in the certificate.
+fn api_names(cluster: &ClusterConfig) -> Vec<String> {
+    let service = "kubernetes.default.svc";
+    let mut names = vec!["kubernetes".to_owned(), "kubernetes.default".to_owned()];
+    names.extend([service.to_owned(), format!("{service}.cluster.local")]);
+    names.push(cluster.api_address().to_string());
+    names
+}
+
+/// Who a server is; `names` are what its certificate answers to, beside [`api_names`].
+pub fn server_leaf(names: &[String], cluster: Option<&ClusterConfig>) -> Leaf {
+    let mut names = names.to_vec();
+    names.extend(cluster.map(api_names).unwrap_or_default());
+    names.sort();
+    names.dedup();
     Leaf {
         common_name: "mainstay:server".to_owned(),
         organizations: vec![SERVERS_GROUP.to_owned(), "system:masters".to_owned()],
-        names: names.to_vec(),
+        names,
         days: CERTIFICATE_DAYS,
     }
 }

@@ -186,7 +186,8 @@ impl Server {
             node.init_single().await?;
             store.propose(setup.commands).await?;
         }
-        let given = driver::Given { timing: (&config.timing).into(), root_ca };
+        let address = advertised(config, api_address);
+        let given = driver::Given { timing: (&config.timing).into(), root_ca, address };
         loops.spawn(driver::run(store.clone(), heard, given, drives, stop.clone()));
         loops.spawn({
             let stop = stop.clone();
@@ -244,6 +245,7 @@ fn local(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, Erro
 /// Where others dial this server: as configured, or where it listens unless that is a wildcard.
 fn advertised(config: &ServerConfig, listening: SocketAddr) -> SocketAddr {
     match config.advertise {
+        Some(address) if address.port() == 0 => SocketAddr::new(address.ip(), listening.port()),
         Some(address) => address,
         None if listening.ip().is_unspecified() => {
             SocketAddr::from(([127, 0, 0, 1], listening.port()))

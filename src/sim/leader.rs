@@ -227,7 +227,8 @@ impl World {
         for (node, _) in view.list::<CoreNode>(None) {
             heard.entry(NodeName::new(&node.key().name)).or_insert(leading.start);
         }
-        let inputs = Inputs { now, heard: &heard, timing: &timing, root_ca: ROOT_CA };
+        let (timing, root_ca) = (&timing, ROOT_CA);
+        let inputs = Inputs { now, heard: &heard, timing, root_ca, servers: &[] };
         let planned = leading.agenda.round(&view, &inputs);
         let commands: Vec<Command> = planned.iter().flat_map(|p| p.commands.clone()).collect();
         if commands.is_empty() {

@@ -85,8 +85,8 @@ impl World {
         for (node, _) in view.list::<CoreNode>(None) {
             heard.entry(NodeName::new(&node.key().name)).or_insert(self.now);
         }
-        let inputs =
-            Inputs { now: self.now, heard: &heard, timing: &self.timing, root_ca: ROOT_CA };
+        let (now, timing) = (self.now, &self.timing);
+        let inputs = Inputs { now, heard: &heard, timing, root_ca: ROOT_CA, servers: &[] };
         let planned = Agenda::default().round(view, &inputs);
         let mut busy = planned.into_iter().filter(|p| !p.commands.is_empty());
         if let Some(planned) = busy.next() {

@@ -26,7 +26,7 @@ use crate::{
         Labels, NodeName, Revision, Timestamp,
         session::{ToAgent, ToServer, Welcome},
     },
-    node::Step,
+    node::{Step, tokens::Token},
     plan::{Timing, hearing},
     render::FileResult,
     state::{ClusterConfig, Command},
@@ -706,6 +706,11 @@ fn perform(
         Effect::Probe { uid, id, kind, .. } => {
             let outcome = machine.probe(&id, kind, now, behaviour);
             (Event::Probed { uid, id, kind, outcome }, None)
+        }
+        Effect::Token { want, wish } => {
+            let text = format!("token of {}", want.uid);
+            let result = Ok(Token { text, expires: now.plus_seconds(wish.seconds) });
+            (Event::Token { uid: want.uid.clone(), wish, result }, None)
         }
         Effect::Report(_) | Effect::Tell(_) => (Event::Tick, None),
     }

@@ -113,6 +113,14 @@ pub struct View {
     pub(super) digest: u64,
 }
 
+impl ClusterConfig {
+    /// The address of the Service by which pods reach the API: the first of its range, as
+    /// Kubernetes takes it.
+    pub fn api_address(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.service_base).wrapping_add(1))
+    }
+}
+
 impl View {
     /// The cluster's ranges; `None` before [`Command::Configure`](super::Command::Configure).
     pub fn config(&self) -> Option<&ClusterConfig> {

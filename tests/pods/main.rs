@@ -2,7 +2,14 @@
 //! and rustc; says so and passes where they are missing.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test of a shell")]
 
+mod api;
+#[path = "../streams/kubectl.rs"]
+#[allow(dead_code, reason = "shared with the tests of streams, which use all of it")]
+mod kubectl;
 mod node;
+#[path = "../cluster/world.rs"]
+#[allow(dead_code, reason = "shared with the tests of clusters, which use all of it")]
+mod world;
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 
 use crate::world::{DEADLINE, World, run};
 
-/// An image with a shell, tar and a few tools of this machine.
+/// An image with a shell, curl, tar and a few tools of this machine.
 pub(crate) const IMAGE: &str = "mainstay.test/shell:1";
 
 /// The programs of the image.
-const PROGRAMS: [&str; 5] = ["cat", "sleep", "stty", "tar", "dash"];
+const PROGRAMS: [&str; 7] = ["cat", "curl", "sleep", "stat", "stty", "tar", "dash"];
 
 /// What kubectl speaks for exec and port-forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -47,6 +47,11 @@ impl Pods {
             return;
         }
         pod.wake = None;
+        if want.wanted == Wanted::Running {
+            let (due, wake) = pod.due_tokens(now);
+            pod.wake = wake;
+            out.extend(due.into_iter().map(|wish| Effect::Token { want: want.clone(), wish }));
+        }
         if pod.found.unknown {
             // Its probes go on; everything else waits until the machine has answered.
             self.probe(uid, &want, now, out);
@@ -123,7 +128,8 @@ impl Pods {
                 _ => {}
             }
         }
-        let unmounted = want.volumes.iter().find_map(|v| v.source.as_ref().err()).cloned();
+        let mut unmounted = want.volumes.iter().filter_map(|v| v.source.as_ref().err());
+        let unmounted = unmounted.find(|why| !why.is_empty()).cloned();
         let Some(pod) = self.pods.get_mut(uid) else { return };
         if pod.unmounted != unmounted {
             told.extend(unmounted.clone().map(|m| ("FailedMount", m)));

@@ -8,7 +8,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::PodStatus;
 
-use super::Settings;
+use super::{Settings, retry_after};
 use crate::{
     agent::runtime::Found,
     model::{Key, Object, Timestamp},
@@ -17,6 +17,7 @@ use crate::{
         assignment::GRACE,
         budget::Budget,
         probe::{Kind, State as ProbeState},
+        tokens::{Token, Tokens, Wish},
     },
 };
 
@@ -47,6 +48,27 @@ pub(super) struct Pod {
     pub(super) touched: u64,
     /// The events that may still be told about it.
     pub(super) budget: Budget,
+    /// The tokens it was given.
+    pub(super) tokens: Tokens,
+    /// When each is asked for again.
+    pub(super) asking: BTreeMap<Wish, Asking>,
+}
+
+/// How a token is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asking {
+    /// Just now.
+    Busy {
+        /// How often in a row it was not given.
+        failures: u32,
+    },
+    /// Again at that time.
+    Next {
+        /// When.
+        at: Timestamp,
+        /// How often in a row it was not given.
+        failures: u32,
+    },
 }
 
 impl Pod {
@@ -70,6 +92,8 @@ impl Pod {
             unmounted: None,
             touched: 0,
             budget: Budget::new(now),
+            tokens: Tokens::new(),
+            asking: BTreeMap::new(),
         }
     }
 
@@ -89,7 +113,8 @@ impl Pod {
         self.want_ip = self.found.sandbox.as_ref().and_then(|s| s.ip);
         let want = match &self.object {
             Some(object) => {
-                Assignment::of(object, objects, &settings.node, &settings.dns, self.want_ip)
+                let (node, dns) = (&settings.node, &settings.dns);
+                Assignment::of(object, objects, node, dns, self.want_ip, &self.tokens)
             }
             None => None,
         };
@@ -101,6 +126,55 @@ impl Pod {
             }
         });
         self.want = Some(Arc::new(want));
+    }
+
+    /// The tokens to ask for now, and when the next one is due.
+    pub(super) fn due_tokens(&mut self, now: Timestamp) -> (Vec<Wish>, Option<Timestamp>) {
+        let (mut due, mut wake) = (vec![], None);
+        let want = self.want.clone();
+        for wish in want.iter().flat_map(|w| w.wishes.iter()) {
+            let failures = match self.asking.get(wish) {
+                Some(Asking::Busy { .. }) => continue,
+                Some(Asking::Next { at, .. }) if *at > now => {
+                    wake = wake.into_iter().chain([*at]).min();
+                    continue;
+                }
+                Some(Asking::Next { failures, .. }) => *failures,
+                None => 0,
+            };
+            self.asking.insert(wish.clone(), Asking::Busy { failures });
+            due.push(wish.clone());
+        }
+        (due, wake)
+    }
+
+    /// Takes in a token, or that it was not given; one that is still good stays. Gives why the pod
+    /// has none.
+    pub(super) fn take_token(
+        &mut self,
+        wish: Wish,
+        result: Result<Token, String>,
+        now: Timestamp,
+    ) -> Option<String> {
+        let failures = match self.asking.get(&wish) {
+            Some(Asking::Busy { failures } | Asking::Next { failures, .. }) => *failures,
+            None => 0,
+        };
+        let (next, kept) = match &result {
+            Ok(token) => (Asking::Next { at: token.refresh_at(now), failures: 0 }, false),
+            Err(_) => {
+                let failures = failures.saturating_add(1);
+                let at = now + retry_after(failures - 1);
+                let good = |t: &Result<Token, String>| t.as_ref().is_ok_and(|t| t.expires > now);
+                (Asking::Next { at, failures }, self.tokens.get(&wish).is_some_and(good))
+            }
+        };
+        self.asking.insert(wish.clone(), next);
+        let why = result.as_ref().err().cloned();
+        if !kept {
+            self.tokens.insert(wish, result);
+        }
+        why
     }
 
     /// Takes in what there is of the pod now.

@@ -13,6 +13,7 @@ use crate::{
         files::PodDns,
         ipam::PodRange,
         seen::{Container, Exit, Sandbox, State},
+        tokens::Token,
     },
 };
 
@@ -159,6 +160,10 @@ struct Node {
     /// Die after so many more deeds.
     fuse: Option<usize>,
     starts_seen_max: usize,
+    /// When tokens were asked for.
+    asked: Vec<Timestamp>,
+    /// No token is given.
+    refuses: bool,
 }
 
 fn settings() -> Settings {
@@ -187,6 +192,8 @@ impl Node {
             events: vec![],
             fuse: None,
             starts_seen_max: 0,
+            asked: vec![],
+            refuses: false,
         }
     }
 
@@ -278,6 +285,16 @@ impl Node {
             }
             Effect::Probe { uid, id, kind, .. } => {
                 Event::Probed { uid, id, kind, outcome: Outcome::Success }
+            }
+            Effect::Token { want, wish } => {
+                self.asked.push(self.now);
+                let expires = self.now.plus_seconds(wish.seconds);
+                let text = format!("token {}", self.asked.len());
+                let result = match self.refuses {
+                    true => Err(Error::Refused("no such account".into())),
+                    false => Ok(Token { text, expires }),
+                };
+                Event::Token { uid: want.uid.clone(), wish, result }
             }
             Effect::Report(pod) => {
                 self.reports.insert(pod.key.name.to_string(), pod);
@@ -474,4 +491,59 @@ fn events_tell_a_start_and_a_crash_as_the_kubelet_does() {
             "BackOff: Back-off restarting failed container c in pod web_shop(u1)",
         ]
     );
+}
+
+fn with_token(name: &str, uid: &str) -> Value {
+    let mut value = pod(name, uid);
+    let token = json!({"path": "token", "expirationSeconds": 1000});
+    value["spec"]["volumes"] = json!([{"name": "api", "projected": {"sources": [
+        {"serviceAccountToken": token}]}}]);
+    value
+}
+
+/// The volume's content on the machine, by name.
+fn written(node: &Node) -> String {
+    node.machine.pods["u1"].volumes["api"].clone()
+}
+
+#[test]
+fn a_token_is_given_before_the_pod_starts_and_replaced_in_time() {
+    let mut node = Node::new();
+    let begin = node.now;
+    node.desire(&[with_token("web", "u1")]).rest();
+    assert_eq!(node.machine.running(), ["web-c-0", "web-d-0"]);
+    assert_eq!(node.asked, [begin]);
+    assert!(!node.events.iter().any(|e| e.starts_with("FailedMount")), "{:?}", node.events);
+    let first = written(&node);
+    node.wait(799);
+    assert_eq!((written(&node), node.asked.len()), (first.clone(), 1));
+    node.wait(1);
+    assert_eq!(node.asked[1..], [begin.plus_seconds(800)]);
+    assert_ne!(written(&node), first, "the file is new");
+    assert_eq!(node.machine.running(), ["web-c-0", "web-d-0"], "nothing was restarted");
+    // A pod that goes wants nothing any more.
+    node.desire(&[]).wait(2000);
+    assert_eq!(node.asked.len(), 2);
+}
+
+#[test]
+fn a_token_that_is_not_given_holds_a_new_pod_back_and_disturbs_no_running_one() {
+    let mut node = Node::new();
+    node.desire(&[with_token("web", "u1")]).rest();
+    let first = written(&node);
+    node.refuses = true;
+    node.wait(900);
+    assert!(node.asked.len() > 3, "it asks again: {:?}", node.asked);
+    assert_eq!(written(&node), first, "the old one is still good");
+    node.wait(600);
+    assert_eq!(node.machine.running(), ["web-c-0", "web-d-0"]);
+    node.desire(&[with_token("web", "u1"), with_token("new", "u2")]).wait(30);
+    assert_eq!(node.machine.running(), ["web-c-0", "web-d-0"]);
+    let told = "FailedMount: MountVolume.SetUp failed for volume \"api\" : failed to fetch token: \
+                no such account";
+    assert!(node.events.iter().any(|e| e == told), "{:?}", node.events);
+    node.refuses = false;
+    node.wait(60);
+    assert!(node.machine.running().contains(&"new-c-0".to_owned()));
+    assert_ne!(written(&node), first);
 }

@@ -18,6 +18,7 @@ use crate::{
         files::PodDns,
         ipam::PodRange,
         probe::{Action, Kind, Outcome},
+        tokens::{Token, Wish},
     },
 };
 
@@ -94,6 +95,15 @@ pub enum Event {
         /// The answer.
         outcome: Outcome,
     },
+    /// A token was asked for.
+    Token {
+        /// The pod.
+        uid: String,
+        /// Which.
+        wish: Wish,
+        /// The token, or why there is none.
+        result: Result<Token, Error>,
+    },
     /// The time that [`super::Pods::wake`] named has come.
     Tick,
 }
@@ -164,6 +174,13 @@ pub enum Effect {
         timeout: Duration,
         /// The pod's address.
         pod_ip: Option<IpAddr>,
+    },
+    /// Ask a server for a token of the pod's account.
+    Token {
+        /// The pod.
+        want: Arc<Assignment>,
+        /// Which.
+        wish: Wish,
     },
     /// Tell the server about a pod.
     Report(ObservedPod),

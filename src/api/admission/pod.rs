@@ -4,7 +4,7 @@ use k8s_openapi::api::{core::v1::ServiceAccount, scheduling::v1::PriorityClass};
 use serde_json::{Value, json};
 
 use super::Attempt;
-use crate::api::Failure;
+use crate::{api::Failure, kinds};
 
 /// Seconds that a pod stays on a node that is not ready or not reachable, when it does not say.
 const TOLERATION_SECONDS: i64 = 300;
@@ -20,7 +20,8 @@ const TOLERATED: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.i
 const SYSTEM_CLASSES: [(&str, i64); 2] =
     [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
 
-/// Names the account the pod runs as; one that it names itself must exist.
+/// Names the account the pod runs as (one that it names itself must exist), and gives the pod what
+/// it asks the API with.
 pub(super) fn service_account(attempt: &Attempt<'_>, value: &mut Value) -> Result<(), Failure> {
     let (namespace, name) = place(value);
     let spec = &mut value["spec"];
@@ -40,6 +41,7 @@ pub(super) fn service_account(attempt: &Attempt<'_>, value: &mut Value) -> Resul
     if let Some(secrets) = secrets.filter(|list| !own && !list.is_empty()) {
         spec["imagePullSecrets"] = json!(secrets);
     }
+    kinds::give_api_access(value, found);
     Ok(())
 }
 

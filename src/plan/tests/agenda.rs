@@ -10,7 +10,13 @@ use crate::{
 #[test]
 fn a_round_costs_what_changed() {
     let (heard, timing) = (BTreeMap::new(), Timing::default());
-    let at = |now| Inputs { now: Timestamp(now), heard: &heard, timing: &timing, root_ca: "" };
+    let at = |now| Inputs {
+        now: Timestamp(now),
+        heard: &heard,
+        timing: &timing,
+        root_ca: "",
+        servers: &[],
+    };
     let mut state = State::default();
     let configure = Command::Configure(ClusterConfig::with_id("test"));
     state.apply(Entry::new(RequestId(1), Timestamp(0), vec![configure]));

@@ -2,6 +2,7 @@
 //! reports.
 
 mod agenda;
+mod api_service;
 mod assign;
 mod commit;
 mod deployment;

@@ -31,6 +31,7 @@ pub(super) struct World {
     pub(super) now: Timestamp,
     pub(super) heard: BTreeMap<NodeName, Timestamp>,
     pub(super) timing: Timing,
+    pub(super) servers: Vec<std::net::SocketAddr>,
     entries: u128,
 }
 
@@ -43,6 +44,7 @@ impl World {
             now: Timestamp(1_700_000_000_000),
             heard: BTreeMap::new(),
             timing: Timing::default(),
+            servers: vec![],
             entries: 0,
         };
         world.apply(vec![Command::Configure(ClusterConfig::with_id("test"))]);
@@ -55,7 +57,13 @@ impl World {
     }
 
     fn inputs(&self) -> Inputs<'_> {
-        Inputs { now: self.now, heard: &self.heard, timing: &self.timing, root_ca: ROOT_CA }
+        Inputs {
+            now: self.now,
+            heard: &self.heard,
+            timing: &self.timing,
+            root_ca: ROOT_CA,
+            servers: &self.servers,
+        }
     }
 
     pub(super) fn apply(&mut self, commands: Vec<Command>) -> Vec<Outcome> {
@@ -85,8 +93,13 @@ impl World {
 
     /// One round; says whether something was done.
     pub(super) fn step(&mut self) -> bool {
-        let inputs =
-            Inputs { now: self.now, heard: &self.heard, timing: &self.timing, root_ca: ROOT_CA };
+        let inputs = Inputs {
+            now: self.now,
+            heard: &self.heard,
+            timing: &self.timing,
+            root_ca: ROOT_CA,
+            servers: &self.servers,
+        };
         let planned = self.agenda.round(self.state.view(), &inputs);
         let mut acted = false;
         for plan in planned {
