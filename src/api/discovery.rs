@@ -397,6 +397,11 @@ pub(super) fn no_page() -> Response {
     (StatusCode::NOT_FOUND, headers, "404 page not found\n").into_response()
 }
 
+/// Answers for a path that nobody knows.
+pub(super) async fn nothing() -> Response {
+    no_page()
+}
+
 /// `GET /`: the paths that are not resources, and the groups.
 pub(super) async fn paths(State(api): State<Api>, headers: HeaderMap) -> Response {
     let all = resources(&api.view());

@@ -273,10 +273,6 @@ impl IntoResponse for Failure {
     }
 }
 
-pub(super) async fn no_such_path(uri: Uri) -> Failure {
-    Failure::not_found(format!("there is nothing at {}", uri.path()))
-}
-
 pub(super) async fn no_such_method(method: Method, uri: Uri) -> Failure {
     let message = format!("{method} is not possible at {}", uri.path());
     Failure::of(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)

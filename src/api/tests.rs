@@ -239,7 +239,6 @@ async fn errors_are_kubernetes_status_objects() {
     let backend = Fake::new(&Cluster::web());
     let mut told = String::new();
     for (method, path) in [
-        ("GET", "/nowhere"),
         ("DELETE", "/mainstay/v1/status"),
         ("GET", "/mainstay/v1/plan?revision=nowhere"),
         ("GET", "/mainstay/v1/plan?revision=bad"),
@@ -255,17 +254,18 @@ async fn errors_are_kubernetes_status_objects() {
         told += &format!("{} {}: {}\n", body["code"], body["reason"], body["message"]);
     }
     expect![[r#"
-        404 "NotFound": "there is nothing at /nowhere"
         405 "MethodNotAllowed": "DELETE is not possible at /mainstay/v1/status"
         404 "NotFound": "there is no revision \"nowhere\""
         422 "Invalid": "1 problem"
         400 "BadRequest": "\"web\" does not name an object: write it as deployment/web or pod/web-1"
-        400 "BadRequest": "there is no kind \"gadget\"; known are namespace, serviceaccount, limitrange, resourcequota, clusterrole, role, priorityclass, configmap, secret, clusterrolebinding, rolebinding, service, poddisruptionbudget, pod, replicaset, deployment, node, endpoints, lease, endpointslice, event, commit, gitsource, certificatesigningrequest"
+        400 "BadRequest": "there is no kind \"gadget\"; known are namespace, serviceaccount, limitrange, resourcequota, clusterrole, role, priorityclass, configmap, secret, clusterrolebinding, rolebinding, service, poddisruptionbudget, pod, replicaset, deployment, node, componentstatus, endpoints, lease, endpointslice, event, commit, gitsource, certificatesigningrequest, apiservice"
         404 "NotFound": "Pod shop/none not found"
         400 "BadRequest": "Service shop/web has no log: ask for a pod or a deployment"
         400 "BadRequest": "Pod shop/web-1-0 has no container \"db\", only web"
         400 "BadRequest": "\"abc\" is not a full commit id"
     "#]].assert_eq(&told);
+    let (code, page) = send(&backend, request("GET", "/nowhere", Some(admin()))).await;
+    assert_eq!((code.as_u16(), page.as_str()), (404, "404 page not found\n"));
 }
 
 #[tokio::test]

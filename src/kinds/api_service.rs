@@ -1,15 +1,67 @@
 //! APIServices: API groups that other servers answer.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{
     APIService, APIServiceSpec, APIServiceStatus,
 };
 
-use super::{Kind, field::Check, names};
+use super::{Kind, field::Check, names, registry};
 
 /// The port of the Service behind an APIService.
 const PORT: i32 = 443;
 const GROUP_PRIORITY_MAX: i32 = 20_000;
 const VERSION_PRIORITY_MAX: i32 = 1000;
+
+/// Groups that are answered and of which nothing is stored.
+const ANSWERED: [(&str, &str); 2] =
+    [("authentication.k8s.io", "v1"), ("authorization.k8s.io", "v1")];
+
+/// The order in which discovery lists groups, as Kubernetes has it: higher ones first.
+const GROUP_PRIORITIES: [(&str, i32); 21] = [
+    ("", 18_000),
+    ("apps", 17_800),
+    ("events.k8s.io", 17_750),
+    ("authentication.k8s.io", 17_700),
+    ("authorization.k8s.io", 17_600),
+    ("autoscaling", 17_500),
+    ("batch", 17_400),
+    ("certificates.k8s.io", 17_300),
+    ("networking.k8s.io", 17_200),
+    ("policy", 17_100),
+    ("rbac.authorization.k8s.io", 17_000),
+    ("storage.k8s.io", 16_800),
+    ("apiextensions.k8s.io", 16_700),
+    ("admissionregistration.k8s.io", 16_700),
+    ("scheduling.k8s.io", 16_600),
+    ("coordination.k8s.io", 16_500),
+    ("node.k8s.io", 16_300),
+    ("discovery.k8s.io", 16_200),
+    ("flowcontrol.apiserver.k8s.io", 16_100),
+    ("resource.k8s.io", 16_000),
+    ("apiregistration.k8s.io", 15_900),
+];
+/// That of groups which Kubernetes does not have.
+const GROUP_PRIORITY: i32 = 15_000;
+/// That of a version, and of a newer one of the same group.
+const VERSION_PRIORITIES: (i32, i32) = (15, 30);
+
+/// Every group and version that is served without a definition.
+pub fn group_versions() -> BTreeSet<(&'static str, &'static str)> {
+    let of = |info: &'static registry::KindInfo| {
+        let others = info.also.iter().map(|other| (other.group, other.version));
+        std::iter::once((info.group, info.version)).chain(others)
+    };
+    registry::registry().iter().flat_map(of).chain(ANSWERED).collect()
+}
+
+/// Where discovery lists a group, and a version in it.
+pub fn group_priority(group: &str, version: &str) -> (i32, i32) {
+    let known = GROUP_PRIORITIES.iter().find(|(name, _)| *name == group);
+    let (first, newer) = VERSION_PRIORITIES;
+    let version = if version == "v1" { first } else { newer };
+    (known.map_or(GROUP_PRIORITY, |(_, priority)| *priority), version)
+}
 
 impl Kind for APIService {
     fn default_fields(&mut self) {

@@ -1,5 +1,7 @@
 //! The door: admit, create, update.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
@@ -201,7 +203,7 @@ pub(super) fn update_as<T: Kind>(info: &KindInfo, pair: Pair) -> Updated {
     if updated == before {
         return Ok(None);
     }
-    if info.generation && counts(info, &updated, &before) {
+    if info.generation && way != Way::Status && counts(info, &updated, &before) {
         let generation = live_typed.metadata().generation.unwrap_or(0) + 1;
         updated["metadata"]["generation"] = generation.into();
     }
@@ -209,7 +211,8 @@ pub(super) fn update_as<T: Kind>(info: &KindInfo, pair: Pair) -> Updated {
 }
 
 /// Whether a change is one of those that `metadata.generation` counts: of the spec, or, where there
-/// is none, of what stands beside the metadata. Of an EndpointSlice every change counts.
+/// is none, of what stands beside the metadata. Of an EndpointSlice every change counts, of a
+/// Deployment what people annotate too; a PriorityClass does not count at all.
 fn counts(info: &KindInfo, new: &Value, old: &Value) -> bool {
     let content = |value: &Value| match value.get("spec") {
         Some(spec) => spec.clone(),
@@ -220,7 +223,23 @@ fn counts(info: &KindInfo, new: &Value, old: &Value) -> bool {
             value
         }
     };
-    info.kind == "EndpointSlice" || content(new) != content(old)
+    match info.kind {
+        "EndpointSlice" => true,
+        "PriorityClass" => false,
+        "Deployment" => content(new) != content(old) || annotated(new) != annotated(old),
+        _ => content(new) != content(old),
+    }
+}
+
+/// The annotations that are not a controller's.
+fn annotated(value: &Value) -> BTreeMap<&str, &Value> {
+    let all = value["metadata"]["annotations"].as_object();
+    let all = all.into_iter().flatten().map(|(name, text)| (name.as_str(), text));
+    all.filter(|(name, _)| !is_of_controller(name)).collect()
+}
+
+fn is_of_controller(annotation: &str) -> bool {
+    CONTROLLER_ANNOTATIONS.iter().any(|prefix| annotation.starts_with(prefix))
 }
 
 fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Vec<FieldError>> {
@@ -265,8 +284,7 @@ fn merge(info: &KindInfo, live: &Value, new: &mut Value, way: Way) {
     }
     let annotations = live_meta.get("annotations").and_then(Value::as_object).unwrap_or(&empty);
     for (key, value) in annotations {
-        let of_controller = CONTROLLER_ANNOTATIONS.iter().any(|p| key.starts_with(p));
-        if of_controller && meta["annotations"].get(key).is_none() {
+        if is_of_controller(key) && meta["annotations"].get(key).is_none() {
             meta["annotations"][key] = value.clone();
         }
     }

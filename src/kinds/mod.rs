@@ -13,6 +13,7 @@ mod amount;
 mod api_access;
 mod api_service;
 mod certificate;
+mod component_status;
 mod config_map;
 mod container;
 mod cron_job;
@@ -79,6 +80,7 @@ mod webhook;
 
 pub use ailment::{Ailment, ailment, steady};
 pub use api_access::give_api_access;
+pub use api_service::{group_priority, group_versions};
 pub use decode::Strictness;
 pub use definitions::{Definitions, each_subschema};
 pub use deployment_hash::template_hash;

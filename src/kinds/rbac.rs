@@ -37,6 +37,13 @@ impl Kind for ClusterRole {
         }
     }
 
+    /// What a role that aggregates has follows from the roles it selects, not from its file.
+    fn prepare_adopt(&mut self, live: &Self) {
+        if self.aggregation_rule.is_some() {
+            self.rules.clone_from(&live.rules);
+        }
+    }
+
     fn written(value: &mut Value) {
         write_rules(value);
     }

@@ -15,9 +15,9 @@ use k8s_openapi::{
         batch::v1::{CronJob, Job},
         certificates::v1::{CertificateSigningRequest, ClusterTrustBundle, PodCertificateRequest},
         coordination::v1::Lease,
+        core::v1::{ComponentStatus, PodTemplate, ReplicationController},
         core::v1::{ConfigMap, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount},
         core::v1::{Endpoints, LimitRange, PersistentVolume, PersistentVolumeClaim, ResourceQuota},
-        core::v1::{PodTemplate, ReplicationController},
         discovery::v1::EndpointSlice,
         events,
         flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration},
@@ -247,6 +247,11 @@ fn core_group() -> Vec<KindInfo> {
             .with_status()
             .made_by_cluster()
             .table(&table::NODE, table::node),
+        KindInfo::of::<ComponentStatus>("componentstatus", 5)
+            .short(&["cs"])
+            .cluster()
+            .made_by_cluster()
+            .table(&table::COMPONENT_STATUS, table::component_status),
     ]
 }
 
@@ -474,7 +479,7 @@ fn registration_group() -> Vec<KindInfo> {
             .with_status()
             .category(&["api-extensions"])
             .name_is(names::path_segment)
-            .inert(),
+            .made_by_cluster(),
     ]
 }
 

@@ -21,6 +21,7 @@ pub struct Subresource {
 const ALL: &[&str] =
     &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 const NO_COLLECTION: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
+const READ_ONLY: &[&str] = &["get", "list"];
 const READ_WRITE: &[&str] = &["get", "patch", "update"];
 const STREAM: &[&str] = &["create", "get"];
 const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
@@ -131,6 +132,16 @@ const DELETE_GIVES_OBJECT: &[(&str, &str)] = &[
     ("storage.k8s.io", "volumeattributesclasses"),
 ];
 
+/// Kinds that Kubernetes tells everybody not to use.
+const DEPRECATED: &[(&str, &str, &str)] = &[
+    ("", "componentstatuses", "v1 ComponentStatus is deprecated in v1.19+"),
+    (
+        "",
+        "endpoints",
+        "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+    ),
+];
+
 /// Fields a field selector may name beside `metadata.name` and `metadata.namespace`.
 const SELECTABLE: &[(&str, &str, &[&str])] = &[
     (
@@ -198,7 +209,22 @@ const fn of(name: &'static str, kind: &'static str, verbs: &'static [&'static st
 impl KindInfo {
     /// What may be done with its objects, in discovery's order.
     pub fn verbs(&self) -> &'static [&'static str] {
-        if (self.group, self.plural) == ("", "namespaces") { NO_COLLECTION } else { ALL }
+        match (self.group, self.plural) {
+            ("", "namespaces") => NO_COLLECTION,
+            _ if self.is_found_out() => READ_ONLY,
+            _ => ALL,
+        }
+    }
+
+    /// Whether its objects are made when somebody asks for them, and never stored.
+    pub fn is_found_out(&self) -> bool {
+        (self.group, self.plural) == ("", "componentstatuses")
+    }
+
+    /// What everybody hears who uses it, because Kubernetes will not have it for ever.
+    pub fn deprecation(&self) -> Option<&'static str> {
+        let found = DEPRECATED.iter().find(|(g, p, _)| (*g, *p) == (self.group, self.plural));
+        found.map(|(_, _, text)| *text)
     }
 
     /// The paths below its objects, by name.

@@ -578,6 +578,23 @@ fn every_kind_has_the_names_and_paths_of_kubernetes() {
     }
 }
 
+/// What people annotate counts for a Deployment alone; what its controller writes down does not.
+#[test]
+fn a_deployment_counts_what_people_annotate() {
+    let after = |live: Value, name: &str| {
+        let live = object(live);
+        let mut value = live.value();
+        value["metadata"]["annotations"][name] = "x".into();
+        let updated = update(&live, &Object::from_value(&value).unwrap()).unwrap();
+        updated.value()["metadata"]["generation"].as_u64()
+    };
+    assert_eq!(after(deployment(1), "mine"), Some(2));
+    assert_eq!(after(deployment(1), "deployment.kubernetes.io/revision"), Some(1));
+    let mut set = deployment(1);
+    set["kind"] = "ReplicaSet".into();
+    assert_eq!(after(set, "mine"), Some(1));
+}
+
 /// What has no spec counts its changes, though not those of its labels.
 #[test]
 fn a_webhook_counts_its_changes_but_those_of_its_labels() {

@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod agenda;
+mod aggregation;
 mod api_service;
 mod batch;
 mod cause;
@@ -37,12 +38,15 @@ mod endpoints;
 mod events;
 mod eviction;
 mod garbage;
+mod lease;
 mod namespace;
 mod node;
 mod owners;
 pub(crate) mod pods;
+mod priority;
 mod quota;
 mod rbac;
+mod registration;
 mod replica_set;
 mod rollback;
 pub mod rollout;
@@ -145,8 +149,12 @@ pub const CONTROLLERS: &[Controller] = &[
     namespace::CONTROLLER,
     api_service::CONTROLLER,
     rbac::CONTROLLER,
+    aggregation::CONTROLLER,
+    priority::CONTROLLER,
+    registration::CONTROLLER,
     garbage::CONTROLLER,
     node::CONTROLLER,
+    lease::CONTROLLER,
     eviction::CONTROLLER,
     deployment::CONTROLLER,
     replica_set::CONTROLLER,

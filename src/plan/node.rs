@@ -129,7 +129,8 @@ fn status_of<'a>(node: &'a Node, kind: &str) -> Option<&'a str> {
     conditions.iter().find(|c| c.type_ == kind).map(|c| c.status.as_str())
 }
 
-fn is_unknown(node: &Node) -> bool {
+/// Whether a node counts as silent.
+pub(super) fn is_unknown(node: &Node) -> bool {
     let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
     conditions.into_iter().any(|c| c.type_ == "Ready" && c.reason.as_deref() == Some(SILENT))
 }

@@ -4,7 +4,10 @@ use k8s_openapi::api::{core::v1::ServiceAccount, scheduling::v1::PriorityClass};
 use serde_json::{Value, json};
 
 use super::Attempt;
-use crate::{api::Failure, kinds};
+use crate::{
+    api::Failure,
+    kinds::{self, SYSTEM_PRIORITY_CLASSES},
+};
 
 /// Seconds that a pod stays on a node that is not ready or not reachable, when it does not say.
 const TOLERATION_SECONDS: i64 = 300;
@@ -15,10 +18,6 @@ const DEFAULT_ACCOUNT: &str = "default";
 
 /// The taints that every pod tolerates for a time.
 const TOLERATED: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
-
-/// Classes that every cluster has.
-const SYSTEM_CLASSES: [(&str, i64); 2] =
-    [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
 
 /// Names the account the pod runs as (one that it names itself must exist), and gives the pod what
 /// it asks the API with.
@@ -108,8 +107,10 @@ pub(super) fn priority(attempt: &Attempt<'_>, value: &mut Value) -> Result<(), F
 }
 
 fn class_of(attempt: &Attempt<'_>, name: &str) -> Option<(i64, String)> {
-    if let Some((_, number)) = SYSTEM_CLASSES.iter().find(|(class, _)| *class == name) {
-        return Some((*number, policy(None)));
+    // They hold from the cluster's first moment on, before they are there to be read.
+    let system = SYSTEM_PRIORITY_CLASSES.iter().find(|(class, _)| *class == name);
+    if let Some((_, number)) = system {
+        return Some(((*number).into(), policy(None)));
     }
     let class: &PriorityClass = attempt.view.get("", name)?;
     Some((class.value.unwrap_or_default().into(), policy(class.preemption_policy.as_ref())))

@@ -69,7 +69,7 @@ fn may_bind(
         let why = format!("{plural}.{GROUP} {:?} not found", role.name);
         return Err(Failure::not_found(why));
     }
-    let missing = missing(view, user, namespace, &rbac::rules(view, role, namespace));
+    let missing = missing(view, user, namespace, rbac::rules(view, role, namespace));
     if missing.is_empty() { Ok(()) } else { Err(refusal(user, info, name, &missing)) }
 }
 

@@ -1,13 +1,11 @@
 //! Roles and their bindings (kubernetes.io/docs/reference/access-authn-authz/rbac).
 
-use std::borrow::Cow;
-
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
 
 use super::{Target, Wish};
-use crate::{api::authn::User, model::Selector, state::View};
+use crate::{api::authn::User, state::View};
 
 const ALL: &str = "*";
 
@@ -35,7 +33,7 @@ pub(super) fn reason(view: &View, wish: &Wish<'_>) -> String {
 /// Every rule that somebody has in a namespace; cluster-wide ones alone when it is empty.
 pub(in crate::api) fn rules_of(view: &View, user: &User, namespace: &str) -> Vec<PolicyRule> {
     let roles = bound(view, user, namespace);
-    roles.flat_map(|bound| rules(view, bound.role, namespace).into_owned()).collect()
+    roles.flat_map(|bound| rules(view, bound.role, namespace).to_vec()).collect()
 }
 
 /// A role that is bound to somebody.
@@ -104,47 +102,15 @@ fn is(subject: &Subject, user: &User, namespace: &str) -> bool {
     }
 }
 
-/// The rules of the role that a binding names; none when it does not exist.
-pub(super) fn rules<'a>(view: &'a View, role: &RoleRef, namespace: &str) -> Cow<'a, [PolicyRule]> {
-    match role.kind.as_str() {
-        "ClusterRole" => {
-            let found = view.get::<ClusterRole>("", &role.name);
-            found.map_or(Cow::Borrowed(&[]), |found| of_cluster_role(view, found))
-        }
-        "Role" => {
-            let found = view.get::<Role>(namespace, &role.name);
-            Cow::Borrowed(found.and_then(|found| found.rules.as_deref()).unwrap_or_default())
-        }
-        _ => Cow::Borrowed(&[]),
-    }
-}
-
-/// How deep roles that aggregate may select each other: admin, edit, view, and one of a user's.
-const DEPTH_MAX: usize = 4;
-
-/// The rules of a ClusterRole; of one that aggregates, those of the roles it selects.
-pub(super) fn of_cluster_role<'a>(view: &'a View, role: &'a ClusterRole) -> Cow<'a, [PolicyRule]> {
-    match role.aggregation_rule {
-        None => Cow::Borrowed(role.rules.as_deref().unwrap_or_default()),
-        Some(_) => Cow::Owned(aggregated(view, role, 0)),
-    }
-}
-
-fn aggregated(view: &View, role: &ClusterRole, depth: usize) -> Vec<PolicyRule> {
-    let Some(aggregation) = &role.aggregation_rule else {
-        return role.rules.clone().unwrap_or_default();
+/// The rules of the role that a binding names; none when it does not exist. Those of a role that
+/// aggregates are filled in by a controller.
+pub(super) fn rules<'a>(view: &'a View, role: &RoleRef, namespace: &str) -> &'a [PolicyRule] {
+    let rules = match role.kind.as_str() {
+        "ClusterRole" => view.get::<ClusterRole>("", &role.name).map(|found| &found.rules),
+        "Role" => view.get::<Role>(namespace, &role.name).map(|found| &found.rules),
+        _ => None,
     };
-    if depth >= DEPTH_MAX {
-        return Vec::new();
-    }
-    let selectors = aggregation.cluster_role_selectors.iter().flatten();
-    let selectors: Vec<Selector> =
-        selectors.filter_map(|s| Selector::from_label_selector(s).ok()).collect();
-    let chosen = view.list::<ClusterRole>(None).filter(|(object, _)| {
-        object.key().name.as_str() != role.metadata.name.as_deref().unwrap_or_default()
-            && selectors.iter().any(|s| s.matches(object.meta().labels.as_ref()))
-    });
-    chosen.flat_map(|(_, role)| aggregated(view, role, depth + 1)).collect()
+    rules.and_then(|rules| rules.as_deref()).unwrap_or_default()
 }
 
 /// Whether one rule grants a wish.

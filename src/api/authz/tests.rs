@@ -145,35 +145,6 @@ fn a_refusal_is_worded_as_kubernetes_words_it() {
 }
 
 #[test]
-fn a_role_that_aggregates_has_what_it_selects() {
-    let part = |name: &str, label: &str, resource: &str| {
-        let rules = json!([{"apiGroups": [""], "resources": [resource], "verbs": ["get"]}]);
-        let mut part = role(name, rules);
-        part["metadata"]["labels"] = json!({label: "true"});
-        part
-    };
-    let selecting = |name: &str, label: &str| {
-        json!({
-            "apiVersion": RBAC, "kind": "ClusterRole",
-            "metadata": {"name": name, "labels": {"to-all": "true"}},
-            "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {label: "true"}}]},
-        })
-    };
-    let state = with(&[
-        part("pods", "to-view", "pods"),
-        part("secrets", "to-admin", "secrets"),
-        selecting("view", "to-view"),
-        selecting("all", "to-all"),
-        binding("", "jane", "view", user("jane")),
-        binding("", "anna", "all", user("anna")),
-    ]);
-    for name in ["jane", "anna"] {
-        assert_eq!(ask(&state, &known(name, &[]), "GET", "/api/v1/namespaces/x/pods/p"), Ok(()));
-        assert!(ask(&state, &known(name, &[]), "GET", "/api/v1/namespaces/x/secrets/p").is_err());
-    }
-}
-
-#[test]
 fn a_node_reads_what_its_own_pods_need_and_writes_itself() {
     let pod = |name: &str, node: &str, secret: &str| {
         json!({

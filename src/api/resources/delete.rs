@@ -19,7 +19,7 @@ use crate::{
         Api, Failure,
         failure::{Details, qualified},
     },
-    kinds::{KindInfo, Reason},
+    kinds::{KindInfo, Reason, SYSTEM_PRIORITY_CLASSES},
     model::Object,
     state::{Expect, Op, Part, View},
 };
@@ -190,10 +190,16 @@ pub(super) async fn collection(api: &Api, ask: &Ask) -> Result<Response, Failure
 
 /// Refuses the end of what every cluster needs.
 fn kept(info: &KindInfo, name: &str) -> Result<(), Failure> {
-    let namespaces = info.plural == "namespaces" && info.group.is_empty();
-    match namespaces && KEPT.contains(&name) {
-        true => Err(Failure::refused(info, name, "this namespace may not be deleted")),
-        false => Ok(()),
+    let system = |(class, _): &(&str, i32)| *class == name;
+    match (info.group, info.plural) {
+        ("", "namespaces") if KEPT.contains(&name) => {
+            Err(Failure::refused(info, name, "this namespace may not be deleted"))
+        }
+        ("scheduling.k8s.io", "priorityclasses") if SYSTEM_PRIORITY_CLASSES.iter().any(system) => {
+            let why = "this is a system priority class and cannot be deleted";
+            Err(Failure::refused(info, name, why))
+        }
+        _ => Ok(()),
     }
 }
 

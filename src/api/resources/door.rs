@@ -48,6 +48,13 @@ pub(super) fn judge(view: &View, writes: Writes, change: &Change<'_>) -> Result<
             "it tells what the cluster does, and only the cluster writes it".to_owned(),
         );
     }
+    if (change.info.group, change.info.plural) == ("apiregistration.k8s.io", "apiservices") {
+        return refused(
+            "every API of this cluster is answered by its own servers, and they list what they \
+             serve; other servers cannot be added"
+                .to_owned(),
+        );
+    }
     let runtime = change.info.runtime || change.key.is::<Pod>() && change.live.is_some();
     let status = matches!(change.subresource, "status" | "finalize");
     if runtime || status || change.live.and_then(Object::controller_uid).is_some() {

@@ -30,6 +30,7 @@ mod approval;
 pub(in crate::api) mod body;
 mod books;
 mod budget;
+mod component;
 mod delete;
 mod door;
 mod fields;
@@ -146,16 +147,28 @@ async fn answer(api: &Api, parts: Parts, body: Body) -> Result<Response, Failure
     if !ask.takes_any() {
         api.backend.barrier().await?;
     }
+    let answer = told(api, &ask).await;
+    let Some(warning) = info.deprecation() else { return answer };
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+    answer::add_warning(&mut response, warning);
+    Ok(response)
+}
+
+/// Answers what was read, by verb.
+async fn told(api: &Api, ask: &Ask) -> Result<Response, Failure> {
+    if ask.info.is_found_out() {
+        return component::serve(api, ask);
+    }
     match (ask.resource.subresource.as_str(), ask.verb) {
-        ("", "get") => read::get(api, &ask).await,
-        ("", "list") => list::list(api, &ask).await,
-        ("", "watch") => watch::watch(api, &ask).await,
-        ("", "create") => write::create(api, &ask).await,
-        ("", "update") => write::update(api, &ask).await,
-        ("", "patch") => write::patch(api, &ask).await,
-        ("", "delete") => delete::one(api, &ask).await,
-        ("", "deletecollection") => delete::collection(api, &ask).await,
-        _ => sub::serve(api, &ask).await,
+        ("", "get") => read::get(api, ask).await,
+        ("", "list") => list::list(api, ask).await,
+        ("", "watch") => watch::watch(api, ask).await,
+        ("", "create") => write::create(api, ask).await,
+        ("", "update") => write::update(api, ask).await,
+        ("", "patch") => write::patch(api, ask).await,
+        ("", "delete") => delete::one(api, ask).await,
+        ("", "deletecollection") => delete::collection(api, ask).await,
+        _ => sub::serve(api, ask).await,
     }
 }
 

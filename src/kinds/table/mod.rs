@@ -48,8 +48,8 @@ pub(super) use network::{
 pub(super) use node::{NODE, node};
 pub(super) use own::{COMMIT, GIT_SOURCE, commit, git_source};
 pub(super) use plain::{
-    CONFIG_MAP, EVENT, LEASE, NAMESPACE, SECRET, SERVICE_ACCOUNT, config_map, event, lease,
-    namespace, secret, service_account,
+    COMPONENT_STATUS, CONFIG_MAP, EVENT, LEASE, NAMESPACE, SECRET, SERVICE_ACCOUNT,
+    component_status, config_map, event, lease, namespace, secret, service_account,
 };
 pub(super) use pod::{POD, pod};
 pub(super) use policy::{AUTOSCALER, BUDGET, PRIORITY_CLASS, autoscaler, budget, priority_class};

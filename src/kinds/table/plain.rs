@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::{
     coordination::v1::Lease,
-    core::v1::{ConfigMap, Event, Namespace, Secret},
+    core::v1::{ComponentStatus, ConfigMap, Event, Namespace, Secret},
 };
 use serde_json::Value;
 
@@ -13,6 +13,12 @@ use super::{
 };
 use crate::model::{Object, Timestamp};
 
+pub(in crate::kinds) const COMPONENT_STATUS: [Column; 4] = [
+    NAME,
+    Column::text("Status", "Healthy, or Unhealthy."),
+    Column::text("Message", "What it says of itself."),
+    Column::text("Error", "What is wrong with it."),
+];
 pub(in crate::kinds) const CONFIG_MAP: [Column; 3] =
     [NAME, Column::text("Data", "How many keys it holds."), AGE];
 pub(in crate::kinds) const SECRET: [Column; 4] = [
@@ -118,4 +124,19 @@ fn source(event: &Event) -> String {
         }
     };
     at.map_or(who.clone(), |at| format!("{who}, {at}"))
+}
+
+pub(in crate::kinds) fn component_status(object: &Object, _now: Timestamp) -> Option<Vec<Value>> {
+    let component: &ComponentStatus = object.view()?;
+    let conditions = component.conditions.as_deref().unwrap_or_default();
+    let health = conditions.iter().rfind(|c| c.type_ == "Healthy");
+    let status = match health.map(|c| c.status.as_str()) {
+        Some("True") => "Healthy",
+        Some(_) => "Unhealthy",
+        None => "Unknown",
+    };
+    let text = |of: Option<&String>| of.cloned().unwrap_or_default();
+    let message = text(health.and_then(|c| c.message.as_ref()));
+    let error = text(health.and_then(|c| c.error.as_ref()));
+    Some(vec![name(object), status.into(), message.into(), error.into()])
 }

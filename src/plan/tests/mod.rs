@@ -4,6 +4,7 @@
 mod agenda;
 mod api_service;
 mod assign;
+mod built_in;
 mod commit;
 mod deployment;
 mod disruption;

@@ -160,3 +160,117 @@ async fn a_job_finds_its_pods_by_its_uid() {
     assert_eq!(made["spec"]["template"]["metadata"]["labels"][label], *uid);
     assert_eq!(made["spec"]["template"]["metadata"]["labels"]["job-name"], "once");
 }
+
+#[tokio::test]
+async fn how_a_server_is_is_found_out_and_never_stored() {
+    let backend = demo();
+    let statuses = "/api/v1/componentstatuses";
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let response = ask(&backend, "GET", statuses, "", table, String::new()).await;
+    let warnings: Vec<_> = response.headers().get_all(header::WARNING).iter().collect();
+    assert_eq!(warnings, ["299 - \"v1 ComponentStatus is deprecated in v1.19+\""]);
+    let list: Value = serde_json::from_str(&body(response).await).unwrap();
+    let rows = list["rows"].as_array().unwrap().iter().map(|row| row["cells"].to_string());
+    let rows: Vec<String> = rows.collect();
+    expect![[r#"
+        [
+            "[\"controller-manager\",\"Healthy\",\"ok\",\"\"]",
+            "[\"log\",\"Healthy\",\"ok\",\"\"]",
+            "[\"scheduler\",\"Healthy\",\"ok\",\"\"]",
+            "[\"source\",\"Healthy\",\"ok\",\"\"]",
+        ]
+    "#]]
+    .assert_debug_eq(&rows);
+    let one = json!({
+        "apiVersion": "v1", "kind": "ComponentStatus", "metadata": { "name": "log" },
+    });
+    let at = |name: &str| format!("{statuses}/{name}");
+    check(
+        &backend,
+        &[
+            ("GET", &at("log"), Value::Null),
+            ("GET", &at("etcd-0"), Value::Null),
+            ("GET", &format!("{statuses}?watch=1"), Value::Null),
+            ("POST", statuses, one),
+            ("DELETE", &at("log"), Value::Null),
+        ],
+        expect![[r#"
+            200 ComponentStatus log
+            404 NotFound: componentstatuses "etcd-0" not found
+            405 MethodNotAllowed: the server does not allow this method on the requested resource
+            405 MethodNotAllowed: the server does not allow this method on the requested resource
+            405 MethodNotAllowed: the server does not allow this method on the requested resource
+        "#]],
+    )
+    .await;
+}
+
+/// Whoever still uses Endpoints hears of it, whatever the answer is.
+#[tokio::test]
+async fn what_is_deprecated_says_so() {
+    let backend = demo();
+    let endpoints = "/api/v1/namespaces/demo/endpoints";
+    for (target, code) in [(endpoints.to_owned(), 200), (format!("{endpoints}/none"), 404)] {
+        let response = answer(&backend, "GET", &target, &Value::Null).await;
+        assert_eq!(response.status().as_u16(), code);
+        let told = response.headers().get_all(header::WARNING).iter().count();
+        assert_eq!(told, 1, "{target}");
+    }
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/demo/endpointslices";
+    let response = answer(&backend, "GET", slices, &Value::Null).await;
+    assert!(!response.headers().contains_key(header::WARNING));
+}
+
+/// Every group version that discovery lists is one that the cluster keeps an APIService for.
+#[tokio::test]
+async fn what_discovery_lists_is_registered() {
+    let backend = demo();
+    let (_, groups) = told(&backend, "GET", "/apis", Value::Null).await;
+    let versions = groups["groups"].as_array().unwrap().iter().flat_map(|group| {
+        group["versions"].as_array().unwrap().iter().map(|v| v["groupVersion"].as_str().unwrap())
+    });
+    let listed: Vec<&str> = versions.collect();
+    let mut registered: Vec<String> = kinds::group_versions()
+        .iter()
+        .map(|(group, version)| format!("{group}/{version}"))
+        .collect();
+    registered.retain(|name| name != "/v1");
+    registered.sort();
+    let mut sorted = listed.clone();
+    sorted.sort();
+    assert_eq!(sorted, registered);
+}
+
+#[tokio::test]
+async fn what_the_cluster_keeps_for_itself_is_not_for_users_to_write() {
+    let backend = demo();
+    let service = json!({
+        "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+        "metadata": { "name": "v1.acme.example" },
+        "spec": {
+            "group": "acme.example", "version": "v1", "groupPriorityMinimum": 100,
+            "versionPriority": 100, "service": { "name": "acme", "namespace": "demo" },
+        },
+    });
+    let class = json!({
+        "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
+        "metadata": { "name": "system-node-critical" }, "value": 2_000_001_000,
+    });
+    let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    check(
+        &backend,
+        &[
+            ("POST", "/apis/apiregistration.k8s.io/v1/apiservices", service),
+            ("POST", classes, class),
+            ("DELETE", &format!("{classes}/system-node-critical"), Value::Null),
+            ("GET", &format!("{classes}/system-node-critical"), Value::Null),
+        ],
+        expect![[r#"
+            403 Forbidden: apiservices.apiregistration.k8s.io "v1.acme.example" is forbidden: every API of this cluster is answered by its own servers, and they list what they serve; other servers cannot be added
+            201 PriorityClass system-node-critical
+            403 Forbidden: priorityclasses.scheduling.k8s.io "system-node-critical" is forbidden: this is a system priority class and cannot be deleted
+            200 PriorityClass system-node-critical
+        "#]],
+    )
+    .await;
+}
