@@ -8,7 +8,7 @@ use k8s_openapi::api::certificates::v1::{
     PodCertificateRequest, PodCertificateRequestStatus,
 };
 
-use super::{Kind, field::Check, names};
+use super::{Asked, Kind, field::Check, names};
 
 /// What a certificate may be for. Source:
 /// kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests.
@@ -37,6 +37,8 @@ const USAGES: [&str; 23] = [
     "signing",
     "timestamping",
 ];
+/// The signer of old requests, which named none.
+const LEGACY_SIGNER: &str = "kubernetes.io/legacy-unknown";
 /// Least seconds that somebody may ask for.
 const SECONDS_MIN: i32 = 600;
 /// Least seconds that a pod may ask for: an hour.
@@ -47,8 +49,7 @@ const POD_SECONDS_MAX: i32 = 91 * 86_400;
 impl Kind for CertificateSigningRequest {
     fn validate(&self, check: &mut Check) {
         let spec = &self.spec;
-        if !holds_block(&spec.request.0, "CERTIFICATE REQUEST") {
-            let text = "PEM block type must be CERTIFICATE REQUEST";
+        if let Err(text) = Asked::read(&spec.request.0) {
             check.invalid("spec.request", STANDARD.encode(&spec.request.0), text);
         }
         let usages = spec.usages.as_deref().unwrap_or_default();
@@ -64,6 +65,10 @@ impl Kind for CertificateSigningRequest {
             }
         }
         validate_signer("spec.signerName", &spec.signer_name, check);
+        if spec.signer_name == LEGACY_SIGNER {
+            let text = "the legacy signerName is not allowed via this API version";
+            check.invalid("spec.signerName", &spec.signer_name, text);
+        }
         if let Some(seconds) = spec.expiration_seconds.filter(|s| *s < SECONDS_MIN) {
             let text = "may not specify a duration less than 600 seconds (10 minutes)";
             check.invalid("spec.expirationSeconds", seconds, text);

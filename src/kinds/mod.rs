@@ -67,6 +67,7 @@ mod served;
 mod service;
 mod service_account;
 mod service_cidr;
+mod signing_request;
 mod stateful_set;
 mod storage_class;
 mod structural;
@@ -101,6 +102,7 @@ pub use rest::Subresource;
 pub use schemas::{field_names, schemas};
 pub use served::{ServedAs, lookup_served, lookup_served_resource};
 pub use service::{needs_cluster_ip, needs_node_ports};
+pub use signing_request::Asked;
 
 use field::Check;
 use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta};

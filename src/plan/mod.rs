@@ -11,6 +11,7 @@
 pub mod admission;
 pub mod assign;
 pub mod hearing;
+pub mod signing;
 pub mod token;
 
 use std::{
@@ -164,6 +165,7 @@ pub const CONTROLLERS: &[Controller] = &[
     endpoint_mirror::CONTROLLER,
     quota::CONTROLLER,
     disruption::CONTROLLER,
+    signing::CONTROLLER,
     commit::CONTROLLER,
     events::CONTROLLER,
 ];

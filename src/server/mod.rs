@@ -25,6 +25,7 @@ mod listen;
 mod machine;
 mod moving;
 mod renew;
+mod signer;
 mod store;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -170,6 +171,7 @@ impl Server {
             token_key: token_key.clone(),
         });
         let source = config.source.clone();
+        let signing_ca = ca.clone();
         let joins = Arc::new(join::Joins { store: store.clone(), ca, token_key, source });
         let api::Routers { tls: tls_router, plain: plain_router } = api::routers(backend);
         let doors = listen::Doors {
@@ -188,6 +190,7 @@ impl Server {
         }
         let address = advertised(config, api_address);
         let given = driver::Given { timing: (&config.timing).into(), root_ca, address };
+        loops.spawn(signer::run(store.clone(), signing_ca, stop.clone()));
         loops.spawn(driver::run(store.clone(), heard, given, drives, stop.clone()));
         loops.spawn({
             let stop = stop.clone();

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SubjectPublicKeyInfo,
 };
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, pem::PemObject};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate, X509CertificationRequest};
 
+use super::{name, renewal::Validity};
 use crate::model::Timestamp;
 
 /// How long the CA is valid. Its renewal is a decision of people; ten years as kubeadm's.
@@ -19,11 +20,8 @@ const CA_DAYS: i64 = 3650;
 /// How far back a certificate is valid, so that a peer whose clock is late accepts it.
 const BACKDATE: Duration = Duration::from_secs(300);
 
-/// Most groups a certificate of ours carries.
-const GROUPS_MAX: usize = 2;
-
-/// `organizationName` (RFC 4519 §2.19).
-const ORGANIZATION_OID: [u64; 4] = [2, 5, 4, 10];
+/// One day in seconds.
+const DAY_SECONDS: i64 = 86_400;
 
 /// Why a certificate cannot be made or read.
 #[derive(Debug, thiserror::Error)]
@@ -31,9 +29,9 @@ pub enum Error {
     /// A key or certificate cannot be made, or a request is malformed.
     #[error("certificate: {0}")]
     Certificate(#[from] rcgen::Error),
-    /// More groups than a certificate of ours carries.
-    #[error("{0}: a certificate carries at most {GROUPS_MAX} groups; leave some out")]
-    Groups(String),
+    /// What should be a request for a certificate is none, or is not signed with its own key.
+    #[error("request for a certificate: {0}")]
+    Request(String),
     /// The key of tokens is no P-256 key, or the machine gives no random bits to sign with.
     #[error("signing tokens: {0}")]
     Signing(String),
@@ -74,6 +72,63 @@ pub struct Leaf {
     pub days: i64,
 }
 
+/// What somebody may do with a certificate, as Kubernetes names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usage {
+    /// `digital signature`
+    DigitalSignature,
+    /// `key encipherment`
+    KeyEncipherment,
+    /// `client auth`
+    ClientAuth,
+    /// `server auth`
+    ServerAuth,
+}
+
+impl Usage {
+    /// The usage of this name; `None` when we certify no such.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "digital signature" => Self::DigitalSignature,
+            "key encipherment" => Self::KeyEncipherment,
+            "client auth" => Self::ClientAuth,
+            "server auth" => Self::ServerAuth,
+            _ => return None,
+        })
+    }
+}
+
+/// Everything a certificate says.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// The user.
+    pub common_name: String,
+    /// The groups.
+    pub organizations: Vec<String>,
+    /// DNS names and addresses.
+    pub names: Vec<String>,
+    /// What it is for.
+    pub usages: Vec<Usage>,
+    /// Seconds it is valid; never longer than the CA.
+    pub seconds: i64,
+}
+
+impl From<&Leaf> for Terms {
+    fn from(leaf: &Leaf) -> Self {
+        let mut usages = vec![Usage::DigitalSignature, Usage::ClientAuth];
+        if !leaf.names.is_empty() {
+            usages.push(Usage::ServerAuth);
+        }
+        Self {
+            common_name: leaf.common_name.clone(),
+            organizations: leaf.organizations.clone(),
+            names: leaf.names.clone(),
+            usages,
+            seconds: leaf.days * DAY_SECONDS,
+        }
+    }
+}
+
 /// A certificate with its key, both as PEM.
 #[derive(Clone)]
 pub struct Issued {
@@ -112,10 +167,10 @@ impl Ca {
     pub fn generate(cluster: &str, now: Timestamp) -> Result<Self, Error> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
-        params.distinguished_name = name(&format!("mainstay-ca-{cluster}"), &[]);
+        params.distinguished_name = name(&format!("mainstay-ca-{cluster}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        validity(&mut params, now, CA_DAYS);
+        validity(&mut params, now, CA_DAYS * DAY_SECONDS);
         let certificate = params.self_signed(&key)?.pem();
         Ok(Self { certificate, key: key.serialize_pem() })
     }
@@ -139,20 +194,35 @@ impl Ca {
     /// Makes a key and a certificate for it.
     pub fn issue(&self, leaf: &Leaf, now: Timestamp) -> Result<Issued, Error> {
         let key = KeyPair::generate()?;
-        let certificate = params(leaf, now)?.signed_by(&key, &self.issuer()?)?.pem();
+        let certificate = self.made(&key, &Terms::from(leaf), now)?;
         Ok(Issued { certificate, key: key.serialize_pem() })
     }
 
     /// Certifies the key of a request. What the request says of itself is ignored: `leaf` says who
     /// it is.
     pub fn sign(&self, csr: &str, leaf: &Leaf, now: Timestamp) -> Result<String, Error> {
-        let mut request = CertificateSigningRequestParams::from_pem(csr)?;
-        request.params = params(leaf, now)?;
-        Ok(request.signed_by(&self.issuer()?)?.pem())
+        self.certify(csr, &Terms::from(leaf), now)
     }
 
-    fn issuer(&self) -> Result<Issuer<'static, KeyPair>, Error> {
-        Ok(Issuer::from_ca_cert_pem(&self.certificate, KeyPair::from_pem(&self.key)?)?)
+    /// Certifies the key of a request in these terms, whatever it asks for.
+    pub fn certify(&self, csr: &str, terms: &Terms, now: Timestamp) -> Result<String, Error> {
+        self.made(&key_of(csr)?, terms, now)
+    }
+
+    fn made(
+        &self,
+        of: &impl PublicKeyData,
+        terms: &Terms,
+        now: Timestamp,
+    ) -> Result<String, Error> {
+        let mut params = params(terms, now)?;
+        let end = Validity::of(&self.certificate)?.until;
+        params.not_after = params.not_after.min(moment(end));
+        let key = KeyPair::from_pem(&self.key)?;
+        let issuer = Issuer::from_ca_cert_pem(&self.certificate, &key)?;
+        let plain = params.signed_by(of, &issuer)?;
+        let whole = name::renamed(plain.der(), &terms.common_name, &terms.organizations, &key)?;
+        Ok(name::pem("CERTIFICATE", &whole))
     }
 
     /// `sha256:…` over the CA's public key, as kubeadm prints it for a join.
@@ -174,37 +244,51 @@ fn hash(public_key_info: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
-fn params(leaf: &Leaf, now: Timestamp) -> Result<CertificateParams, Error> {
-    if leaf.organizations.len() > GROUPS_MAX {
-        return Err(Error::Groups(leaf.common_name.clone()));
-    }
-    let mut params = CertificateParams::new(leaf.names.clone())?;
-    params.distinguished_name = name(&leaf.common_name, &leaf.organizations);
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    if !leaf.names.is_empty() {
-        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+/// The key that a request is about, once it is clear that the asker has it.
+fn key_of(csr: &str) -> Result<SubjectPublicKeyInfo, Error> {
+    let wrong = |cause: String| Error::Request(cause);
+    let der = CertificateSigningRequestDer::from_pem_slice(csr.as_bytes());
+    let der = der.map_err(|cause| wrong(cause.to_string()))?;
+    let (_, request) =
+        X509CertificationRequest::from_der(&der).map_err(|cause| wrong(cause.to_string()))?;
+    request.verify_signature().map_err(|_| wrong("it is not signed with its own key".into()))?;
+    let key = request.certification_request_info.subject_pki.raw;
+    Ok(SubjectPublicKeyInfo::from_der(key)?)
+}
+
+/// Everything but the groups, which [`name::renamed`] puts in.
+fn params(terms: &Terms, now: Timestamp) -> Result<CertificateParams, Error> {
+    let mut params = CertificateParams::new(terms.names.clone())?;
+    params.distinguished_name = name(&terms.common_name);
+    for usage in &terms.usages {
+        match usage {
+            Usage::DigitalSignature => params.key_usages.push(KeyUsagePurpose::DigitalSignature),
+            Usage::KeyEncipherment => params.key_usages.push(KeyUsagePurpose::KeyEncipherment),
+            Usage::ClientAuth => {
+                params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+            }
+            Usage::ServerAuth => {
+                params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+            }
+        }
     }
     params.use_authority_key_identifier_extension = true;
-    validity(&mut params, now, leaf.days);
+    validity(&mut params, now, terms.seconds);
     Ok(params)
 }
 
-fn validity(params: &mut CertificateParams, now: Timestamp, days: i64) {
-    let now = OffsetDateTime::from_unix_timestamp(now.0.div_euclid(1000))
-        .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+fn validity(params: &mut CertificateParams, now: Timestamp, seconds: i64) {
+    let now = moment(now);
     params.not_before = now - BACKDATE;
-    params.not_after = now + time::Duration::days(days);
+    params.not_after = now + time::Duration::seconds(seconds);
 }
 
-fn name(common_name: &str, organizations: &[String]) -> DistinguishedName {
+fn moment(at: Timestamp) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(at.0.div_euclid(1000)).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+fn name(common_name: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
-    // rcgen keeps one value a type; the same OID under its other name makes room for a second
-    // group.
-    let places = [DnType::OrganizationName, DnType::CustomDnType(ORGANIZATION_OID.to_vec())];
-    for (place, organization) in places.into_iter().zip(organizations) {
-        name.push(place, organization.as_str());
-    }
     name.push(DnType::CommonName, common_name);
     name
 }

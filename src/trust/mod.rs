@@ -16,10 +16,11 @@ mod ca;
 mod files;
 mod frames;
 mod jwt;
+mod name;
 mod renewal;
 mod tls;
 
-pub use ca::{Ca, Error, Issued, Leaf, Request, ca_hash};
+pub use ca::{Ca, Error, Issued, Leaf, Request, Terms, Usage, ca_hash};
 pub use files::{KeyFiles, write_private};
 pub use frames::{read_frame, write_frame};
 pub use jwt::TokenKey;

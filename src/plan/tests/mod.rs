@@ -18,4 +18,5 @@ mod quota;
 mod rbac;
 mod replica_set;
 mod scheduler;
+mod signing;
 mod world;

@@ -108,8 +108,19 @@ async fn discovery_and_documents_know_both_shapes() {
     }
 }
 
-fn request() -> Value {
-    let pem = "-----BEGIN CERTIFICATE REQUEST-----\nMAAwAA==\n-----END CERTIFICATE REQUEST-----\n";
+/// Of jane, and of an administrator.
+const JANE: &str = "MIH0MIGbAgEAMDkxKDAKBgNVBAoMA2RldjAKBgNVBAoMA29wczAOBgNVBAoMB29u\
+    LWNhbGwxDTALBgNVBAMMBGphbmUwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQvqMf05NRMh4B+U9zDUfjfOlplRsfW\
+    tH0n86KzqOqPOTqDVt5oJkv34AXgpNlmxLzbdMQ1xcMR7KIEuwOI2nlsoAAwCgYIKoZIzj0EAwIDSAAwRQIhAKSNs/+L\
+    HrJ3QCgEx/sjRQthoDHEsNKZgMkaqwQzEfUbAiBad5XjhI4NJg2MrvdYuXPKi6d3/ywzVXd+zcGNXnYs6g==";
+const MASTER: &str = "MIHiMIGKAgEAMCgxFzAVBgNVBAoMDnN5c3RlbTptYXN0ZXJzMQ0wCwYDVQQDDARy\
+    b290MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEL6jH9OTUTIeAflPcw1H43zpaZUbH1rR9J/Ois6jqjzk6g1beaCZL\
+    9+AF4KTZZsS823TENcXDEeyiBLsDiNp5bKAAMAoGCCqGSM49BAMCA0cAMEQCIBXu3XNgDzSerN8qeMG92HDTeCrpBg60\
+    A9mbQ9gGvHmgAiAMS1OrCj8d8AxsS0jf7dHFOe++a955MMbvHe9dqMOflg==";
+
+fn request_of(body: &str) -> Value {
+    let pem =
+        format!("-----BEGIN CERTIFICATE REQUEST-----\n{body}\n-----END CERTIFICATE REQUEST-----\n");
     json!({
         "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
         "metadata": { "name": "jane" },
@@ -119,6 +130,10 @@ fn request() -> Value {
             "username": "somebody else", "groups": ["system:masters"],
         },
     })
+}
+
+fn request() -> Value {
+    request_of(JANE)
 }
 
 #[tokio::test]
@@ -270,6 +285,22 @@ async fn what_the_cluster_keeps_for_itself_is_not_for_users_to_write() {
             201 PriorityClass system-node-critical
             403 Forbidden: priorityclasses.scheduling.k8s.io "system-node-critical" is forbidden: this is a system priority class and cannot be deleted
             200 PriorityClass system-node-critical
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_would_make_an_administrator_or_names_no_signer_is_refused() {
+    let backend = demo();
+    let mut legacy = request();
+    legacy["spec"]["signerName"] = "kubernetes.io/legacy-unknown".into();
+    check(
+        &backend,
+        &[("POST", REQUESTS, request_of(MASTER)), ("POST", REQUESTS, legacy)],
+        expect![[r#"
+            403 Forbidden: certificatesigningrequests.certificates.k8s.io "jane" is forbidden: use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed
+            422 Invalid: CertificateSigningRequest.certificates.k8s.io "jane" is invalid: spec.signerName: Invalid value: "kubernetes.io/legacy-unknown": the legacy signerName is not allowed via this API version
         "#]],
     )
     .await;
