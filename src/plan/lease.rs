@@ -2,8 +2,8 @@
 //!
 //! Heartbeats stay out of the log (docs/adr/0011-leases-out-of-the-log.md), so a Lease does not
 //! move with each of them. It is written when what it says changes, and now and then while its node
-//! is heard: a Lease is good until `renewTime` and `leaseDurationSeconds`, and that is true of these
-//! at every moment.
+//! is heard: a Lease is good until `renewTime` plus `leaseDurationSeconds`, and that is so at every
+//! moment.
 
 use std::collections::BTreeSet;
 
