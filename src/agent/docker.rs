@@ -46,7 +46,7 @@ use crate::{
     node::{
         Assignment,
         probe::{Action, Outcome},
-        resources,
+        resources::{self, Limits},
         seen::{Container, Exit, Sandbox, State, labels},
         streams::{Command, Size, multiplex::Source},
         tokens::{Token, Wish},
@@ -417,6 +417,11 @@ impl Runtime for Machine {
         }
     }
 
+    async fn resize_container(&self, id: &str, limits: &Limits) -> Result<(), Error> {
+        let body = bodies::update_body(limits);
+        self.calls.within(CALL, self.docker.update_container(id, body)).await
+    }
+
     async fn terminate(&self, id: &str, signal: Option<&str>) -> Result<(), Error> {
         let signal = match signal {
             Some(signal) => signal.to_owned(),
@@ -623,6 +628,7 @@ impl Machine {
             hash: label(labels::HASH),
             image_id: container.image.unwrap_or_default(),
             created,
+            limits: container.host_config.as_ref().map(bodies::limits_of),
             state,
         });
     }

@@ -367,6 +367,7 @@ async fn do_step<R: Runtime>(
         (Step::WriteVolumes, _) => runtime.write_volumes(want).await,
         (Step::CreateSandbox, _) => runtime.create_sandbox(want, ip).await,
         (Step::CreateContainer { .. }, Some(make)) => runtime.create_container(want, make).await,
+        (Step::Resize { id, limits, .. }, _) => runtime.resize_container(id, limits).await,
         (Step::Kill { id }, _) => runtime.kill(id).await,
         (Step::RemoveContainer { id } | Step::RemoveSandbox { id }, _) => runtime.remove(id).await,
         (Step::RemoveDirectory, _) => runtime.remove_directory(&want.uid).await,

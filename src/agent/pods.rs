@@ -30,6 +30,7 @@ use crate::{
         Step,
         probe::{Kind, Outcome},
         seen::{Failure, Image, SANDBOX},
+        step::resize_subject,
         tokens::{Token, Wish},
     },
 };
@@ -328,17 +329,23 @@ impl Pods {
     ) {
         let Some(pod) = self.pods.get_mut(uid) else { return };
         let subject = match step {
-            Step::CreateContainer { name, .. } | Step::StartContainer { name, .. } => name.as_str(),
-            _ => SANDBOX,
+            Step::CreateContainer { name, .. } | Step::StartContainer { name, .. } => name.clone(),
+            Step::Resize { name, .. } => resize_subject(name),
+            _ => SANDBOX.to_owned(),
         };
         let message = match result {
             Ok(warning) => {
                 pod.retry = None;
-                pod.memory.failures.remove(subject);
+                pod.memory.failures.remove(&subject);
                 if let Some(warning) = warning {
                     self.tell(uid, true, "HostLimits", warning, now, out);
                 } else {
                     match step {
+                        Step::Resize { name, id, limits } => {
+                            pod.memory.resized.insert(id.clone(), *limits);
+                            let text = format!("Pod resize completed: container {name}");
+                            self.tell(uid, false, "ResizeCompleted", text, now, out);
+                        }
                         Step::CreateContainer { name, .. } => {
                             let text = format!("Created container: {name}");
                             self.tell(uid, false, "Created", text, now, out);
@@ -369,15 +376,16 @@ impl Pods {
             Step::StartContainer { .. } => {
                 ("RunContainerError", "Failed", format!("Error: {message}"))
             }
+            Step::Resize { .. } => ("ResizeError", "ResizeError", message.clone()),
             _ => ("", "FailedKillPod", message.clone()),
         };
         if !reason.is_empty() {
-            let count = pod.memory.failures.get(subject).map_or(0, |f| f.count);
+            let count = pod.memory.failures.get(&subject).map_or(0, |f| f.count);
             let count = count.saturating_add(1);
             let failure = Failure { reason: reason.into(), message, count, at: now };
             // A failed start has a container that ended; that one's back-off is enough.
             if !matches!(step, Step::StartContainer { .. }) {
-                pod.memory.failures.insert(subject.to_owned(), failure);
+                pod.memory.failures.insert(subject, failure);
             }
         }
         if let Step::CreateContainer { name, .. } = step

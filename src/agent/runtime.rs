@@ -15,6 +15,7 @@ use crate::{
     node::{
         Assignment,
         probe::{Action, Outcome},
+        resources::Limits,
         seen::{Container, Sandbox},
         streams::{Command, Size, log::Filter},
         tokens::{Token, Wish},
@@ -144,6 +145,13 @@ pub trait Runtime: Clone + Send + Sync + 'static {
     /// asked for.
     fn start(&self, id: &str) -> impl Future<Output = Result<Option<String>, Error>> + Send;
 
+    /// Gives a running container another share of the machine.
+    fn resize_container(
+        &self,
+        id: &str,
+        limits: &Limits,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
     /// Sends the signal that asks it to stop.
     fn terminate(
         &self,
@@ -228,4 +236,6 @@ pub struct Make {
     pub backoff: Duration,
     /// The sandbox's id.
     pub sandbox: String,
+    /// The id of the container whose processes it sees.
+    pub target: Option<String>,
 }

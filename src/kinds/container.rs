@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
     api::core::v1::{
-        Container, ContainerPort, EnvVar, EnvVarSource, PodSpec, ResourceRequirements, VolumeMount,
+        Container, ContainerPort, EnvVar, EnvVarSource, EphemeralContainer, PodSpec,
+        ResourceRequirements, VolumeMount,
     },
     apimachinery::pkg::api::resource::Quantity as Amount,
 };
@@ -46,8 +47,10 @@ pub(super) struct Scope<'a> {
 
 /// Finds what is wrong with the containers of a pod.
 pub(super) fn validate_all(at: &str, scope: &Scope<'_>, check: &mut Check) {
-    let mut names = BTreeSet::new();
     let spec = scope.spec;
+    let ephemeral: Vec<Container> =
+        spec.ephemeral_containers.iter().flatten().map(of_ephemeral).collect();
+    let mut names = BTreeSet::new();
     if spec.containers.is_empty() {
         check.required(format!("{at}.containers"), "");
     }
@@ -61,7 +64,71 @@ pub(super) fn validate_all(at: &str, scope: &Scope<'_>, check: &mut Check) {
         validate(&at, c, scope, &mut names, check);
         validate_init(&at, c, spec, check);
     }
+    for (i, (c, own)) in
+        ephemeral.iter().zip(spec.ephemeral_containers.iter().flatten()).enumerate()
+    {
+        let at = format!("{at}.ephemeralContainers[{i}]");
+        validate(&at, c, scope, &mut names, check);
+        validate_ephemeral(&at, own, spec, check);
+    }
     host_ports(at, spec, check);
+}
+
+/// A container for debugging, as far as it is like any other.
+pub fn of_ephemeral(own: &EphemeralContainer) -> Container {
+    let own = own.clone();
+    Container {
+        name: own.name,
+        image: own.image,
+        command: own.command,
+        args: own.args,
+        working_dir: own.working_dir,
+        env: own.env,
+        env_from: own.env_from,
+        image_pull_policy: own.image_pull_policy,
+        resources: own.resources,
+        security_context: own.security_context,
+        stdin: own.stdin,
+        stdin_once: own.stdin_once,
+        termination_message_path: own.termination_message_path,
+        termination_message_policy: own.termination_message_policy,
+        tty: own.tty,
+        volume_devices: own.volume_devices,
+        volume_mounts: own.volume_mounts,
+        ..Container::default()
+    }
+}
+
+/// Nothing may rest on a container that is there to look at the others.
+fn validate_ephemeral(at: &str, c: &EphemeralContainer, spec: &PodSpec, check: &mut Check) {
+    let resources = c.resources.as_ref().is_some_and(|r| *r != ResourceRequirements::default());
+    let text = "cannot be set for an Ephemeral Container";
+    for (field, set) in [
+        ("ports", c.ports.is_some()),
+        ("resources", resources),
+        ("resizePolicy", c.resize_policy.is_some()),
+        ("restartPolicy", c.restart_policy.is_some()),
+        ("lifecycle", c.lifecycle.is_some()),
+        ("livenessProbe", c.liveness_probe.is_some()),
+        ("readinessProbe", c.readiness_probe.is_some()),
+        ("startupProbe", c.startup_probe.is_some()),
+    ] {
+        if set {
+            check.forbidden(format!("{at}.{field}"), text);
+        }
+    }
+    for (i, mount) in c.volume_mounts.iter().flatten().enumerate() {
+        for (field, path) in [("subPath", &mount.sub_path), ("subPathExpr", &mount.sub_path_expr)] {
+            if path.as_deref().is_some_and(|path| !path.is_empty()) {
+                check.forbidden(format!("{at}.volumeMounts[{i}].{field}"), text);
+            }
+        }
+    }
+    let target = c.target_container_name.as_deref().filter(|name| !name.is_empty());
+    let others = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    if let Some(target) = target.filter(|target| others().all(|c| c.name != *target)) {
+        check.not_found(format!("{at}.targetContainerName"), target);
+    }
 }
 
 fn validate_init(at: &str, c: &Container, spec: &PodSpec, check: &mut Check) {

@@ -10,7 +10,7 @@ use super::{
     FieldError, Kind, KindInfo, Reason, ServedAs,
     decode::{self, Strictness},
     field::Check,
-    known, lookup, lookup_served, meta, tidy,
+    known, lookup, lookup_served, meta, pod, tidy,
 };
 use crate::model::{GroupKind, Object};
 
@@ -33,6 +33,16 @@ const CONTROLLER_ANNOTATIONS: [&str; 2] =
 /// All errors at once. A kind that is not served is one error on `kind` (or `apiVersion`) that says
 /// what to do. Nothing is taken away: [`create`] and [`update`] do that.
 pub fn admit(value: Value, strictness: Strictness) -> Result<Admitted, Vec<FieldError>> {
+    let admitted = admit_change(value, strictness)?;
+    match pod::not_on_create(&admitted.object) {
+        Some(error) => Err(vec![error]),
+        None => Ok(admitted),
+    }
+}
+
+/// As [`admit`], for a new version of what is stored: it may have what comes only later (the
+/// containers for debugging of a pod).
+pub fn admit_change(value: Value, strictness: Strictness) -> Result<Admitted, Vec<FieldError>> {
     let (info, other) = identify(&value).map_err(|e| vec![e])?;
     let (value, mut warnings) = match other {
         Some(other) => other.read(info, value, strictness)?,

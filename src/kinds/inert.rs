@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{KindInfo, field::Check};
 
 /// Fields of a pod's spec. `[]` stands for every item of a list.
-const POD: [&str; 35] = [
+const POD: [&str; 32] = [
     "activeDeadlineSeconds",
     "affinity.podAffinity",
     "affinity.podAntiAffinity",
@@ -13,7 +13,6 @@ const POD: [&str; 35] = [
     "containers[].lifecycle.preStop.tcpSocket",
     "containers[].livenessProbe.grpc",
     "containers[].readinessProbe.grpc",
-    "containers[].resizePolicy",
     "containers[].restartPolicyRules",
     "containers[].securityContext.appArmorProfile",
     "containers[].securityContext.procMount",
@@ -21,9 +20,7 @@ const POD: [&str; 35] = [
     "containers[].securityContext.seccompProfile.localhostProfile",
     "containers[].securityContext.windowsOptions",
     "containers[].startupProbe.grpc",
-    "containers[].stdinOnce",
     "containers[].volumeDevices",
-    "ephemeralContainers",
     "hostUsers",
     "imagePullSecrets",
     "os",

@@ -82,11 +82,13 @@ mod webhook;
 pub use ailment::{Ailment, ailment, steady};
 pub use api_access::give_api_access;
 pub use api_service::{group_priority, group_versions};
+pub use container::of_ephemeral;
 pub use decode::Strictness;
 pub use definitions::{Definitions, each_subschema};
 pub use deployment_hash::template_hash;
 pub use door::{
-    Admitted, admit, adopt, create, create_value, decodes, to_object, update, update_status,
+    Admitted, admit, admit_change, adopt, create, create_value, decodes, to_object, update,
+    update_status,
 };
 pub use field::{FieldError, Reason};
 pub use job::with_own_selector;
@@ -95,7 +97,7 @@ pub use own::{
     API_VERSION, Commit, CommitChanges, CommitSpec, CommitState, CommitStatus, CommitTimings,
     GROUP, GitReference, GitSource, GitSourceSpec, GitSourceStatus, PruneSpec,
 };
-pub use pod::qos_class;
+pub use pod::{only_by_own_path, qos_class};
 pub use priority_class::SYSTEM_PRIORITY_CLASSES;
 pub use registry::{KindInfo, lookup, lookup_resource, registry};
 pub use rest::Subresource;

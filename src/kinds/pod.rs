@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    api::core::v1::{Pod, PodSpec, PodStatus, Toleration},
+    api::core::v1::{Container, Pod, PodSpec, PodStatus, Toleration},
     apimachinery::pkg::api::resource::Quantity as Text,
 };
 
-use super::{Kind, api_access, field::Check, pod_defaults, pod_spec};
-use crate::model::Quantity;
+use super::{FieldError, Kind, Reason, api_access, field::Check, pod_defaults, pod_spec};
+use crate::model::{Object, Quantity};
 
 /// Seconds that a pod stays on a node that is not ready or not reachable.
 const TOLERATION_SECONDS: i64 = 300;
@@ -24,9 +24,6 @@ impl Kind for Pod {
 
     fn validate(&self, check: &mut Check) {
         let spec = self.spec.clone().unwrap_or_default();
-        if spec.ephemeral_containers.as_ref().is_some_and(|e| !e.is_empty()) {
-            check.forbidden("spec.ephemeralContainers", "cannot be set on create");
-        }
         pod_spec::validate("spec", &spec, check);
     }
 
@@ -126,14 +123,126 @@ fn validate_spec_update(before: &PodSpec, after: &PodSpec, check: &mut Check) {
         check.forbidden("spec.tolerations", text);
     }
     validate_gates(before, after, check);
+    validate_ephemeral(before, after, check);
+    validate_resize(before, after, check);
     if frozen(before, after) != *before {
-        let text = "pod updates may not change fields other than `spec.containers[*].image`,\
-                    `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
-                    `spec.tolerations` (only additions to existing tolerations),\
-                    `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was \
-                    previously negative)";
-        check.forbidden("spec", text);
+        check.forbidden("spec", FROZEN);
     }
+}
+
+/// What Kubernetes says of a change that a pod does not take.
+const FROZEN: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
+                      `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
+                      `spec.tolerations` (only additions to existing tolerations),\
+                      `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was \
+                      previously negative)";
+
+/// What a pod cannot be made with.
+pub(super) fn not_on_create(object: &Object) -> Option<FieldError> {
+    let spec = object.view::<Pod>()?.spec.as_ref()?;
+    let has = spec.ephemeral_containers.as_ref().is_some_and(|e| !e.is_empty());
+    has.then(|| FieldError {
+        field: "spec.ephemeralContainers".to_owned(),
+        reason: Reason::Forbidden,
+        detail: "Forbidden: cannot be set on create".to_owned(),
+    })
+}
+
+/// What a write of the pod itself may not change, because there are paths of their own for it:
+/// containers for debugging (`ephemeralcontainers`) and resources (`resize`).
+pub fn only_by_own_path(live: &Object, new: &Object) -> Option<FieldError> {
+    let spec = |object: &Object| object.view::<Pod>()?.spec.clone();
+    let (before, after) = (spec(live)?, spec(new)?);
+    let resized = with_amounts_of(&before, &after) != after;
+    let differs = before.ephemeral_containers != after.ephemeral_containers || resized;
+    differs.then(|| FieldError {
+        field: "spec".to_owned(),
+        reason: Reason::Forbidden,
+        detail: format!("Forbidden: {FROZEN}"),
+    })
+}
+
+/// Containers for debugging come and stay as they are.
+fn validate_ephemeral(before: &PodSpec, after: &PodSpec, check: &mut Check) {
+    let field = "spec.ephemeralContainers";
+    for old in before.ephemeral_containers.iter().flatten() {
+        let new = after.ephemeral_containers.iter().flatten().find(|new| new.name == old.name);
+        let what = match new {
+            Some(new) if new == old => continue,
+            Some(_) => "changed",
+            None => "removed\n",
+        };
+        let text = format!("existing ephemeral containers {:?} may not be {what}", old.name);
+        check.forbidden(field, &text);
+    }
+}
+
+/// A pod keeps its class, and what was limited stays limited.
+fn validate_resize(before: &PodSpec, after: &PodSpec, check: &mut Check) {
+    if qos_class(before) != qos_class(after) {
+        let text = "Pod QOS Class may not change as a result of resizing";
+        check.invalid("spec", qos_class(after), text);
+    }
+    let lists = [
+        ("containers", &before.containers, &after.containers),
+        (
+            "initContainers",
+            &before.init_containers.clone().unwrap_or_default(),
+            &after.init_containers.clone().unwrap_or_default(),
+        ),
+    ];
+    for (list, old, new) in lists {
+        for (i, (old, new)) in old.iter().zip(new).enumerate() {
+            let at = format!("spec.{list}[{i}].resources");
+            let of = |c: &Container| c.resources.clone().unwrap_or_default();
+            let (old, new) = (of(old), of(new));
+            for (field, old, new) in
+                [("limits", old.limits, new.limits), ("requests", old.requests, new.requests)]
+            {
+                let lost = |name: &str| has(old.as_ref(), name) && !has(new.as_ref(), name);
+                if RESIZED.into_iter().any(lost) {
+                    let text = format!("resource {field} cannot be removed");
+                    check.forbidden(format!("{at}.{field}"), &text);
+                }
+            }
+        }
+    }
+}
+
+/// What of a container's resources may change while it runs.
+const RESIZED: [&str; 2] = ["cpu", "memory"];
+
+type Amounts = BTreeMap<String, Text>;
+
+fn has(amounts: Option<&Amounts>, name: &str) -> bool {
+    amounts.is_some_and(|amounts| amounts.contains_key(name))
+}
+
+/// The spec `of` with the amounts of CPU and memory that `from` has.
+fn with_amounts_of(from: &PodSpec, of: &PodSpec) -> PodSpec {
+    let mut spec = of.clone();
+    let pairs = spec.containers.iter_mut().zip(&from.containers);
+    let inits = spec.init_containers.iter_mut().flatten();
+    for (new, old) in pairs.chain(inits.zip(from.init_containers.iter().flatten())) {
+        let (Some(new), old) = (&mut new.resources, old.resources.clone().unwrap_or_default())
+        else {
+            continue;
+        };
+        put_back(&mut new.limits, old.limits.as_ref());
+        put_back(&mut new.requests, old.requests.as_ref());
+    }
+    spec
+}
+
+fn put_back(new: &mut Option<Amounts>, old: Option<&Amounts>) {
+    let mut amounts = new.take().unwrap_or_default();
+    for name in RESIZED {
+        match old.and_then(|old| old.get(name)) {
+            Some(amount) => amounts.insert(name.to_owned(), amount.clone()),
+            None => amounts.remove(name),
+        };
+    }
+    *new = Some(amounts).filter(|amounts| !amounts.is_empty() || old.is_some());
 }
 
 fn validate_gates(before: &PodSpec, after: &PodSpec, check: &mut Check) {
@@ -148,7 +257,8 @@ fn validate_gates(before: &PodSpec, after: &PodSpec, check: &mut Check) {
 
 /// The spec after an update with what may change put back.
 fn frozen(before: &PodSpec, after: &PodSpec) -> PodSpec {
-    let mut spec = after.clone();
+    let mut spec = with_amounts_of(before, after);
+    spec.ephemeral_containers.clone_from(&before.ephemeral_containers);
     for (new, old) in spec.containers.iter_mut().zip(&before.containers) {
         new.image.clone_from(&old.image);
     }

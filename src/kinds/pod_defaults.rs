@@ -8,7 +8,7 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
 };
 
-use super::amount;
+use super::{amount, container::of_ephemeral};
 
 /// Permissions of the files of a volume: 0644.
 const FILE_MODE: i32 = 0o644;
@@ -33,6 +33,15 @@ pub(super) fn spec(spec: &mut PodSpec) {
     accounts(spec);
     for c in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
         container(c);
+    }
+    for own in spec.ephemeral_containers.iter_mut().flatten() {
+        let mut c = of_ephemeral(own);
+        container(&mut c);
+        own.env = c.env;
+        own.image_pull_policy = c.image_pull_policy;
+        own.resources = c.resources;
+        own.termination_message_path = c.termination_message_path;
+        own.termination_message_policy = c.termination_message_policy;
     }
     for v in spec.volumes.iter_mut().flatten() {
         volume(v);

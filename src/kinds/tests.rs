@@ -244,6 +244,9 @@ fn answer(documents: &[Value], step: &Value, case: &Value) -> Answer {
     let new = if step["method"] == "PATCH" { merged(live.value(), &sent) } else { sent };
     let admitted = admit(with_namespace(new), strictness).map_err(|e| refusal(&e))?;
     update(&live, &admitted.object).map_err(|e| refusal(&e))?;
+    if let Some(error) = only_by_own_path(&live, &admitted.object) {
+        return Err(refusal(&[error]));
+    }
     Ok(warnings(&admitted))
 }
 

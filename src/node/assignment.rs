@@ -14,7 +14,10 @@ use super::{
     tokens::{self, Tokens, Wish},
     volumes::{self, VolumeSpec},
 };
-use crate::model::{Key, NodeName, Object};
+use crate::{
+    kinds,
+    model::{Key, NodeName, Object},
+};
 
 /// How long a pod may take to stop when it does not say (`terminationGracePeriodSeconds`).
 pub const GRACE: Duration = Duration::from_secs(30);
@@ -57,6 +60,11 @@ pub struct Assignment {
     pub init: Vec<ContainerSpec>,
     /// The other containers.
     pub app: Vec<ContainerSpec>,
+    /// Containers that somebody started to look at the others.
+    pub ephemeral: Vec<ContainerSpec>,
+    /// Why the node cannot give its containers what they ask for by now; those that run keep what
+    /// they have.
+    pub infeasible: Option<String>,
     /// The volumes.
     pub volumes: Vec<VolumeSpec>,
     /// The account its programs are, when they ask the API.
@@ -122,6 +130,8 @@ pub enum Role {
     Sidecar,
     /// Runs together with the others.
     App,
+    /// Runs beside the others, once, and counts for nothing.
+    Ephemeral,
 }
 
 /// One container.
@@ -144,6 +154,10 @@ pub struct ContainerSpec {
     pub mounts: Vec<Mount>,
     /// Its share of the node.
     pub limits: Limits,
+    /// Another share of CPU, or of memory, makes it start anew (`resizePolicy`).
+    pub resize_restarts: (bool, bool),
+    /// The container whose processes it sees.
+    pub target: Option<String>,
     /// What it may do.
     pub security: Security,
     /// Its probes.
@@ -175,6 +189,8 @@ pub struct Run {
     pub tty: bool,
     /// Its input stays open.
     pub stdin: bool,
+    /// Its input ends when the first who attached to it ends theirs.
+    pub stdin_once: bool,
 }
 
 /// Where a volume appears in a container.
@@ -267,6 +283,16 @@ impl Assignment {
                 })
                 .collect(),
             app: spec.containers.iter().map(|c| make(c, Role::App)).collect(),
+            ephemeral: spec
+                .ephemeral_containers
+                .iter()
+                .flatten()
+                .map(|own| ContainerSpec {
+                    target: own.target_container_name.clone().filter(|name| !name.is_empty()),
+                    ..make(&kinds::of_ephemeral(own), Role::Ephemeral)
+                })
+                .collect(),
+            infeasible: resources::infeasible(spec, node),
             volumes: volumes::volumes(spec, scope),
             account: spec.service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
             wishes: tokens::wishes(spec),
@@ -288,6 +314,8 @@ impl Assignment {
             sandbox: SandboxSpec::default(),
             init: vec![],
             app: vec![],
+            ephemeral: vec![],
+            infeasible: None,
             volumes: vec![],
             account: String::new(),
             wishes: vec![],
@@ -304,7 +332,7 @@ impl Assignment {
 
     /// All containers, init containers first.
     pub fn containers(&self) -> impl Iterator<Item = &ContainerSpec> {
-        self.init.iter().chain(&self.app)
+        self.init.iter().chain(&self.app).chain(&self.ephemeral)
     }
 
     /// The container of that name.
@@ -407,6 +435,7 @@ fn container(
             working_dir: c.working_dir.clone().unwrap_or_default(),
             tty: c.tty == Some(true),
             stdin: c.stdin == Some(true),
+            stdin_once: c.stdin_once == Some(true),
             env,
         })
     });
@@ -421,6 +450,8 @@ fn container(
         run,
         mounts: mounts.unwrap_or_default(),
         limits: resources::limits(c.resources.as_ref(), qos, scope.node.memory_bytes),
+        resize_restarts: (resize_restarts(c, "cpu"), resize_restarts(c, "memory")),
+        target: None,
         security: security(c, spec),
         probes: probes.filter_map(|k| ProbeSpec::of(c, k).map(|p| (k, p))).collect(),
         pre_stop: life.and_then(|l| l.pre_stop.as_ref()).and_then(|h| hook(h, c)),
@@ -434,9 +465,18 @@ fn container(
     }
 }
 
+fn resize_restarts(c: &core::Container, resource: &str) -> bool {
+    let policies = c.resize_policy.iter().flatten();
+    policies
+        .into_iter()
+        .any(|p| p.resource_name == resource && p.restart_policy == "RestartContainer")
+}
+
+/// What it may use is no part of it: that changes while it runs.
 fn hash(c: &core::Container) -> String {
+    let c = core::Container { resources: None, ..c.clone() };
     // Serializing a container cannot fail: its keys are strings and its numbers are finite.
-    let json = serde_json::to_vec(c).unwrap_or_default();
+    let json = serde_json::to_vec(&c).unwrap_or_default();
     volumes::hex(&Sha256::digest(&json))
 }
 

@@ -7,6 +7,7 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity as Text,
 };
 
+use super::NodeFacts;
 use crate::model::Quantity;
 
 /// Quality of service (kubernetes.io/docs/concepts/workloads/pods/pod-qos).
@@ -28,6 +29,36 @@ impl Qos {
             Qos::Burstable => "Burstable",
             Qos::BestEffort => "BestEffort",
         }
+    }
+}
+
+/// Why a node will never have what a pod asks for; `None` when it could.
+pub fn infeasible(spec: &PodSpec, node: &NodeFacts) -> Option<String> {
+    let amounts = [("cpu", node.cpu_milli), ("memory", node.memory_bytes.saturating_mul(1000))];
+    let too_much = |(name, capacity): &(&str, i64)| {
+        let asked: i64 = spec
+            .containers
+            .iter()
+            .filter_map(|c| request(c.resources.as_ref(), name))
+            .map(Quantity::as_milli)
+            .sum();
+        let unit = |milli: i64| if *name == "cpu" { milli } else { milli / 1000 };
+        (asked > *capacity).then(|| {
+            let (asked, capacity) = (unit(asked), unit(*capacity));
+            format!(
+                "Node didn't have enough capacity: {name}, requested: {asked}, capacity: {capacity}"
+            )
+        })
+    };
+    amounts.iter().find_map(too_much)
+}
+
+impl Limits {
+    /// Whether a container that has these needs others to have what `wanted` says: its CPU and its
+    /// memory.
+    pub fn differ(&self, wanted: &Self) -> (bool, bool) {
+        let cpu = |limits: &Self| (limits.cpu_shares, limits.cpu_quota_us);
+        (cpu(self) != cpu(wanted), self.memory_bytes != wanted.memory_bytes)
     }
 }
 

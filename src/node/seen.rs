@@ -12,7 +12,7 @@ use std::{
 use k8s_openapi::api::core::v1::PodStatus;
 use serde::{Deserialize, Serialize};
 
-use super::probe;
+use super::{probe, resources::Limits};
 use crate::model::Timestamp;
 
 /// The labels that our containers carry.
@@ -98,6 +98,8 @@ pub struct Container {
     pub image_id: String,
     /// When it was created.
     pub created: Timestamp,
+    /// What it may use, as far as the engine says.
+    pub limits: Option<Limits>,
     /// What it does.
     pub state: State,
 }
@@ -173,6 +175,9 @@ pub struct Memory {
     /// What failed last, by container name; the sandbox's and the volumes' failures under
     /// [`SANDBOX`].
     pub failures: BTreeMap<String, Failure>,
+    /// What running containers were given last, by id: an engine that gives something else is not
+    /// asked again.
+    pub resized: BTreeMap<String, Limits>,
 }
 
 /// The name under which [`Memory::failures`] keeps what belongs to no container: no container can

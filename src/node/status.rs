@@ -1,15 +1,21 @@
 //! A pod's status, as the kubelet would write it.
 
-use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, HostIP, PodCondition, PodIP, PodStatus,
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{
+        self as core, ContainerState, ContainerStateRunning, ContainerStateTerminated,
+        ContainerStateWaiting, ContainerStatus, HostIP, PodCondition, PodIP, PodStatus,
+        ResourceRequirements,
+    },
+    apimachinery::pkg::api::resource::Quantity,
 };
 
 use super::{
     assignment::{Assignment, ContainerSpec, RestartPolicy, Role, Wanted},
     probe,
     seen::{Container, Exit, Image, Observed, SANDBOX, State},
-    step::{Next, container_next, initialized, is_started},
+    step::{Next, container_next, initialized, is_started, resize_subject, resizing},
 };
 use crate::model::Timestamp;
 
@@ -18,6 +24,7 @@ use crate::model::Timestamp;
 pub fn status(want: &Assignment, seen: &Observed, now: Timestamp) -> PodStatus {
     let init = statuses(want, &want.init, seen, now);
     let app = statuses(want, &want.app, seen, now);
+    let ephemeral = statuses(want, &want.ephemeral, seen, now);
     let phase = forward(previous_phase(seen), phase(want, seen, &init, &app));
     let sandbox = seen.sandbox.as_ref().filter(|s| s.state.is_running());
     let ip = match (want.sandbox.host_network, sandbox.and_then(|s| s.ip)) {
@@ -36,6 +43,7 @@ pub fn status(want: &Assignment, seen: &Observed, now: Timestamp) -> PodStatus {
         conditions: Some(conditions),
         container_statuses: Some(app),
         init_container_statuses: Some(init).filter(|list| !list.is_empty()),
+        ephemeral_container_statuses: Some(ephemeral).filter(|list| !list.is_empty()),
         host_ip: Some(want.host_ip.clone()),
         host_ips: Some(vec![HostIP { ip: want.host_ip.clone() }]),
         pod_ips: ip.clone().map(|ip| vec![PodIP { ip }]),
@@ -151,8 +159,38 @@ fn container_status(
         restart_count: i32::try_from(newest.attempt).unwrap_or(i32::MAX),
         state: Some(state),
         last_state: Some(last.unwrap_or_default()),
+        resources: resources(want, spec, newest, seen),
+        allocated_resources: requests(want, spec),
         ..ContainerStatus::default()
     }
+}
+
+/// What a container may use: what it shall, unless it does not have that yet.
+fn resources(
+    want: &Assignment,
+    spec: &ContainerSpec,
+    newest: &Container,
+    seen: &Observed,
+) -> Option<ResourceRequirements> {
+    let asked = declared(want, spec)?.resources.clone();
+    let has = newest.limits.filter(|_| newest.state.is_running());
+    if has.is_none_or(|has| has.differ(&spec.limits) == (false, false)) {
+        return asked;
+    }
+    let lists = seen.previous.iter().flat_map(|p| p.container_statuses.iter().flatten());
+    let before = lists.into_iter().find(|s| s.name == spec.name);
+    before.and_then(|before| before.resources.clone())
+}
+
+fn requests(want: &Assignment, spec: &ContainerSpec) -> Option<BTreeMap<String, Quantity>> {
+    declared(want, spec)?.resources.as_ref()?.requests.clone()
+}
+
+/// The container as the pod's object has it.
+fn declared<'a>(want: &'a Assignment, spec: &ContainerSpec) -> Option<&'a core::Container> {
+    let pod = want.pod()?.spec.as_ref()?;
+    let all = pod.containers.iter().chain(pod.init_containers.iter().flatten());
+    all.into_iter().find(|c| c.name == spec.name)
 }
 
 /// Nothing of it on the node: not yet, or (in a pod that goes or has ended) not any more.
@@ -163,9 +201,10 @@ fn never_seen(
     now: Timestamp,
 ) -> ContainerStatus {
     let before = seen.previous.as_ref();
-    let before = before
-        .into_iter()
-        .flat_map(|p| p.container_statuses.iter().chain(&p.init_container_statuses).flatten());
+    let before = before.into_iter().flat_map(|p| {
+        let main = p.container_statuses.iter().chain(&p.init_container_statuses);
+        main.chain(&p.ephemeral_container_statuses).flatten()
+    });
     let before = before.into_iter().find(|s| s.name == spec.name);
     if want.wanted != Wanted::Running
         && let Some(before) = before
@@ -215,8 +254,11 @@ fn image_id(spec: &ContainerSpec, container: &Container, seen: &Observed) -> Str
 /// App containers and sidecars: running and started and their readiness probe says so. Init
 /// containers: done.
 fn is_ready(want: &Assignment, spec: &ContainerSpec, c: &Container, seen: &Observed) -> bool {
-    if spec.role == Role::Init {
-        return c.state.exit().is_some_and(|e| e.code == 0);
+    match spec.role {
+        Role::Init => return c.state.exit().is_some_and(|e| e.code == 0),
+        // Nothing waits for it.
+        Role::Ephemeral => return false,
+        Role::Sidecar | Role::App => {}
     }
     let probed = !spec.probes.contains_key(&probe::Kind::Readiness)
         || seen.verdict(&c.id, probe::Kind::Readiness) == Some(true);
@@ -345,9 +387,36 @@ fn conditions(
     ];
     let mut conditions: Vec<_> =
         list.into_iter().map(|(type_, verdict)| condition(type_, verdict, seen, now)).collect();
+    let resize = resize(want, seen);
+    conditions.extend(resize.map(|(type_, verdict)| condition(type_, verdict, seen, now)));
     conditions.extend(foreign(seen, &conditions));
     conditions
 }
+
+/// What is told of a change of resources that is not done yet
+/// (kubernetes.io/docs/tasks/configure-pod-container/resize-container-resources).
+fn resize(want: &Assignment, seen: &Observed) -> Option<(&'static str, Verdict)> {
+    let running = want.containers().filter_map(|spec| Some((spec, seen.current(&spec.name)?)));
+    let mut differing = running.filter(|(spec, c)| {
+        let has = c.limits.filter(|_| c.state.is_running());
+        has.is_some_and(|has| has.differ(&spec.limits) != (false, false))
+    });
+    if let Some(why) = want.infeasible.clone().filter(|_| differing.next().is_some()) {
+        return Some((RESIZE[0], Verdict { reason: "Infeasible", message: why, ..yes() }));
+    }
+    if !resizing(want, seen) {
+        return None;
+    }
+    let failure = |spec: &ContainerSpec| seen.memory.failures.get(&resize_subject(&spec.name));
+    let verdict = match want.containers().find_map(failure) {
+        Some(failure) => Verdict { reason: "Error", message: failure.message.clone(), ..yes() },
+        None => yes(),
+    };
+    Some((RESIZE[1], verdict))
+}
+
+/// Conditions that are there only while something is to be resized.
+const RESIZE: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
 
 #[derive(Clone)]
 struct Verdict {
@@ -411,5 +480,6 @@ fn condition(type_: &str, verdict: Verdict, seen: &Observed, now: Timestamp) -> 
 /// Conditions that others have set (readiness gates, `DisruptionTarget`) are kept.
 fn foreign(seen: &Observed, own: &[PodCondition]) -> Vec<PodCondition> {
     let before = seen.previous.iter().flat_map(|p| p.conditions.iter().flatten());
-    before.filter(|c| own.iter().all(|o| o.type_ != c.type_)).cloned().collect()
+    let others = before.filter(|c| !RESIZE.contains(&c.type_.as_str()));
+    others.filter(|c| own.iter().all(|o| o.type_ != c.type_)).cloned().collect()
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     assignment::{Assignment, ContainerSpec, PullPolicy, RestartPolicy, Role, Wanted},
     backoff, probe,
+    resources::Limits,
     seen::{Container, Exit, Image, Observed, SANDBOX, State},
 };
 use crate::model::Timestamp;
@@ -58,6 +59,15 @@ pub enum Step {
         name: String,
         /// Docker's id.
         id: String,
+    },
+    /// Give a running container another share of the node.
+    Resize {
+        /// Its name.
+        name: String,
+        /// Docker's id.
+        id: String,
+        /// What it may use.
+        limits: Limits,
     },
     /// Ask a container to stop: its hook, then its signal. What comes of it is seen later.
     Stop {
@@ -150,6 +160,7 @@ pub fn is_started(c: &ContainerSpec, current: &Container, seen: &Observed) -> bo
 /// Whether a container that ended like this is started again.
 fn restarts(policy: RestartPolicy, role: Role, exit: &Exit) -> bool {
     match (role, policy) {
+        (Role::Ephemeral, _) => false,
         (Role::Sidecar, _) | (Role::App, RestartPolicy::Always) => true,
         (_, RestartPolicy::Never) => false,
         _ => exit.code != 0 || !exit.error.is_empty(),
@@ -220,6 +231,20 @@ fn run(want: &Assignment, seen: &Observed, now: Timestamp) -> Step {
         Some(step) => return step,
         None => {}
     }
+    if let Some(step) = resize(want, seen, now) {
+        match step {
+            Step::Wait(until) => wake = earlier(wake, until),
+            step => return step,
+        }
+    }
+    // They look at what goes wrong, at the beginning too.
+    for spec in want.ephemeral.iter().filter(|spec| target_runs(spec, seen)) {
+        match container_next(want, spec, seen, now) {
+            Next::Step(step) => return step,
+            Next::Blocked { until, .. } => wake = earlier(wake, until),
+            Next::Nothing => {}
+        }
+    }
     let initialized = initialized(want, seen);
     for spec in &want.init {
         if initialized && spec.role == Role::Init {
@@ -242,6 +267,61 @@ fn run(want: &Assignment, seen: &Observed, now: Timestamp) -> Step {
         }
     }
     if wake.is_some() { Step::Wait(wake) } else { Step::Settled }
+}
+
+/// Whether the container that this one is to look at can be looked at.
+fn target_runs(spec: &ContainerSpec, seen: &Observed) -> bool {
+    let runs = |name: &String| seen.current(name).is_some_and(|c| c.state.is_running());
+    spec.target.as_ref().is_none_or(runs)
+}
+
+/// Gives a running container what it may use by now; one that must start anew for it is stopped
+/// instead ([`condemned`]).
+fn resize(want: &Assignment, seen: &Observed, now: Timestamp) -> Option<Step> {
+    let (name, id, limits) = want.containers().find_map(|spec| {
+        let current = seen.current(&spec.name)?;
+        let differs = resized(want, spec, current, seen)?;
+        (differs == Resized::InPlace).then(|| (spec.name.clone(), current.id.clone(), spec.limits))
+    })?;
+    let failed = after_failure(seen, &resize_subject(&name), now);
+    Some(failed.unwrap_or(Step::Resize { name, id, limits }))
+}
+
+/// The name under which a failed resize is remembered: no container can be called so.
+pub fn resize_subject(name: &str) -> String {
+    format!("{name}/resize")
+}
+
+/// How a container gets another share of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resized {
+    InPlace,
+    ByRestart,
+}
+
+/// Whether a running container has another share of the node than it shall have.
+fn resized(
+    want: &Assignment,
+    spec: &ContainerSpec,
+    container: &Container,
+    seen: &Observed,
+) -> Option<Resized> {
+    let has = container.limits.filter(|_| container.state.is_running())?;
+    let (cpu, memory) = has.differ(&spec.limits);
+    let given = seen.memory.resized.get(&container.id) == Some(&spec.limits);
+    if !cpu && !memory || given || want.infeasible.is_some() {
+        return None;
+    }
+    let restarts = cpu && spec.resize_restarts.0 || memory && spec.resize_restarts.1;
+    Some(if restarts { Resized::ByRestart } else { Resized::InPlace })
+}
+
+/// Whether some running container waits for its share.
+pub fn resizing(want: &Assignment, seen: &Observed) -> bool {
+    want.containers().any(|spec| {
+        let current = seen.current(&spec.name);
+        current.is_some_and(|current| resized(want, spec, current, seen).is_some())
+    })
 }
 
 /// The oldest container that is kept for nobody.
@@ -268,6 +348,9 @@ fn condemned(
     }
     if failed(probe::Kind::Liveness) {
         return Some(format!("Container {name} failed liveness probe, will be restarted"));
+    }
+    if resized(want, spec, container, seen) == Some(Resized::ByRestart) {
+        return Some(format!("Container {name} resize requires restart"));
     }
     (spec.hash != container.hash)
         .then(|| format!("Container {name} definition changed, will be restarted"))

@@ -123,6 +123,7 @@ impl World {
                     hash: want.container(name).unwrap().hash.clone(),
                     image_id: "sha256:1".into(),
                     created: now,
+                    limits: want.container(name).map(|spec| spec.limits),
                     state: State::Created,
                 });
                 text = format!(
@@ -133,6 +134,11 @@ impl World {
             Step::StartContainer { id, .. } => {
                 self.container(id).state = State::Running(now);
                 text = format!("Start {id}");
+            }
+            Step::Resize { id, limits, .. } => {
+                self.container(id).limits = Some(*limits);
+                let (cpu, memory) = (limits.cpu_quota_us / 1000, limits.memory_bytes >> 20);
+                text = format!("Resize {id} to {cpu} ms of CPU and {memory} MiB");
             }
             Step::Stop { id, grace, why, .. } => {
                 let deadline = now + *grace;
@@ -223,7 +229,16 @@ fn brief(status: &k8s_openapi::api::core::v1::PodStatus) -> String {
         }
     }
     text += &format!(" {}\n", status.pod_ip.as_deref().unwrap_or("-"));
-    let lists = [&status.init_container_statuses, &status.container_statuses];
+    let of_resize = |type_: &&str| type_.starts_with("PodResize");
+    for c in status.conditions.iter().flatten().filter(|c| of_resize(&&*c.type_)) {
+        let why = [&c.reason, &c.message].map(|t| t.clone().unwrap_or_default());
+        text += &format!("      {}: {}\n", c.type_, why.join(" ").trim());
+    }
+    let lists = [
+        &status.init_container_statuses,
+        &status.container_statuses,
+        &status.ephemeral_container_statuses,
+    ];
     for c in lists.into_iter().flatten().flatten() {
         let state = c.state.clone().unwrap_or_default();
         let word = match (state.running, state.waiting, state.terminated) {
@@ -648,4 +663,87 @@ fn a_stubborn_container_is_killed_again() {
     assert_eq!(next_step(&want, &world.seen, Timestamp(1)), wait);
     assert_eq!(next_step(&want, &world.seen, Timestamp(10_000)), kill);
     assert_eq!(want.grace, Duration::ZERO);
+}
+
+#[test]
+fn a_container_for_debugging_runs_once_beside_the_others() {
+    let mut world = World::new(one(json!({})));
+    world.settle();
+    let debug = json!({"name": "debug", "image": "web:1", "targetContainerName": "c"});
+    world.pod["spec"]["ephemeralContainers"] = json!([debug]);
+    world.wait(1).settle().wait(1).end("debug-0", 3).settle();
+    // It is not started again, and holds no pod up that has ended.
+    world.wait(1000).settle();
+    assert_eq!(world.want().container("debug").unwrap().target.as_deref(), Some("c"));
+    world.check(expect![[r#"
+        0s CreateSandbox
+        0s StartSandbox { id: "s1" }
+        0s FindImage { image: "web:1" }
+        0s PullImage web:1
+        0s CreateContainer c attempt 0, then back-off 0s
+        0s Start c-0
+        0s settled
+           Running initialized ready 10.244.1.2
+              c=running(0)
+        1s CreateContainer debug attempt 0, then back-off 0s
+        1s Start debug-0
+        1s settled
+           Running initialized ready 10.244.1.2
+              c=running(0)
+              debug=running(0)
+        2s settled
+           Running initialized ready 10.244.1.2
+              c=running(0)
+              debug=Error/3(0)
+        1002s settled
+           Running initialized ready 10.244.1.2
+              c=running(0)
+              debug=Error/3(0)
+    "#]]);
+}
+
+#[test]
+fn a_running_container_gets_another_share() {
+    let share = |cpu: &str, memory: &str| json!({"limits": {"cpu": cpu, "memory": memory}});
+    let policy = json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+    let of = |resources| one(json!({"resources": resources, "resizePolicy": policy}));
+    let mut world = World::new(of(share("1", "64Mi")));
+    world.settle();
+    let resize = |world: &mut World, cpu: &str, memory: &str| {
+        world.pod["spec"] = of(share(cpu, memory));
+        world.wait(1).settle();
+    };
+    resize(&mut world, "2", "64Mi");
+    resize(&mut world, "8", "64Mi");
+    resize(&mut world, "2", "96Mi");
+    world.end("c-0", 143).settle();
+    world.check(expect![[r#"
+        0s CreateSandbox
+        0s StartSandbox { id: "s1" }
+        0s FindImage { image: "web:1" }
+        0s PullImage web:1
+        0s CreateContainer c attempt 0, then back-off 0s
+        0s Start c-0
+        0s settled
+           Running initialized ready 10.244.1.2
+              c=running(0)
+        1s Resize c-0 to 200 ms of CPU and 64 MiB
+        1s settled
+           Running initialized ready 10.244.1.2
+              c=running(0)
+        2s settled
+           Running initialized ready 10.244.1.2
+              PodResizePending: Infeasible Node didn't have enough capacity: cpu, requested: 8000, capacity: 4000
+              c=running(0)
+        3s Stop c-0 within 5s: Container c resize requires restart
+        3s wait 8s
+           Running initialized 10.244.1.2
+              PodResizeInProgress: 
+              c=running(0)
+        3s CreateContainer c attempt 1, then back-off 10s
+        3s Start c-1
+        3s settled
+           Running initialized ready 10.244.1.2
+              c=running(1) after 143
+    "#]]);
 }

@@ -228,6 +228,7 @@ impl Machine {
             hash: spec.hash.clone(),
             image_id: format!("sha256:{}", spec.image),
             created: now,
+            limits: None,
             state: State::Created,
         };
         let list = self.found(want).containers.entry(make.name.clone()).or_default();

@@ -546,3 +546,43 @@ fn a_daemon_that_was_killed_finds_its_pods_again_and_what_died_is_counted() {
         drop(daemon);
     });
 }
+
+#[test]
+fn a_running_container_gets_another_share_of_the_node() {
+    node::inside("a_running_container_gets_another_share_of_the_node", async {
+        let dir = tempfile::tempdir().unwrap();
+        node::prepare(NETWORK, RANGE).await;
+        let mut agent = Agent::start(dir.path()).await;
+        let of = |cpu: &str, memory: &str| {
+            pod(
+                "web",
+                json!({"terminationGracePeriodSeconds": 1, "containers": [{
+                    "name": "web", "image": node::IMAGE, "imagePullPolicy": "IfNotPresent",
+                    "args": ["serve", "8080"],
+                    "resources": {"limits": {"cpu": cpu, "memory": memory}},
+                }]}),
+            )
+        };
+        agent.desired(&[of("500m", "64Mi")]).await;
+        let seen = agent.until("it runs", "web", |p| is_running(p, "web")).await;
+        let share = |p: &ObservedPod| {
+            let limits = container(p, "web").resources.clone()?.limits?;
+            Some([limits["cpu"].0.clone(), limits["memory"].0.clone()])
+        };
+        assert_eq!(share(&seen), Some(["500m".to_owned(), "64Mi".to_owned()]));
+        let before = container(&seen, "web").container_id.clone().unwrap();
+        agent.desired(&[of("250m", "96Mi")]).await;
+        let wanted = Some(["250m".to_owned(), "96Mi".to_owned()]);
+        let seen = agent.until("it has its share", "web", |p| share(p) == wanted).await;
+        assert_eq!(container(&seen, "web").container_id.as_ref(), Some(&before), "not made anew");
+        assert_eq!(container(&seen, "web").restart_count, 0);
+        let ip = seen.status.pod_ip.clone().unwrap();
+        node::until_answers(&ip, 8080).await;
+        let id = before.trim_start_matches("docker://");
+        let (quota, memory) = node::share(id).await;
+        assert_eq!((quota, memory), (25_000, 96 << 20));
+        agent.desired(&[]).await;
+        node::until_empty(dir.path()).await;
+        agent.die().await;
+    });
+}

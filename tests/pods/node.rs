@@ -198,6 +198,13 @@ pub(crate) async fn pid(id: &str) -> i32 {
     i32::try_from(seen.state.unwrap().pid.unwrap()).unwrap()
 }
 
+/// What a container may use: microseconds of CPU in each 100 ms, and bytes of memory.
+pub(crate) async fn share(id: &str) -> (i64, i64) {
+    let docker = engine().negotiate_version().await.unwrap();
+    let host = docker.inspect_container(id, None).await.unwrap().host_config.unwrap();
+    (host.cpu_quota.unwrap(), host.memory.unwrap())
+}
+
 /// The node's dockerd.
 pub(crate) fn daemon() -> i32 {
     std::fs::read_to_string("/run/docker.pid").unwrap().trim().parse().unwrap()

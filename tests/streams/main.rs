@@ -66,6 +66,7 @@ fn commands_run_in_pods() {
         copy(&w, &k, protocol);
     }
     terminal(&w, &k);
+    debug(&w, &k);
     refusals(&w, &k);
     for protocol in PROTOCOLS {
         attach(&w, &k, protocol);
@@ -101,6 +102,35 @@ fn copy(w: &World, k: &Kubectl, protocol: Protocol) {
     let said = k.run(w, protocol, &["cp", "one:/tmp/there.bin", back.to_str().unwrap()]);
     assert_eq!(said.code, 0, "{}", said.err);
     assert!(std::fs::read(&back).unwrap() == bytes, "the file changed on its way");
+}
+
+/// `kubectl debug` looks at a running container: it sees its processes, and is no part of the pod.
+fn debug(w: &World, k: &Kubectl) {
+    for (n, protocol) in PROTOCOLS.into_iter().enumerate() {
+        let name = format!("look{n}");
+        let image = format!("--image={}", kubectl::IMAGE);
+        let script = "read line; echo \"pid 1 is $(cat /proc/1/comm)\"; echo \"heard $line\"";
+        let args = ["debug", "-i", "one", &image, "--image-pull-policy=Never", "-q"];
+        let more = ["--target=web", "-c", &name, "--", "/bin/sh", "-c", script];
+        let mut child = k.start(w, protocol, &[&args[..], &more].concat());
+        let mut keys = child.stdin.take().unwrap();
+        keys.write_all(b"word\n").unwrap();
+        let heard = kubectl::lines(child.stdout.take().unwrap());
+        kubectl::wait_for_line(&heard, "pid 1 is sh");
+        kubectl::wait_for_line(&heard, "heard word");
+        assert!(child.wait().unwrap().success());
+        let path = "{.status.ephemeralContainerStatuses[?(@.name==\"NAME\")].state}";
+        let path = format!("jsonpath={}", path.replace("NAME", &name));
+        let state = until("the container has ended", || {
+            let said = k.run(w, protocol, &["get", "pod", "one", "-o", &path]);
+            said.out.contains("terminated").then_some(said.out)
+        });
+        assert!(state.contains("\"exitCode\":0"), "{state}");
+        let said = k.run(w, protocol, &["logs", "one", "-c", &name]);
+        assert!(said.out.contains("heard word"), "{}{}", said.out, said.err);
+    }
+    let said = k.run(w, PROTOCOLS[0], &["get", "pod", "one", "--no-headers"]);
+    assert!(said.out.contains("1/1") && said.out.contains("Running"), "{}", said.out);
 }
 
 /// `script` gives kubectl a terminal; the command in the pod has one of the same size.

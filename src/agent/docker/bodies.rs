@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 
 use bollard::models::{
-    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig,
-    HostConfigLogConfig, Mount as BindMount, MountBindOptions, MountBindOptionsPropagationEnum,
-    MountType, NetworkingConfig,
+    ContainerCreateBody, ContainerUpdateBody, EndpointIpamConfig, EndpointSettings, HealthConfig,
+    HostConfig, HostConfigLogConfig, Mount as BindMount, MountBindOptions,
+    MountBindOptionsPropagationEnum, MountType, NetworkingConfig,
 };
 
 use crate::{
@@ -14,7 +14,11 @@ use crate::{
         image,
         runtime::{Error, Make},
     },
-    node::{Assignment, ContainerSpec, resources, seen::labels},
+    node::{
+        Assignment, ContainerSpec,
+        resources::{self, Limits},
+        seen::labels,
+    },
 };
 
 /// Logs of one container: five files of 10 MiB (the kubelet's own limits).
@@ -157,6 +161,7 @@ pub(super) fn container_body(
         user: Some(spec.security.user.clone()).filter(|u| !u.is_empty()),
         tty: Some(run.tty),
         open_stdin: Some(run.stdin),
+        stdin_once: Some(run.stdin_once),
         // Kubernetes' probes take the place of the image's own.
         healthcheck: Some(healthcheck),
         host_config: Some(host_config(want, spec, make, mounts, oom_score_adj)),
@@ -187,10 +192,10 @@ fn host_config(
     HostConfig {
         network_mode: Some(if pod.host_network { "host".to_owned() } else { joined.clone() }),
         ipc_mode: Some(if pod.host_ipc { "host".to_owned() } else { joined.clone() }),
-        pid_mode: match (pod.host_pid, pod.share_pid) {
-            (true, _) => Some("host".to_owned()),
-            (false, true) => Some(joined),
-            (false, false) => None,
+        pid_mode: match (pod.host_pid, pod.share_pid, &make.target) {
+            (true, ..) => Some("host".to_owned()),
+            (false, true, _) => Some(joined),
+            (false, false, target) => target.as_ref().map(|id| format!("container:{id}")),
         },
         mounts: Some(mounts),
         cpu_shares: set(limits.cpu_shares),
@@ -211,5 +216,28 @@ fn host_config(
             config: Some(log.into_iter().collect()),
         }),
         ..HostConfig::default()
+    }
+}
+
+/// What Docker is asked for to give a running container another share.
+pub(super) fn update_body(limits: &Limits) -> ContainerUpdateBody {
+    let set = |value: i64| Some(value).filter(|v| *v > 0);
+    ContainerUpdateBody {
+        cpu_shares: set(limits.cpu_shares),
+        cpu_period: set(limits.cpu_quota_us).map(|_| resources::CPU_PERIOD_US),
+        cpu_quota: set(limits.cpu_quota_us),
+        memory: set(limits.memory_bytes),
+        memory_swap: set(limits.memory_bytes),
+        ..ContainerUpdateBody::default()
+    }
+}
+
+/// The share a container was given.
+pub(super) fn limits_of(host: &HostConfig) -> Limits {
+    Limits {
+        cpu_shares: host.cpu_shares.unwrap_or_default(),
+        cpu_quota_us: host.cpu_quota.unwrap_or_default(),
+        memory_bytes: host.memory.unwrap_or_default(),
+        oom_score_adj: host.oom_score_adj.unwrap_or_default(),
     }
 }

@@ -102,7 +102,8 @@ impl Pods {
         let mut told = vec![];
         let lists = |s: &PodStatus| {
             let (init, app) = (s.init_container_statuses.clone(), s.container_statuses.clone());
-            init.into_iter().chain(app).flatten().collect::<Vec<_>>()
+            let all = init.into_iter().chain(app).chain(s.ephemeral_container_statuses.clone());
+            all.flatten().collect::<Vec<_>>()
         };
         let before = pod.status.as_ref().map(lists).unwrap_or_default();
         for status in lists(&new) {
@@ -286,7 +287,10 @@ impl Pods {
                 if !pod.memory.pulled.contains(&(name.clone(), attempt)) {
                     already = want.container(&name).map(|c| c.image.clone());
                 }
-                make = Some(Make { name, attempt, backoff, sandbox });
+                let target = want.container(&name).and_then(|c| c.target.as_ref());
+                let target = target.and_then(|name| pod.found.containers.get(name)?.last());
+                let target = target.map(|c| c.id.clone());
+                make = Some(Make { name, attempt, backoff, sandbox, target });
             }
             Step::StartContainer { name, .. } => {
                 post_start = want.container(name).and_then(|c| c.post_start.clone());

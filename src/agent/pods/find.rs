@@ -106,6 +106,7 @@ fn no_log(pod: &Pod, container: &str, previous: bool) -> String {
 
 fn status<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
     let status = pod.status.as_ref()?;
-    let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    let main = status.container_statuses.iter().chain(&status.init_container_statuses);
+    let all = main.chain(&status.ephemeral_container_statuses).flatten();
     all.into_iter().find(|s| s.name == container)
 }

@@ -199,6 +199,7 @@ impl Pod {
         ids.extend(self.found.sandbox.iter().map(|s| s.id.as_str()));
         self.memory.probes.retain(|(id, _), _| ids.contains(&id.as_str()));
         self.memory.stopping.retain(|id, _| ids.contains(&id.as_str()));
+        self.memory.resized.retain(|id, _| ids.contains(&id.as_str()));
         let newest = |name: &String| self.found.containers.get(name)?.last().map(|c| c.attempt);
         self.memory.pulled.retain(|(name, attempt)| newest(name) <= Some(*attempt));
         for container in containers.filter(|c| c.state.is_running()) {

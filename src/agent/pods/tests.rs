@@ -93,6 +93,7 @@ impl Machine {
                     hash,
                     image_id: "sha256:1".into(),
                     created: now,
+                    limits: None,
                     state: State::Created,
                 });
                 format!("create {name}/{}-{}", make.name, make.attempt)

@@ -108,7 +108,7 @@ fn set_amount(container: &mut Value, field: &str, resource: &str, amount: &str) 
 /// Refuses what is below or above the limits of its namespace.
 pub(super) fn validate(attempt: &Attempt<'_>, value: &Value) -> Result<(), Failure> {
     let claim = attempt.is("", "persistentvolumeclaims");
-    if !(attempt.creates_pod() || claim) {
+    if !(attempt.creates_pod() || attempt.resizes_pod() || claim) {
         return Ok(());
     }
     let (namespace, name) = place(value);

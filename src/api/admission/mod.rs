@@ -66,6 +66,10 @@ impl Attempt<'_> {
         self.is("", "pods") && self.live.is_none() && self.subresource.is_empty()
     }
 
+    fn resizes_pod(&self) -> bool {
+        self.is("", "pods") && self.subresource == "resize"
+    }
+
     fn refused(&self, name: &str, why: &str) -> Failure {
         Failure::refused(self.info, name, why)
     }
@@ -88,7 +92,9 @@ pub(super) fn mutate(attempt: &Attempt<'_>, value: &mut Value) -> Result<(), Fai
 
 /// Refuses what no rule lets through.
 pub(super) fn validate(attempt: &Attempt<'_>, object: &Object) -> Result<Verdict, Failure> {
-    if !attempt.subresource.is_empty() {
+    // What of a pod changes while it runs counts as the pod.
+    let running = matches!(attempt.subresource, "ephemeralcontainers" | "resize");
+    if !attempt.subresource.is_empty() && !running {
         node::validate(attempt, object)?;
         certificate::validate(attempt, object)?;
         return Ok(Verdict::default());

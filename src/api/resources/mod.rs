@@ -39,6 +39,7 @@ mod options;
 mod patching;
 mod propose;
 mod read;
+mod running;
 mod sub;
 mod table;
 mod token;

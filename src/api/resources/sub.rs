@@ -12,7 +12,7 @@ use super::{
     delete::DeleteOptions,
     door,
     options::WriteOptions,
-    patching, propose, read, token, write,
+    patching, propose, read, running, token, write,
 };
 use crate::{
     api::{
@@ -30,7 +30,10 @@ const TRIES_MAX: usize = 10;
 /// Answers for what lies below an object.
 pub(super) async fn serve(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     match (ask.resource.subresource.as_str(), ask.verb) {
-        ("status" | "approval", "get") => read::get(api, ask).await,
+        ("status" | "approval" | "ephemeralcontainers" | "resize", "get") => {
+            read::get(api, ask).await
+        }
+        ("ephemeralcontainers" | "resize", _) => running::serve(api, ask).await,
         ("approval", _) => approval::serve(api, ask).await,
         ("status", "update") => status(api, ask).await,
         ("status", "patch") => write::patched(api, ask, Part::Status).await,

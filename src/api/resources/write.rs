@@ -169,7 +169,10 @@ pub(super) fn prepare(
     let attempt = Attempt { user: &ask.user, view, info: ask.info, subresource, live };
     admission::mutate(&attempt, &mut value)?;
     let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let admitted = kinds::admit(value, strictness);
+    let admitted = match live {
+        Some(_) => kinds::admit_change(value, strictness),
+        None => kinds::admit(value, strictness),
+    };
     let admitted = admitted.map_err(|errors| match ask.verb {
         "patch" => patching::not_admitted(ask, &name, errors),
         _ => not_admitted(ask.info, &name, errors),
@@ -447,6 +450,10 @@ fn ops(api: &Api, ask: &Ask, part: Part, live: &Object, new: &Object) -> Result<
     let expect = Expect::At(live.revision());
     if part == Part::Main {
         let next = kinds::update(live, new).map_err(refused)?;
+        let own_path = kinds::only_by_own_path(live, new);
+        if let Some(error) = own_path.filter(|_| ask.resource.subresource.is_empty()) {
+            return Err(refused(vec![error]));
+        }
         let kept = books::after(api, ask, Some(live), new, &next);
         let put = Op::Put { object: books::with(new, kept.clone())?, expect, part };
         return Ok(if books::with(&next, kept)? == *live { Vec::new() } else { vec![put] });
