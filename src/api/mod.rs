@@ -218,11 +218,16 @@ fn tls(api: Api) -> Router {
         )
         .route("/api/{version}/{*rest}", any(resources::serve))
         .route("/apis/{group}/{version}/{*rest}", any(resources::serve));
-    open.merge(closed)
+    let routes = open
+        .merge(closed)
         .merge(known)
         .merge(kubernetes)
         .fallback(discovery::nothing)
         .method_not_allowed_fallback(failure::no_such_method)
+        .with_state(api.clone());
+    Router::new()
+        .fallback_service(routes)
+        .layer(middleware::map_request(request::without_last_slash))
         .layer(middleware::from_fn_with_state(api.clone(), authz::authorize))
         .layer(middleware::from_fn_with_state(api.clone(), fairness::share))
         .layer(middleware::from_fn_with_state(api.clone(), audit::record))
@@ -230,7 +235,6 @@ fn tls(api: Api) -> Router {
         .layer(middleware::from_fn_with_state(api.clone(), headers::common))
         .layer(middleware::from_fn_with_state(counted, gate::counted))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(api)
 }
 
 fn plain(api: Api) -> Router {
@@ -245,5 +249,7 @@ fn plain(api: Api) -> Router {
         .with_state(api)
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -56,6 +56,24 @@ impl RequestInfo {
     }
 }
 
+/// The request at the path without its last slash: `/version/` is what `/version` is. What a pod or
+/// a service is asked through a proxy is its own affair.
+pub(super) async fn without_last_slash<B>(mut request: Request<B>) -> Request<B> {
+    let path = request.uri().path();
+    let proxied = resource(path).is_some_and(|(resource, _)| resource.subresource == "proxy");
+    let Some(bare) = path.strip_suffix('/').filter(|bare| !bare.is_empty() && !proxied) else {
+        return request;
+    };
+    let bare = match request.uri().query() {
+        Some(query) => format!("{bare}?{query}"),
+        None => bare.to_owned(),
+    };
+    if let Ok(uri) = bare.parse() {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
 /// The resource a path names, and whether it is of the old form `/api/v1/watch/…`.
 fn resource(path: &str) -> Option<(ResourceInfo, bool)> {
     let mut words = path.trim_matches('/').split('/').peekable();

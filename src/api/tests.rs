@@ -217,6 +217,19 @@ async fn health_and_version_answer_anybody_and_nothing_else_does() {
     assert_eq!(*backend.asked.lock().unwrap(), [""; 0]);
 }
 
+/// Generated clients ask for `/version/` and `/apis/apps/`.
+#[tokio::test]
+async fn a_slash_at_the_end_changes_nothing() {
+    let backend = Fake::new(&Cluster::web());
+    for path in ["/version", "/api", "/apis", "/apis/apps", "/apis/apps/v1", "/api/v1/namespaces"] {
+        let slashed = get(&backend, &format!("{path}/")).await;
+        assert_eq!(slashed, get(&backend, path).await, "{path}");
+        assert_eq!(slashed.0, StatusCode::OK, "{path}");
+    }
+    assert_eq!(get(&backend, "/apis/absent/").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(get(&backend, "/version//").await.0, StatusCode::NOT_FOUND);
+}
+
 #[tokio::test]
 async fn readyz_names_what_is_not_ready() {
     let cluster = Cluster::web();

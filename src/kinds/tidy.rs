@@ -1,7 +1,7 @@
 //! From a typed object to JSON without what says nothing: what Go leaves out as empty.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{FieldError, KindInfo, door};
 
@@ -74,7 +74,7 @@ pub(super) fn to_value<T: Serialize>(info: &KindInfo, typed: &T) -> Result<Value
         && let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut)
     {
         // A map here, while a Deployment's selector is a struct that stays when it is empty.
-        let empty = |v: &Value| v.as_object().is_some_and(serde_json::Map::is_empty);
+        let empty = |v: &Value| v.as_object().is_some_and(Map::is_empty);
         if spec.get("selector").is_some_and(empty) {
             spec.remove("selector");
         }
@@ -86,6 +86,10 @@ pub(super) fn to_value<T: Serialize>(info: &KindInfo, typed: &T) -> Result<Value
                 port["name"] = Value::String(String::new());
             }
         }
+    }
+    // What may be anything is kept when it is nothing.
+    if info.kind == "ControllerRevision" && value.get("data").is_none() {
+        value["data"] = Value::Object(Map::new());
     }
     if info.kind == "Event" && info.group.is_empty() && value.get("eventTime").is_none() {
         value["eventTime"] = Value::Null;
@@ -108,6 +112,9 @@ fn tidy(value: &mut Value) {
                 && path.contains_key("path")
             {
                 path.entry("type").or_insert_with(|| Value::String(String::new()));
+            }
+            if let Some(opaque) = map.get_mut("opaque").and_then(Value::as_object_mut) {
+                opaque.entry("parameters").or_insert_with(|| Value::Object(Map::new()));
             }
             if let Some(disk) = map.get_mut("azureDisk").and_then(Value::as_object_mut) {
                 disk.entry("readOnly").or_insert(Value::Bool(false));

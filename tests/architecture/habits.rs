@@ -21,6 +21,8 @@ const LISTED: &[(&str, &str)] = &[
     ("tests/scripts", "tests/scripts.rs"),
     ("tests/fixtures", "tests/"),
     ("tests/clients/go", "tests/clients/go.rs"),
+    ("tests/clients/python", "tests/clients/python.rs"),
+    ("tests/kubectl/traces", "tests/kubectl/traces.rs"),
 ];
 
 /// Files of `tests/` that people or the gate start themselves.

@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use crate::world::{DEADLINE, World};
+use crate::servers::{DEADLINE, World};
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/go");
 

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test of a shell")]
 
 mod go;
+mod python;
 #[path = "../kubectl/world.rs"]
 #[allow(dead_code, reason = "shared with the tests of kubectl, which use all of it")]
-mod world;
+mod servers;

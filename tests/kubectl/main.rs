@@ -5,7 +5,9 @@
 
 mod certificates;
 mod everyday;
+mod proxy;
 mod script;
 mod servers;
+mod traces;
 #[allow(dead_code, reason = "shared with the tests of other clients")]
 mod world;

@@ -28,7 +28,7 @@ use crate::world::{DEADLINE, World, kubectls};
 const SETTLED: Duration = Duration::from_secs(3);
 
 /// The kubectls whose words are written down, the one that speaks for all others first.
-const RECORDED: [&str; 2] = ["1.33", "1.20"];
+pub(crate) const RECORDED: [&str; 2] = ["1.33", "1.20"];
 
 /// One command of a script.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ fn written(steps: &[Step]) -> String {
 }
 
 /// Splits a command into words; quotes keep spaces together.
-fn words(text: &str) -> Vec<String> {
+pub(crate) fn words(text: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
     for c in text.chars() {
         match (quote, c) {
@@ -184,7 +184,7 @@ fn run_until(
 }
 
 /// `1.20` of a kubectl that says it is 1.20.2.
-fn version(kubectl: &Path) -> String {
+pub(crate) fn version(kubectl: &Path) -> String {
     let output =
         Command::new(kubectl).args(["version", "--client", "-o", "json"]).output().unwrap();
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

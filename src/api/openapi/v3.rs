@@ -13,6 +13,15 @@ use crate::kinds::{Definitions, each_subschema};
 const BEFORE: &str = "#/definitions/";
 const AFTER: &str = "#/components/schemas/";
 
+/// Fields that are there even when they are not set, and then null: definition and name. The
+/// documents of Kubernetes do not say so.
+const NULL: [(&str, &str); 4] = [
+    ("io.k8s.api.core.v1.Event", "eventTime"),
+    ("io.k8s.api.events.v1.Event", "eventTime"),
+    ("io.k8s.api.rbac.v1.ClusterRole", "rules"),
+    ("io.k8s.api.rbac.v1.Role", "rules"),
+];
+
 /// The document of the paths of one group and version, with every definition they need.
 pub(super) fn document(definitions: &Definitions, routes: &[Route]) -> Value {
     let paths: Map<String, Value> =
@@ -22,6 +31,7 @@ pub(super) fn document(definitions: &Definitions, routes: &[Route]) -> Value {
         .filter_map(|name| {
             let mut schema = definitions.schemas.get(&name)?.clone();
             widen(&mut schema);
+            allow_null(&name, &mut schema);
             Some((name, schema))
         })
         .collect();
@@ -110,6 +120,15 @@ fn place(at: &str, name: &str) -> Option<Value> {
         value["required"] = true.into();
     }
     Some(value)
+}
+
+/// Lets fields be null that Kubernetes writes so when they are not set.
+fn allow_null(name: &str, schema: &mut Value) {
+    for (_, field) in NULL.iter().filter(|(of, _)| *of == name) {
+        if let Some(Value::Object(found)) = schema["properties"].get_mut(*field) {
+            found.insert("nullable".to_owned(), true.into());
+        }
+    }
 }
 
 /// Writes references as OpenAPI 3 does, which takes nothing beside them.

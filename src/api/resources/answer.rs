@@ -248,9 +248,26 @@ pub(super) fn warn(mut response: Response, warnings: &[FieldError]) -> Response 
     response
 }
 
-/// Adds one `Warning` header (RFC 7234 §5.5, as Kubernetes writes it).
+/// Most warnings of one answer: some clients read no more than 100 headers.
+const WARNINGS_MAX: usize = 64;
+
+/// Most characters of all warnings of one answer, and of one that would not fit: the bounds of
+/// Kubernetes.
+const WARNING_CHARS_MAX: usize = 4096;
+const ONE_WARNING_CHARS_MAX: usize = 256;
+
+/// Adds one `Warning` header (RFC 7234 §5.5, as Kubernetes writes it), while there is room for it.
 pub(super) fn add_warning(response: &mut Response, text: &str) {
-    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let there = response.headers().get_all(header::WARNING);
+    let (count, taken) = there.iter().fold((0, 0), |(n, sum), value| (n + 1, sum + value.len()));
+    let left = WARNING_CHARS_MAX.saturating_sub(taken);
+    let length = text.chars().count();
+    let most = if length > left { ONE_WARNING_CHARS_MAX } else { length };
+    if count >= WARNINGS_MAX || most.min(length) > left {
+        return;
+    }
+    let readable = |c: char| if c.is_control() { ' ' } else { c };
+    let plain: String = text.chars().take(most).map(readable).collect();
     let value = format!("299 - {}", json!(plain));
     if let Ok(value) = HeaderValue::from_str(&value) {
         response.headers_mut().append(header::WARNING, value);
