@@ -23,7 +23,7 @@ use super::{
     resources::body,
     tokens::{self, Holder},
 };
-use crate::state::View;
+use crate::{model, state::View};
 
 const AUTHENTICATION: &str = "authentication.k8s.io/v1";
 const AUTHORIZATION: &str = "authorization.k8s.io/v1";
@@ -174,7 +174,7 @@ fn invalid(kind: &str, field: &str, why: &str) -> Failure {
 }
 
 fn typed<T: DeserializeOwned>(value: &Value, kind: &str) -> Result<T, Failure> {
-    T::deserialize(value).map_err(|e| {
+    model::read(value).map_err(|e| {
         Failure::bad_request(format!("{kind} in version \"v1\" cannot be handled as a {kind}: {e}"))
     })
 }

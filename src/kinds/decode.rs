@@ -5,7 +5,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{FieldError, Kind, KindInfo, Reason, amount, door, field::Check, inert, meta, tidy};
-use crate::model::Object;
+use crate::model::{Object, Place, ReadError, Step, read_noting};
 
 /// What to do with a field that the kind does not have: Kubernetes' `fieldValidation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(super) fn admit<T: Kind>(
 ) -> Result<Decoded, Vec<FieldError>> {
     let mut check = Check::default();
     let own = Quantities { own: T::QUANTITIES, inside: false };
-    read_quantities(&mut value, &At::Root, own, &mut check);
+    read_quantities(&mut value, &Place::Root, own, &mut check);
     let absent = |field: &&&str| value.pointer(field).is_none_or(Value::is_null);
     check.absent = T::NEEDED.iter().filter(absent).copied().collect();
     let typed = typed::<T>(value, strictness, &mut check);
@@ -76,11 +76,12 @@ pub(super) fn object(value: &Value) -> Result<Object, FieldError> {
     })
 }
 
-/// Whether the object decodes as `T`; the decoded view stays with the object.
+/// Whether an object, made of `value`, decodes as `T`; the decoded view stays with the object.
 pub(super) fn decodes<T: Resource + DeserializeOwned + Send + Sync + 'static>(
     object: &Object,
+    value: &Value,
 ) -> bool {
-    object.view::<T>().is_some()
+    object.view_of::<T>(value).is_some()
 }
 
 /// Decodes, gathering every wrong type: what is wrong is taken out and the rest is tried again.
@@ -91,16 +92,17 @@ fn typed<T: DeserializeOwned>(
 ) -> Option<T> {
     for _ in 0..WRONG_TYPES_MAX {
         let mut unknown = Vec::new();
-        let mut ignore = |path: serde_ignored::Path<'_>| unknown.push(ignored_path(&path));
-        if let Ok(typed) = T::deserialize(serde_ignored::Deserializer::new(&value, &mut ignore)) {
-            report_unknown(unknown, strictness, check);
-            return Some(typed);
-        }
-        // Only now, since following the path costs a text for each field.
-        let error = serde_path_to_error::deserialize::<_, T>(&value).err()?;
-        check.errors.push(wrong_type(&value, error.path(), &error.inner().to_string()));
-        if !remove(&mut value, error.path()) {
-            return None;
+        match read_noting(&value, &mut |at| unknown.push(at.to_string())) {
+            Ok(typed) => {
+                report_unknown(unknown, strictness, check);
+                return Some(typed);
+            }
+            Err(error) => {
+                check.errors.push(wrong_type(&value, &error));
+                if !remove(&mut value, &error) {
+                    return None;
+                }
+            }
         }
     }
     None
@@ -118,40 +120,26 @@ fn report_unknown(unknown: Vec<String>, strictness: Strictness, check: &mut Chec
     }
 }
 
-/// `spec.containers[0].imagee`, as Kubernetes writes paths.
-fn ignored_path(path: &serde_ignored::Path<'_>) -> String {
-    use serde_ignored::Path;
-    match path {
-        Path::Root => String::new(),
-        Path::Seq { parent, index } => format!("{}[{index}]", ignored_path(parent)),
-        Path::Map { parent, key } => join(&ignored_path(parent), key),
-        Path::Some { parent }
-        | Path::NewtypeStruct { parent }
-        | Path::NewtypeVariant { parent } => ignored_path(parent),
-    }
-}
-
 /// `parent.key`, or `key` at the root.
 pub(super) fn join(parent: &str, key: &str) -> String {
     if parent.is_empty() { key.to_owned() } else { format!("{parent}.{key}") }
 }
 
-fn wrong_type(value: &Value, path: &serde_path_to_error::Path, message: &str) -> FieldError {
-    use serde_path_to_error::Segment;
+fn wrong_type(value: &Value, error: &ReadError) -> FieldError {
     let (mut field, mut here) = (String::new(), Some(value));
-    for segment in path {
-        match segment {
-            Segment::Seq { index } => {
+    for step in error.path() {
+        match step {
+            Step::Index(index) => {
                 field.push_str(&format!("[{index}]"));
                 here = here.and_then(|v| v.get(*index));
             }
-            Segment::Map { key } => {
+            Step::Key(key) => {
                 field = join(&field, key);
-                here = here.and_then(|v| v.get(key.as_str()));
+                here = here.and_then(|v| v.get(key));
             }
-            Segment::Enum { .. } | Segment::Unknown => {}
         }
     }
+    let message = error.message.as_str();
     let detail = match (expected(message), here) {
         (Some(expected), Some(found)) if expected != kind_of(found) => {
             format!("expected {expected}, found {}", kind_of(found))
@@ -193,28 +181,25 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// Takes out what a path points at; false when there is nothing.
-fn remove(value: &mut Value, path: &serde_path_to_error::Path) -> bool {
-    use serde_path_to_error::Segment;
+/// Takes out what an error points at; false when that is the whole value.
+fn remove(value: &mut Value, error: &ReadError) -> bool {
+    let mut path = error.path();
+    let Some(last) = path.next_back() else { return false };
     let mut here = value;
-    let segments: Vec<&Segment> =
-        path.iter().filter(|s| matches!(s, Segment::Seq { .. } | Segment::Map { .. })).collect();
-    let Some((last, parents)) = segments.split_last() else { return false };
-    for segment in parents {
-        let next = match segment {
-            Segment::Seq { index } => here.get_mut(*index),
-            Segment::Map { key } => here.get_mut(key.as_str()),
-            Segment::Enum { .. } | Segment::Unknown => return false,
+    for step in path {
+        let next = match step {
+            Step::Index(index) => here.get_mut(*index),
+            Step::Key(key) => here.get_mut(key),
         };
         let Some(next) = next else { return false };
         here = next;
     }
     match (last, here) {
-        (Segment::Seq { index }, Value::Array(items)) if *index < items.len() => {
+        (Step::Index(index), Value::Array(items)) if *index < items.len() => {
             items.remove(*index);
             true
         }
-        (Segment::Map { key }, Value::Object(map)) => map.remove(key.as_str()).is_some(),
+        (Step::Key(key), Value::Object(map)) => map.remove(key).is_some(),
         _ => false,
     }
 }
@@ -255,25 +240,8 @@ impl Quantities {
     }
 }
 
-/// Where the walk over a value stands; becomes a text only when there is something to tell.
-enum At<'a> {
-    Root,
-    Key(&'a At<'a>, &'a str),
-    Index(&'a At<'a>, usize),
-}
-
-impl At<'_> {
-    fn path(&self) -> String {
-        match self {
-            Self::Root => String::new(),
-            Self::Key(parent, key) => join(&parent.path(), key),
-            Self::Index(parent, index) => format!("{}[{index}]", parent.path()),
-        }
-    }
-}
-
 /// Writes every quantity in Kubernetes' canonical form; numbers become text.
-fn read_quantities(value: &mut Value, at: &At<'_>, here: Quantities, check: &mut Check) {
+fn read_quantities(value: &mut Value, at: &Place<'_>, here: Quantities, check: &mut Check) {
     match value {
         Value::Object(map) => {
             for (key, inner) in map {
@@ -281,7 +249,7 @@ fn read_quantities(value: &mut Value, at: &At<'_>, here: Quantities, check: &mut
                 if NO_QUANTITIES.contains(&key) {
                     continue;
                 }
-                let at = At::Key(at, key);
+                let at = Place::Key(at, key);
                 let plain = !inner.is_object() && !inner.is_array();
                 if plain && here.is_field(key) {
                     read_quantity(inner, &at, check);
@@ -293,14 +261,14 @@ fn read_quantities(value: &mut Value, at: &At<'_>, here: Quantities, check: &mut
         Value::Array(items) => {
             for (i, inner) in items.iter_mut().enumerate() {
                 let here = Quantities { inside: false, ..here };
-                read_quantities(inner, &At::Index(at, i), here, check);
+                read_quantities(inner, &Place::Index(at, i), here, check);
             }
         }
         _ => {}
     }
 }
 
-fn read_quantity(value: &mut Value, at: &At<'_>, check: &mut Check) {
+fn read_quantity(value: &mut Value, at: &Place<'_>, check: &mut Check) {
     let text = match &*value {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),
@@ -308,6 +276,6 @@ fn read_quantity(value: &mut Value, at: &At<'_>, check: &mut Check) {
     };
     match amount::canonical(&text) {
         Ok(canonical) => *value = Value::String(canonical),
-        Err(error) => check.error(at.path(), Reason::TypeInvalid, error.to_string()),
+        Err(error) => check.error(at.to_string(), Reason::TypeInvalid, error.to_string()),
     }
 }

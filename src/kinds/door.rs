@@ -12,7 +12,7 @@ use super::{
     field::Check,
     known, lookup, lookup_served, meta, pod, tidy,
 };
-use crate::model::{GroupKind, Object};
+use crate::model::{GroupKind, Object, read};
 
 /// An object that came through the door.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,10 +117,12 @@ pub fn update_status(live: &Object, new: &Object) -> Result<Object, Vec<FieldErr
     change(live, new, Way::Status)
 }
 
-/// Whether the bytes of an object decode as the type the registry has for its kind.
-pub fn decodes(object: &Object) -> bool {
-    lookup(&object.key().kind)
-        .is_some_and(|info| info.api_version == object.api_version() && (info.door.decodes)(object))
+/// Whether an object decodes as the type the registry has for its kind; `value` is what it was made
+/// of.
+pub fn decodes(object: &Object, value: &Value) -> bool {
+    let info = lookup(&object.key().kind);
+    let info = info.filter(|info| info.api_version == object.api_version());
+    info.is_some_and(|info| (info.door.decodes)(object, value))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +182,7 @@ pub(super) fn create_as<T: Kind>(info: &KindInfo, mut value: Value) -> Option<Va
     if info.status && info.kind != "Node" {
         value.as_object_mut()?.remove("status");
     }
-    let mut typed: T = serde_json::from_value(value).ok()?;
+    let mut typed: T = read(&value).ok()?;
     typed.prepare_create();
     if info.generation {
         typed.metadata_mut().generation = Some(1);
@@ -253,7 +255,7 @@ fn is_of_controller(annotation: &str) -> bool {
 }
 
 fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Vec<FieldError>> {
-    T::deserialize(value).map_err(|e| {
+    read(value).map_err(|e| {
         let detail = format!("stored object: {e}");
         vec![FieldError { field: String::new(), reason: Reason::TypeInvalid, detail }]
     })

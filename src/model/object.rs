@@ -10,7 +10,7 @@ use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectM
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{GroupKind, Key, Revision};
+use super::{GroupKind, Key, ReadError, Revision, read, read_slice};
 
 /// One object: canonical JSON (keys sorted, no white space) and, beside it, the typed view, decoded
 /// once.
@@ -32,9 +32,12 @@ struct Inner {
 /// Bytes that are not an object.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
-    /// Not JSON, or not the shape that was asked for.
+    /// Not JSON.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
+    /// Not the shape of an object.
+    #[error("{0}")]
+    Shape(#[from] ReadError),
     /// A field that names the object is absent or no string.
     #[error("{0} is required")]
     Missing(&'static str),
@@ -57,7 +60,7 @@ impl Object {
 
     /// Makes an object of a JSON value.
     pub fn from_value(value: &Value) -> Result<Self, ObjectError> {
-        let head = Head::deserialize(value)?;
+        let head: Head = read(value)?;
         let api_version = head.api_version.ok_or(ObjectError::Missing("apiVersion"))?;
         let kind = head.kind.ok_or(ObjectError::Missing("kind"))?;
         let meta = head.metadata.ok_or(ObjectError::Missing("metadata"))?;
@@ -135,14 +138,27 @@ impl Object {
     where
         T: Resource + DeserializeOwned + Send + Sync + 'static,
     {
+        self.decoded(|| read_slice(&self.0.bytes))
+    }
+
+    /// As [`view`](Self::view), for whoever made the object of `value` and still has it: nothing is
+    /// parsed again.
+    pub fn view_of<T>(&self, value: &Value) -> Option<&T>
+    where
+        T: Resource + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.decoded(|| read(value))
+    }
+
+    fn decoded<T>(&self, decode: impl FnOnce() -> Result<T, ReadError>) -> Option<&T>
+    where
+        T: Resource + Send + Sync + 'static,
+    {
         if !self.0.key.is::<T>() {
             return None;
         }
-        let decode = || {
-            let typed: Option<T> = serde_json::from_slice(&self.0.bytes).ok();
-            typed.map(|t| Box::new(t) as Box<dyn Any + Send + Sync>)
-        };
-        self.0.typed.get_or_init(decode).as_deref()?.downcast_ref()
+        let boxed = || decode().ok().map(|typed| Box::new(typed) as Box<dyn Any + Send + Sync>);
+        self.0.typed.get_or_init(boxed).as_deref()?.downcast_ref()
     }
 }
 

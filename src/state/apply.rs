@@ -510,7 +510,7 @@ impl State {
         let revision = self.view.revision.next();
         value["metadata"]["resourceVersion"] = revision.to_string().into();
         let object = Object::from_value(&value).map_err(|e| Refusal::Misplaced(e.to_string()))?;
-        if !kinds::decodes(&object) {
+        if !kinds::decodes(&object, &value) {
             return Err(shapeless(object.key()));
         }
         self.replace(&object.key().clone(), Some(object), revision);

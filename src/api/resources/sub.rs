@@ -2,7 +2,6 @@
 
 use axum::{http::StatusCode, response::Response};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::LabelSelector};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -20,7 +19,7 @@ use crate::{
         patch::{Patch, Schema},
     },
     kinds::{FieldError, Reason, Strictness},
-    model::{NodeName, Object},
+    model::{self, NodeName, Object},
     state::{Command, Expect, Op, Part, View},
 };
 
@@ -121,10 +120,10 @@ fn selector_text(selector: &Value) -> String {
     let plain = selector.get("matchLabels").is_none() && selector.get("matchExpressions").is_none();
     let read = match plain {
         true => Some(LabelSelector {
-            match_labels: serde_json::from_value(selector.clone()).ok(),
+            match_labels: model::read(selector).ok(),
             match_expressions: None,
         }),
-        false => LabelSelector::deserialize(selector).ok(),
+        false => model::read::<LabelSelector>(selector).ok(),
     };
     let Some(selector) = read else { return String::new() };
     let labels = selector.match_labels.iter().flatten().map(|(k, v)| format!("{k}={v}"));

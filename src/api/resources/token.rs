@@ -2,13 +2,15 @@
 
 use axum::{http::StatusCode, response::Response};
 use k8s_openapi::api::authentication::v1::TokenRequestSpec;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Ask, answer::Shape, body, options::WriteOptions, write};
-use crate::api::{
-    Api, Failure, headers,
-    tokens::{self, Wanted},
+use crate::{
+    api::{
+        Api, Failure, headers,
+        tokens::{self, Wanted},
+    },
+    model,
 };
 
 const VERSION: &str = "authentication.k8s.io/v1";
@@ -21,7 +23,7 @@ pub(super) async fn create(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     WriteOptions::of("CreateOptions", &ask.query)?;
     let (view, key) = (api.view(), ask.key());
     let mut value = read(ask)?;
-    let spec = TokenRequestSpec::deserialize(&value["spec"]).map_err(|e| {
+    let spec: TokenRequestSpec = model::read(&value["spec"]).map_err(|e| {
         let text = format!("{KIND} in version \"v1\" cannot be handled as a {KIND}: {e}");
         Failure::bad_request(text)
     })?;
