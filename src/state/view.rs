@@ -299,8 +299,10 @@ impl View {
         if revision.next() < first && revision < self.revision {
             return None;
         }
-        let skip = self.history.binary_search_by_key(&revision.next(), |c| c.revision);
-        Some(self.history.iter().skip(skip.unwrap_or_else(|at| at)))
+        let first = self.history.binary_search_by_key(&revision.next(), |c| c.revision);
+        let first = first.unwrap_or_else(|at| at);
+        // By index: skipping would walk over all that is left out, for each watcher at each change.
+        Some((first..self.history.len()).filter_map(|at| self.history.get(at)))
     }
 
     /// The objects as they were at an earlier revision, made by taking back what changed since;
