@@ -12,6 +12,7 @@ use git2::{
 };
 
 use super::{
+    copy,
     error::{Error, Result, owner_advice, speaks_of_damage, speaks_of_owner},
     known_hosts::{self, Verdict},
     local,
@@ -83,6 +84,14 @@ impl<'a> Exchange<'a> {
     /// A small step of a ref of a local remote, without a conversation; none when it is not one.
     pub(super) fn step(&self, repo: &Repository, full_name: &str) -> Option<git2::Oid> {
         local::bring(self.local()?, repo, full_name, self.remote.received_bytes_max)
+    }
+
+    /// Copies all that a local remote has into a repository that has nothing yet. Where that is not
+    /// done, fetching does it.
+    pub(super) fn copy(&self, repo: &Repository) {
+        let copied = |path| copy::everything(path, repo, self.remote.received_bytes_max);
+        let copied = self.local().is_some_and(copied);
+        tracing::debug!(event = "first fetch", copied);
     }
 
     /// What was said so far.

@@ -105,7 +105,12 @@ impl Mirror {
             Err(self.corrupt("an object could not be read".into()))
         } else {
             let _shared = self.swap.read().unwrap_or_else(PoisonError::into_inner);
-            self.repository().and_then(|repo| self.fetch_into(&repo, &exchange))
+            self.repository().and_then(|repo| {
+                if target(&repo, TIP)?.is_none() {
+                    exchange.copy(&repo);
+                }
+                self.fetch_into(&repo, &exchange)
+            })
         };
         match fetched {
             Err(Error::Corrupt { .. }) => self.clone_afresh(&exchange),

@@ -22,6 +22,7 @@
 )]
 
 mod commit;
+mod copy;
 mod diff;
 pub mod embedded;
 mod error;

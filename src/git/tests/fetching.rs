@@ -88,6 +88,61 @@ fn a_small_step_over_file_brings_all_that_is_new_and_nothing_else() {
     assert_eq!(loose() - before, 10);
 }
 
+/// The first fetch of a local repository takes over its packs and loose objects as they are; where
+/// they are not the whole story, what is fetched is whole all the same.
+#[test]
+fn the_first_fetch_over_file_is_whole_however_the_remote_keeps_its_objects() {
+    let world = World::new();
+    world.commit(&[("a/b.yaml", "a: 1\n")], "packed");
+    git(&world.origin(), &["repack", "-q", "-a", "-d"]);
+    let tip = world.commit(&[("a/c.yaml", "a: 2\n")], "loose");
+    let borrower = world.dir.path().join("borrower.git");
+    let (origin, borrows) = (world.origin(), borrower.display().to_string());
+    git(world.dir.path(), &["clone", "-q", "--bare", "-s", origin.to_str().unwrap(), &borrows]);
+    for (name, url, copied) in
+        [("whole", world.url(), true), ("borrowing", format!("file://{borrows}"), false)]
+    {
+        let dir = world.dir.path().join(name);
+        let remote = Remote::new(url, main_branch(), Auth::None).unwrap();
+        let mirror = Mirror::open(&dir, remote).unwrap();
+        assert_eq!(mirror.fetch(WITHIN).unwrap().tip, tip, "{name}");
+        let report = git(&dir, &["fsck", "--strict"]);
+        assert!(!report.contains("missing") && !report.contains("broken"), "{name}: {report}");
+        let packs = |dir: &Path| fs::read_dir(dir.join("objects/pack")).unwrap().count();
+        // The second commit: itself, two folders, a file.
+        let loose = if copied { "4 " } else { "0 " };
+        assert!(git(&dir, &["count-objects"]).starts_with(loose), "{name}");
+        assert!(packs(&dir) >= 2, "{name}");
+    }
+}
+
+/// What was copied is not believed: a damaged object is noticed when it is read, told, and brought
+/// again once the remote is whole.
+#[test]
+fn damage_that_was_copied_is_noticed_when_it_is_read() {
+    let world = World::new();
+    let tip = world.commit(&[("a.yaml", "a: 1\n")], "first");
+    let blob = git(&world.work(), &["rev-parse", &format!("{tip}:a.yaml")]);
+    let object = world.origin().join("objects").join(&blob[..2]).join(&blob[2..]);
+    let good = fs::read(&object).unwrap();
+    fs::remove_file(&object).unwrap();
+    let mut bad = good.clone();
+    bad[good.len() / 2] ^= 0x55;
+    fs::write(&object, bad).unwrap();
+    let mirror = world.mirror("mirror");
+    mirror.fetch(WITHIN).unwrap();
+    let read = || {
+        let reader = mirror.reader()?;
+        let files = reader.files(&tip, "", &is_yaml, &limits())?.files;
+        reader.read(files[0].blob)
+    };
+    read().unwrap_err();
+    mirror.fetch(WITHIN).unwrap_err();
+    fs::write(&object, &good).unwrap();
+    assert!(mirror.fetch(WITHIN).unwrap().repaired);
+    assert_eq!(read().unwrap(), b"a: 1\n");
+}
+
 #[test]
 fn a_path_works_as_an_address_and_a_work_tree_as_a_remote() {
     let world = World::new();
@@ -279,13 +334,15 @@ fn a_damaged_mirror_is_cloned_afresh() {
         files.iter().map(|file| reader.read(file.blob)).collect::<Result<Vec<_>, _>>()
     };
 
-    // The pack is cut short under an open mirror: the reader notices, the next fetch repairs.
+    // The objects are cut short under an open mirror: the reader notices, the next fetch repairs.
     let mirror = world.mirror("mirror");
     mirror.fetch(WITHIN).unwrap();
-    for entry in fs::read_dir(dir.join("objects/pack")).unwrap() {
-        let path = entry.unwrap().path();
-        fs::remove_file(&path).unwrap();
-        fs::write(&path, b"PACK").unwrap();
+    for folder in fs::read_dir(dir.join("objects")).unwrap() {
+        for entry in fs::read_dir(folder.unwrap().path()).unwrap() {
+            let path = entry.unwrap().path();
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, b"PACK").unwrap();
+        }
     }
     list(&mirror).unwrap_err();
     let fetched = mirror.fetch(WITHIN).unwrap();
