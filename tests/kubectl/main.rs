@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test of a shell")]
 
 mod certificates;
+mod cold;
 mod everyday;
 mod proxy;
 mod script;
