@@ -5,6 +5,7 @@
 mod admission;
 mod common;
 mod idle;
+mod list;
 #[allow(dead_code, reason = "a measurement uses a part of it")]
 #[path = "../tests/pods/node.rs"]
 mod node;
@@ -12,25 +13,33 @@ mod onefile;
 mod pods;
 mod propose;
 mod push;
+mod put;
+mod serving;
+mod watchers;
 
 use common::Result;
 
 type Run = fn() -> Result<()>;
 
 /// The measurements by name.
-const ALL: [(&str, Run); 6] = [
+const ALL: [(&str, Run); 9] = [
     ("admission", admission::run),
     ("idle", idle::run),
+    ("list", list::run),
     ("onefile", onefile::run),
     ("pods", pods::run),
     ("propose", propose::run),
     ("push", push::run),
+    ("put", put::run),
+    ("watchers", watchers::run),
 ];
 
 fn main() -> Result<()> {
     // A copy of a measurement plays a part of it.
-    if common::part().is_some() {
-        return admission::run();
+    match common::part() {
+        Some((part, _)) if ["admit", "parse"].contains(&part.as_str()) => return admission::run(),
+        Some((part, dir)) => return serving::run(&part, &dir),
+        None => {}
     }
     // Cargo adds words of its own, with dashes.
     let names: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();

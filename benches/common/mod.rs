@@ -1,5 +1,8 @@
 //! What the measurements share: the machine's load, medians, a repository of many small objects,
-//! and a server of its own process.
+//! a server of its own process, and clients of one.
+
+pub(crate) mod http;
+pub(crate) mod part;
 
 use std::{
     error::Error,
@@ -86,7 +89,12 @@ pub(crate) fn run_part(name: &str, dir: &Path) -> Result<std::collections::BTree
 
 /// The bytes in memory of this process: now (`VmRSS`) or at most so far (`VmHWM`), in MiB.
 pub(crate) fn memory_mib(field: &str) -> f64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    memory_of("self", field)
+}
+
+/// The same of another process.
+pub(crate) fn memory_of(process: &str, field: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find(|l| l.starts_with(field)).unwrap_or_default();
     let kib = line.split_whitespace().nth(1).and_then(|n| n.parse::<f64>().ok());
     kib.unwrap_or(f64::NAN) / 1024.0
@@ -104,6 +112,10 @@ pub(crate) fn cpu_ms() -> f64 {
 
 /// Objects in the repository of [`repository`].
 pub(crate) const OBJECTS: usize = 10_000;
+
+/// Clients that write at the same time, and how often each does.
+pub(crate) const CLIENTS: usize = 64;
+pub(crate) const WRITES: usize = 100;
 
 /// Makes a bare repository with one file for each of [`OBJECTS`] small objects, a hundred to a
 /// folder: half ConfigMaps, a quarter Services, a quarter Deployments that want no pod.
@@ -174,16 +186,20 @@ pub(crate) fn git(dir: &Path, args: &[&str]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
 }
 
+/// The wall clock.
+pub(crate) fn now() -> Result<Timestamp> {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    Ok(Timestamp(i64::try_from(since.as_millis())?))
+}
+
 /// Keys for one server in `dir`.
 pub(crate) fn keys(dir: &Path) -> Result<()> {
-    let now = Timestamp(i64::try_from(
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis(),
-    )?);
+    let now = now()?;
     let keys = KeyFiles::new(dir.join(PKI));
     let ca = Ca::generate("bench", now)?;
     keys.write_ca(&ca)?;
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-    keys.write_issued("server", &ca.issue(&server_leaf(&names), now)?)?;
+    keys.write_issued("server", &ca.issue(&server_leaf(&names, None), now)?)?;
     Ok(())
 }
 
