@@ -17,6 +17,8 @@ pub mod trust;
 
 pub mod raft;
 
+pub mod policy;
+
 pub mod plan;
 pub mod schedule;
 

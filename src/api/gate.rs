@@ -15,7 +15,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::StreamExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Failure, RequestInfo, fairness::Class};
 use crate::report::Sample;
@@ -24,7 +23,8 @@ use crate::report::Sample;
 /// bounds memory. They are shared out by [`fairness`](super::fairness).
 pub const REQUESTS_MAX: usize = 256;
 /// Most requests at once that wait for the cluster or for a stream to begin, and most streams
-/// (logs, exec, port-forward, proxies) that are open; they hold little, but for long.
+/// (logs, exec, port-forward, proxies) that are open; they hold little, but for long. Shared out by
+/// [`fairness`](super::fairness) too.
 pub const STREAMS_MAX: usize = 256;
 /// Seconds that an answer may take before the asker is told so; waits and streams bound themselves.
 pub const REQUEST_SECONDS_MAX: u64 = 60;
@@ -39,28 +39,16 @@ pub struct Peer {
 }
 
 /// Counts what runs and what was answered.
+#[derive(Default)]
 pub(super) struct Gate {
-    streams: Arc<Semaphore>,
     answered: Mutex<BTreeMap<u16, u64>>,
 }
 
 impl Gate {
-    pub(super) fn new() -> Self {
-        Self { streams: Arc::new(Semaphore::new(STREAMS_MAX)), answered: Mutex::default() }
-    }
-
     fn count(&self, code: u16) {
         // A panic while counting leaves at worst a count that is one too low.
         let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         *answered.entry(code).or_default() += 1;
-    }
-
-    /// A place for one stream, for as long as it is open.
-    pub(super) fn stream(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        let full = |_| {
-            Failure::too_many(format!("{STREAMS_MAX} streams are open on this server: close some"))
-        };
-        self.streams.clone().try_acquire_owned().map_err(full)
     }
 
     /// How many requests were answered, by HTTP status.
@@ -95,7 +83,7 @@ impl Held {
 /// Holds something until the body of an answer is over. One that has switched protocols is held by
 /// whoever carries its bytes, by [`Held`].
 pub(super) fn until_over(response: Response, what: Arc<dyn Any + Send + Sync>) -> Response {
-    if response.status() != StatusCode::OK {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return response;
     }
     response.map(|body| {

@@ -174,7 +174,7 @@ impl Api {
 ///
 /// Also gives [`plain`](Routers::plain), and both count their answers together.
 pub fn routers(backend: Arc<dyn Backend>) -> Routers {
-    let (gate, shares) = (Arc::new(gate::Gate::new()), Arc::new(fairness::Shares::new()));
+    let (gate, shares) = (Arc::new(gate::Gate::default()), Arc::new(fairness::Shares::new()));
     let audit = backend.audit();
     let api = Api { backend, gate, shares, audit, lines: Arc::default() };
     Routers { tls: tls(api.clone()), plain: plain(api) }

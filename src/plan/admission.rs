@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
-    api::core::v1::{Namespace, Pod, ServiceAccount},
-    apimachinery::pkg::apis::meta::v1::Condition as SourceCondition,
+    api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::Condition as SourceCondition,
 };
 
-use super::pods;
+use super::bound;
 use crate::{
     kinds::{
         Commit, CommitChanges, CommitSpec, CommitState, CommitStatus, CommitTimings, GitSource,
@@ -95,16 +94,23 @@ pub fn candidate(
         problems.push(problem);
         None
     });
+    let mut wanted = wanted(picture, &commit, suspects);
+    let mut warnings = picture.warnings();
+    if problems.is_empty() {
+        let judged = bound::judge(view, &mut wanted, &deletes, seen_at, |d| differs(view, d));
+        problems.extend(judged.problems);
+        warnings.extend(judged.warnings);
+    }
     problems.sort();
     Candidate {
         spec,
         seen_at,
         deadline_seconds: deadline.or(source.deadline_seconds),
         counts: picture.kinds().map(|(kind, count)| (kind.to_string(), count)).collect(),
-        wanted: wanted(picture, &commit, suspects),
+        wanted,
         deletes,
         problems,
-        warnings: picture.warnings(),
+        warnings,
         commit,
     }
 }
@@ -234,8 +240,7 @@ pub fn admit(
         ..status_of(candidate)
     };
     let record = record(candidate, status)?;
-    let given = with_api_access(view, candidate, &changed)?;
-    let chunks = chunks(&given);
+    let chunks = chunks(&changed);
     let parts = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
     let adopt = |(i, upserts): (usize, Vec<Desired>)| {
         Command::Adopt(Box::new(Adopt {
@@ -249,28 +254,6 @@ pub fn admit(
         }))
     };
     Ok(chunks.into_iter().enumerate().map(adopt).collect())
-}
-
-/// The objects as they are to be stored: a pod that is new gets what it asks the API with, as one
-/// that is made through the API does. One that is there keeps what it has.
-fn with_api_access(
-    view: &View,
-    candidate: &Candidate,
-    changed: &[&Desired],
-) -> Result<Vec<Desired>, ObjectError> {
-    let accounts = candidate.wanted.iter().map(|desired| &desired.object);
-    let accounts: Vec<&Object> = accounts.filter(|o| o.key().is::<ServiceAccount>()).collect();
-    let given = |desired: &&Desired| {
-        let mut desired = (*desired).clone();
-        let key = desired.object.key();
-        if key.is::<Pod>() && view.object(key).is_none_or(Object::is_terminating) {
-            let mut value = desired.object.value();
-            pods::give_api_access(view, &mut value, &accounts);
-            desired.object = Object::from_value(&value)?;
-        }
-        Ok(desired)
-    };
-    changed.iter().map(given).collect()
 }
 
 /// The commands that record why a commit was not taken; nothing else changes.
@@ -332,7 +315,7 @@ fn differs(view: &View, desired: &Desired) -> bool {
 }
 
 /// Splits the upserts so that each part stays below half an entry; there is always one part.
-fn chunks(changed: &[Desired]) -> Vec<Vec<Desired>> {
+fn chunks(changed: &[&Desired]) -> Vec<Vec<Desired>> {
     let mut chunks = vec![Vec::new()];
     let mut bytes = 0;
     for desired in changed {
@@ -343,7 +326,7 @@ fn chunks(changed: &[Desired]) -> Vec<Vec<Desired>> {
         }
         bytes += size;
         if let Some(last) = chunks.last_mut() {
-            last.push(desired.clone());
+            last.push((*desired).clone());
         }
     }
     chunks

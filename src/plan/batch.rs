@@ -32,8 +32,17 @@ impl Batch {
     where
         T: Resource + Metadata<Ty = ObjectMeta> + Serialize,
     {
-        let object = kinds::create(&object(typed));
-        self.push(object, Expect::Absent, Part::Main);
+        self.put_new(object(typed));
+    }
+
+    /// As [`create`](Self::create), of an object that was made already.
+    pub(super) fn put_new(&mut self, object: Object) {
+        self.push(kinds::create(&object), Expect::Absent, Part::Main);
+    }
+
+    /// Does this before everything else of the step.
+    pub(super) fn first(&mut self, ops: Vec<Op>) {
+        self.ops.splice(0..0, ops);
     }
 
     /// Replaces everything but the status of an object that still is what `live` shows.

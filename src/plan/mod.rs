@@ -28,6 +28,7 @@ mod agenda;
 mod aggregation;
 mod api_service;
 mod batch;
+mod bound;
 mod cause;
 mod commit;
 mod deployment;

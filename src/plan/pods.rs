@@ -1,38 +1,27 @@
 //! What controllers and commits make of a pod, and what they ask of it.
 
-use k8s_openapi::api::core::v1::{Pod, PodCondition, ServiceAccount};
-use serde_json::Value;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
+use super::batch::object;
 use crate::{
     kinds,
-    model::{Object, Timestamp},
+    model::{GroupKind, Object, Timestamp},
+    policy::{self, Attempt, Ledger, Refused},
     state::View,
 };
 
-/// The account of a pod that names none.
-const DEFAULT_ACCOUNT: &str = "default";
-
-/// A pod of a controller with what Kubernetes' admission adds (its account and what it asks the API
-/// with, tolerations of 300 s, …). A template that the door refuses by now is taken as it stands:
-/// it was valid when its owner was admitted.
-pub(crate) fn admitted(view: &View, pod: Pod) -> Pod {
-    let mut value = serde_json::to_value(&pod).unwrap_or_default();
-    give_api_access(view, &mut value, &[]);
-    let admitted = kinds::admit(value, kinds::Strictness::Warn).ok();
-    admitted.and_then(|a| a.object.view::<Pod>().cloned()).unwrap_or(pod)
-}
-
-/// Gives a new pod what it asks the API with. Its account may be among the `newer` objects that
-/// come with it.
-pub(crate) fn give_api_access(view: &View, pod: &mut Value, newer: &[&Object]) {
-    let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
-    let namespace = text(&pod["metadata"]["namespace"]).unwrap_or_default();
-    let spec = &pod["spec"];
-    let named = text(&spec["serviceAccountName"]).or_else(|| text(&spec["serviceAccount"]));
-    let name = named.unwrap_or_else(|| DEFAULT_ACCOUNT.to_owned());
-    let new = newer.iter().filter(|o| o.key().namespace == namespace && o.key().name == name);
-    let new = new.filter_map(|o| o.view::<ServiceAccount>()).next();
-    kinds::give_api_access(pod, new.or_else(|| view.get(&namespace, &name)));
+/// A pod of a controller as it is stored, judged as those that users make and charged in the
+/// `ledger`. A template that the door refuses by now is taken as it stands: it was valid when its
+/// owner was admitted.
+pub(super) fn admitted(view: &View, pod: &Pod, ledger: &mut Ledger<'_>) -> Result<Object, Refused> {
+    let mut value = serde_json::to_value(pod).unwrap_or_default();
+    let Some(info) = kinds::lookup(&GroupKind::of::<Pod>()) else { return Ok(object(pod)) };
+    let attempt = Attempt { view, info, subresource: "", live: None };
+    policy::complete(&attempt, &mut value)?;
+    let admitted = kinds::admit(value, kinds::Strictness::Warn);
+    let made = admitted.map_or_else(|_| object(pod), |admitted| admitted.object);
+    policy::check(&attempt, &made, ledger)?;
+    Ok(made)
 }
 
 /// The phase; `Pending` before anything is known.

@@ -8,8 +8,8 @@ use std::{
 use k8s_openapi::{
     Metadata,
     api::{
-        apps::v1::{ReplicaSet, ReplicaSetStatus},
-        core::v1::{Namespace, Pod, PodTemplateSpec},
+        apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus},
+        core::v1::{LimitRange, Namespace, Pod, PodTemplateSpec, ResourceQuota, ServiceAccount},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     model::{GroupKind, Key, Object, Selector, Timestamp},
+    policy::{Ledger, Refused},
     state::{Change, ENTRY_BYTES_MAX, View},
 };
 
@@ -29,6 +30,11 @@ const NAME: &str = "replicaset-controller";
 const BURST_MAX: usize = 500;
 /// Most bytes of new pods in one step, with room for their events and for what defaults add.
 const BURST_BYTES_MAX: usize = ENTRY_BYTES_MAX / 4;
+
+/// The condition of a ReplicaSet whose pods are refused.
+const FAILURE: &str = "ReplicaFailure";
+/// When pods that were refused are tried again though nothing of their namespace changed.
+const REFUSED_SECONDS: i64 = 60;
 
 /// Keeps every ReplicaSet at its number of pods.
 pub(super) const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
@@ -46,9 +52,28 @@ fn affected(change: &Change, view: &View) -> BTreeSet<Key> {
         return view.of_kind(&kind, Some(&change.key.name)).map(|o| o.key().clone()).collect();
     }
     if !change.key.is::<Pod>() {
-        return BTreeSet::new();
+        return refused_by(change, view);
     }
     [&change.old, &change.new].into_iter().flatten().flat_map(|pod| owners_of(pod, view)).collect()
+}
+
+/// The ReplicaSets whose pods were refused by something that changed.
+fn refused_by(change: &Change, view: &View) -> BTreeSet<Key> {
+    let of = &change.key;
+    let rule = of.is::<ResourceQuota>() || of.is::<LimitRange>() || of.is::<ServiceAccount>();
+    let namespace = match () {
+        () if of.is::<Namespace>() => of.name.as_str(),
+        () if rule => of.namespace.as_str(),
+        () => return BTreeSet::new(),
+    };
+    let waits = |set: &ReplicaSet| {
+        let status = set.status.as_ref();
+        let conditions = status.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+        conditions.iter().any(|c| c.type_.as_deref() == Some(FAILURE))
+            || status.map_or(0, |s| s.replicas) < set.spec.replicas.unwrap_or(1)
+    };
+    let sets = view.list::<ReplicaSet>(Some(namespace)).filter(|(_, set)| waits(set));
+    sets.map(|(object, _)| object.key().clone()).collect()
 }
 
 /// The ReplicaSet that controls a pod, or those that would adopt it.
@@ -77,31 +102,49 @@ fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
     let terminating = count(terminating.count());
     let mut active: Vec<_> =
         claimed.into_iter().filter(|(o, pod)| pods::is_active(o, pod)).collect();
-    let mut created = 0;
+    let mut made = Made::default();
     if !object.is_terminating() && !owners::is_closing(view, &key.namespace) {
         let wanted = usize::try_from(set.spec.replicas.unwrap_or(1)).unwrap_or(0);
         if active.len() < wanted {
-            created = create(view, object, set, wanted - active.len(), &mut batch);
+            made = create(view, object, set, wanted - active.len(), &mut batch);
         } else if active.len() > wanted {
             let surplus = (active.len() - wanted).min(BURST_MAX);
             delete(view, object, &mut active, surplus, inputs.now, &mut batch);
         }
     }
-    let (status, wake_at) = status(object, set, &active, created, terminating, inputs.now);
+    let (mut status, mut wake_at) =
+        status(object, set, &active, made.count, terminating, inputs.now);
+    if tell_refusal(&mut status, made.refused.as_ref(), inputs.now)
+        && let Some(refused) = &made.refused
+    {
+        batch.warning(object, NAME, "FailedCreate", format!("Error creating: {refused}"));
+    }
+    if made.refused.is_some() {
+        let retry = inputs.now.plus_seconds(REFUSED_SECONDS);
+        wake_at = Some(wake_at.map_or(retry, |at| at.min(retry)));
+    }
     if set.status.as_ref() != Some(&status) {
         batch.status(object, &ReplicaSet { status: Some(status), ..set.clone() });
     }
     batch.into_plan(wake_at)
 }
 
-/// Makes pods of the template; says how many.
+/// What became of the pods that were missing.
+#[derive(Default)]
+struct Made {
+    count: usize,
+    /// Why no more were made.
+    refused: Option<Refused>,
+}
+
+/// Makes pods of the template, until there are enough or one is refused: the next would be too.
 fn create(
     view: &View,
     owner: &Object,
     set: &ReplicaSet,
     missing: usize,
     batch: &mut Batch,
-) -> usize {
+) -> Made {
     let template = set.spec.template.clone().unwrap_or_default();
     let fit = BURST_BYTES_MAX / owner.bytes().len().max(1);
     let number = missing.min(BURST_MAX).min(fit.max(1));
@@ -109,29 +152,65 @@ fn create(
     let prefix = format!("{}-", owner.key().name);
     let mut taken = BTreeSet::new();
     let mut nth = 0;
-    while taken.len() < number {
+    let mut ledger = Ledger::new(view);
+    let mut made = Made::default();
+    while made.count < number {
         let name = fresh_name(view, &key, owner, &prefix, nth);
         nth += 1;
         if !taken.insert(name.clone()) {
             continue;
         }
-        let pod = pod_of(view, &template, owner, &prefix, &name);
-        batch.create(&pod);
+        let pod = pod_of(&template, owner, &prefix, &name);
+        match pods::admitted(view, &pod, &mut ledger) {
+            Ok(object) => batch.put_new(object),
+            Err(refused) => {
+                made.refused = Some(refused);
+                break;
+            }
+        }
         batch.event(owner, NAME, "SuccessfulCreate", format!("Created pod: {name}"));
+        made.count += 1;
     }
-    number
+    batch.first(ledger.charges());
+    made
+}
+
+/// Writes into the status why pods are refused, or that they are not any more; says whether that is
+/// news. The words of a refusal name a pod that will never be, so they count from the rule on.
+fn tell_refusal(status: &mut ReplicaSetStatus, refused: Option<&Refused>, now: Timestamp) -> bool {
+    let mut conditions = status.conditions.take().unwrap_or_default();
+    let at = conditions.iter().position(|c| c.type_.as_deref() == Some(FAILURE));
+    let news = match (refused, at) {
+        (None, None) => false,
+        (None, Some(at)) => {
+            conditions.remove(at);
+            true
+        }
+        (Some(refused), at) => {
+            let message = refused.to_string();
+            let told = at.and_then(|at| conditions.get(at)).and_then(|c| c.message.as_ref());
+            let news = !told.is_some_and(|told| told.ends_with(&refused.why));
+            if news {
+                conditions.retain(|c| c.type_.as_deref() != Some(FAILURE));
+                conditions.push(ReplicaSetCondition {
+                    type_: Some(FAILURE.to_owned()),
+                    status: Some("True".to_owned()),
+                    reason: Some("FailedCreate".to_owned()),
+                    message: Some(message),
+                    last_transition_time: Some(now.to_time()),
+                });
+            }
+            news
+        }
+    };
+    status.conditions = Some(conditions).filter(|list| !list.is_empty());
+    news
 }
 
 /// A pod of a template, owned by `owner`.
-fn pod_of(
-    view: &View,
-    template: &PodTemplateSpec,
-    owner: &Object,
-    prefix: &str,
-    name: &str,
-) -> Pod {
+fn pod_of(template: &PodTemplateSpec, owner: &Object, prefix: &str, name: &str) -> Pod {
     let meta = template.metadata.clone().unwrap_or_default();
-    let pod = Pod {
+    Pod {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             generate_name: Some(prefix.to_owned()),
@@ -144,8 +223,7 @@ fn pod_of(
         },
         spec: template.spec.clone(),
         ..Pod::default()
-    };
-    pods::admitted(view, pod)
+    }
 }
 
 /// Deletes the `surplus` pods that are missed least and takes them out of `active`.

@@ -55,7 +55,8 @@ const ROOMS: &[Room] = &[
             "tokio_util", "tracing", "uuid",
         ],
     ),
-    pure("plan", &["model", "kinds", "render", "state", "schedule"], &[]),
+    pure("policy", &["model", "kinds", "state"], &[]),
+    pure("plan", &["model", "kinds", "render", "state", "policy", "schedule"], &[]),
     pure("schedule", &["model", "kinds", "state"], &[]),
     pure("report", &["model", "kinds", "state"], &["serde_yaml"]),
     shell(
@@ -71,7 +72,7 @@ const ROOMS: &[Room] = &[
     ),
     shell(
         "api",
-        &["model", "kinds", "state", "report"],
+        &["model", "kinds", "state", "policy", "report"],
         &[
             "axum", "flate2", "futures_util", "hyper", "hyper_util", "json_patch", "prometheus",
             "serde_saphyr", "serde_yaml", "tokio", "tokio_util", "tower", "tracing",

@@ -3,25 +3,19 @@
 //! In: an [`Attempt`] and the value, or the object, that is wanted. [`mutate`] runs on the value
 //! before it is decoded and fills in what follows from State; [`validate`] runs on the object after
 //! it was defaulted and validated, and gives warnings and what a quota is charged. Called by the
-//! write path. Everything here is pure. Never here: whether somebody may write at all (`authz`),
-//! and what Git brings: a commit is what the owner of the cluster wants, so no quota holds it.
+//! write path. Everything here is pure. What holds for every writer, controllers too, stands in
+//! [`policy`]; here is what depends on who writes. Never here: whether somebody may write at all
+//! (`authz`).
 //!
 //! | rule | mutates | refuses |
 //! |---|---|---|
-//! | [`pod`]: service account, tolerations, priority | yes | yes |
-//! | [`limits`]: LimitRange | yes | yes |
-//! | [`pod_security`]: Pod Security Standards | | and warns |
 //! | [`certificate`]: who asks for one, who approves and signs | yes | yes |
 //! | [`node`]: NodeRestriction | | yes |
 //! | escalation of roles (`authz`) | | yes |
-//! | [`quota`]: ResourceQuota, last, for it charges | | yes |
+//! | [`policy`], last, for it charges quotas | yes | yes |
 
 mod certificate;
-mod limits;
 mod node;
-mod pod;
-mod pod_security;
-mod quota;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +25,7 @@ use super::{Failure, User, authz};
 use crate::{
     kinds::KindInfo,
     model::Object,
+    policy::{self, Ledger, Refused},
     state::{Op, View},
 };
 
@@ -57,21 +52,23 @@ pub(super) struct Verdict {
     pub(super) charges: Vec<Op>,
 }
 
-impl Attempt<'_> {
+impl<'a> Attempt<'a> {
     fn is(&self, group: &str, plural: &str) -> bool {
         self.info.group == group && self.info.plural == plural
     }
 
-    fn creates_pod(&self) -> bool {
-        self.is("", "pods") && self.live.is_none() && self.subresource.is_empty()
-    }
-
-    fn resizes_pod(&self) -> bool {
-        self.is("", "pods") && self.subresource == "resize"
-    }
-
     fn refused(&self, name: &str, why: &str) -> Failure {
         Failure::refused(self.info, name, why)
+    }
+
+    /// The same for rules that do not care who writes.
+    fn of_anybody(&self) -> policy::Attempt<'a> {
+        let Self { view, info, subresource, live, .. } = *self;
+        policy::Attempt { view, info, subresource, live }
+    }
+
+    fn answer(&self, refused: &Refused) -> Failure {
+        self.refused(&refused.name, &refused.why)
     }
 }
 
@@ -80,14 +77,7 @@ pub(super) fn mutate(attempt: &Attempt<'_>, value: &mut Value) -> Result<(), Fai
     if attempt.live.is_none() && attempt.is("certificates.k8s.io", "certificatesigningrequests") {
         certificate::asker(attempt.user, value);
     }
-    if !attempt.creates_pod() || !value["spec"].is_object() {
-        return Ok(());
-    }
-    pod::priority(attempt, value)?;
-    pod::tolerations(value);
-    pod::service_account(attempt, value)?;
-    limits::fill(attempt, value);
-    Ok(())
+    policy::complete(&attempt.of_anybody(), value).map_err(|refused| attempt.answer(&refused))
 }
 
 /// Refuses what no rule lets through.
@@ -104,9 +94,8 @@ pub(super) fn validate(attempt: &Attempt<'_>, object: &Object) -> Result<Verdict
     }
     authz::may_grant(attempt.view, attempt.user, attempt.info, object)?;
     node::validate(attempt, object)?;
-    let value = object.value();
-    limits::validate(attempt, &value)?;
-    let warnings = pod_security::validate(attempt, &value)?;
-    let charges = quota::charge(attempt, object, &value)?;
-    Ok(Verdict { warnings, charges })
+    let mut ledger = Ledger::new(attempt.view);
+    let warnings = policy::check(&attempt.of_anybody(), object, &mut ledger);
+    let warnings = warnings.map_err(|refused| attempt.answer(&refused))?;
+    Ok(Verdict { warnings, charges: ledger.charges() })
 }

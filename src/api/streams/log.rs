@@ -6,7 +6,6 @@ use axum::{
     http::{StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use futures_util::StreamExt;
 use k8s_openapi::jiff;
 
 use super::{find, parameters, proxy};
@@ -179,17 +178,12 @@ pub(super) async fn of_pod(
 
 /// The bytes of a log as they come from the pod's node.
 pub(crate) async fn open(api: &Api, node: NodeName, request: &LogRequest) -> Result<Body, Failure> {
-    let slot = api.gate.stream()?;
     let mut asked = Request::new(Body::empty());
     *asked.uri_mut() = proxy::uri(&request.path())?;
     let answer = api.backend.ask(node, asked).await?;
     let status = answer.status();
     if status == StatusCode::OK {
-        let bytes = answer.into_body().into_data_stream().map(move |part| {
-            let _held = &slot;
-            part
-        });
-        return Ok(Body::from_stream(bytes));
+        return Ok(answer.into_body());
     }
     let text = to_bytes(answer.into_body(), REFUSAL_BYTES_MAX).await.unwrap_or(Bytes::new());
     let text = String::from_utf8_lossy(&text).into_owned();

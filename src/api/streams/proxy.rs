@@ -10,7 +10,6 @@ use axum::{
 };
 use futures_util::StreamExt;
 use hyper::client::conn::http1;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     find::{self, Destination},
@@ -74,16 +73,16 @@ pub(super) async fn to_node(
         Ok(path) => path,
         Err(redirect) => return Ok(*redirect),
     };
-    let (slot, held) = (api.gate.stream()?, Held::of(&request));
+    let held = Held::of(&request);
     let node = NodeName::new(resource.name.split(':').next().unwrap_or_default());
     let upgraded = hyper::upgrade::on(&mut request);
     let asked = outgoing(request, &path, None)?;
     let mut answer = api.backend.ask(node, asked).await?;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        relay::join(upgraded, hyper::upgrade::on(&mut answer), (slot, held));
+        relay::join(upgraded, hyper::upgrade::on(&mut answer), held);
         return Ok(answer.map(|_| Body::empty()));
     }
-    Ok(incoming(answer, slot))
+    Ok(incoming(answer))
 }
 
 /// What is asked of the pod, path and query as they were sent, so that what is escaped stays so. A
@@ -114,7 +113,7 @@ async fn exchange(api: &Api, to: Destination, mut request: Request) -> Result<Re
         Ok(path) => path,
         Err(redirect) => return Ok(*redirect),
     };
-    let (slot, held) = (api.gate.stream()?, Held::of(&request));
+    let held = Held::of(&request);
     let unreachable = |e: &dyn std::fmt::Display| {
         Failure::unavailable(format!("error trying to reach service: {e}"))
     };
@@ -130,7 +129,7 @@ async fn exchange(api: &Api, to: Destination, mut request: Request) -> Result<Re
     let asked = outgoing(request, &path, Some(&host))?;
     let mut answer = sender.send_request(asked).await.map_err(|e| unreachable(&e))?;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        relay::join(upgraded, hyper::upgrade::on(&mut answer), (slot, held));
+        relay::join(upgraded, hyper::upgrade::on(&mut answer), held);
         return Ok(answer.map(|_| Body::empty()));
     }
     let answer = answer.map(|body| {
@@ -141,7 +140,7 @@ async fn exchange(api: &Api, to: Destination, mut request: Request) -> Result<Re
         });
         Body::from_stream(bytes)
     });
-    Ok(incoming(answer, slot))
+    Ok(incoming(answer))
 }
 
 /// A connection to a port of a pod, opened by its agent.
@@ -182,15 +181,10 @@ fn outgoing(request: Request, path: &str, host: Option<&str>) -> Result<Request,
     Ok(asked)
 }
 
-/// The answer as it goes back. It counts as a stream until its body is over.
-fn incoming(answer: Response, slot: OwnedSemaphorePermit) -> Response {
-    let (mut parts, body) = answer.into_parts();
-    strip(&mut parts.headers);
-    let bytes = body.into_data_stream().map(move |part| {
-        let _held = &slot;
-        part
-    });
-    Response::from_parts(parts, Body::from_stream(bytes))
+/// The answer as it goes back.
+fn incoming(mut answer: Response) -> Response {
+    strip(answer.headers_mut());
+    answer
 }
 
 fn strip(headers: &mut HeaderMap) {

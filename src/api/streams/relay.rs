@@ -9,7 +9,6 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
-    sync::OwnedSemaphorePermit,
     time::{Instant, sleep_until},
 };
 
@@ -24,7 +23,7 @@ const CHUNK_BYTES: usize = 32 << 10;
 
 /// Joins two connections as soon as both have switched protocols, until both directions are over;
 /// `held` is let go then.
-pub(super) fn join(client: OnUpgrade, agent: OnUpgrade, held: (OwnedSemaphorePermit, Held)) {
+pub(super) fn join(client: OnUpgrade, agent: OnUpgrade, held: Held) {
     tokio::spawn(async move {
         let _held = held;
         match tokio::try_join!(client, agent) {

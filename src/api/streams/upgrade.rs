@@ -62,7 +62,7 @@ async fn forward(
     if !request.headers().contains_key(header::UPGRADE) {
         return Err(Failure::bad_request("Upgrade request required"));
     }
-    let (slot, held) = (api.gate.stream()?, Held::of(&request));
+    let held = Held::of(&request);
     let query = request.uri().query().unwrap_or_default();
     let mut asked = Request::new(Body::empty());
     *asked.method_mut() = request.method().clone();
@@ -75,7 +75,7 @@ async fn forward(
     let mut answer = api.backend.ask(node, asked).await?;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         let (client, agent) = (hyper::upgrade::on(&mut request), hyper::upgrade::on(&mut answer));
-        relay::join(client, agent, (slot, held));
+        relay::join(client, agent, held);
         *answer.body_mut() = Body::empty();
     }
     Ok(answer)

@@ -4,6 +4,7 @@
 mod agenda;
 mod api_service;
 mod assign;
+mod bound;
 mod built_in;
 mod commit;
 mod deployment;

@@ -49,7 +49,7 @@ fn a_quota_is_counted_again_when_something_changes() {
     let mut web = deployment("web", 2, "web:1", json!({}));
     web["spec"]["template"]["spec"]["containers"][0]["resources"] =
         json!({ "requests": { "cpu": "250m", "memory": "64Mi" } });
-    world.put(web);
+    world.put(web.clone());
     world.put(pod("job", "1", json!({ "activeDeadlineSeconds": 30 })));
     world.put(json!({
         "apiVersion": "v1", "kind": "Service", "metadata": { "name": "s", "namespace": "default" },
@@ -66,13 +66,14 @@ fn a_quota_is_counted_again_when_something_changes() {
     let over = PodStatus { phase: Some("Succeeded".to_owned()), ..PodStatus::default() };
     world.observe(&job, over, false);
     world.delete::<k8s_openapi::api::core::v1::Service>("default", "s");
-    world.put(deployment("web", 1, "web:1", json!({})));
+    web["spec"]["replicas"] = 1.into();
+    world.put(web);
     world.roll();
     assert_eq!(world.all::<Pod>().len(), 2, "one runs, one is over");
     check(
         &world,
         &expect![[r#"
-        all: configmaps 1 of 5, count/deployments.apps 1 of 2, pods 1 of 4, requests.cpu 0 of 2, requests.memory 0 of 1Gi, services.nodeports 0 of 3
+        all: configmaps 1 of 5, count/deployments.apps 1 of 2, pods 1 of 4, requests.cpu 250m of 2, requests.memory 64Mi of 1Gi, services.nodeports 0 of 3
         jobs: pods 0 of 1"#]],
     );
 }

@@ -1,10 +1,10 @@
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
-    core::v1::{Pod, PodStatus},
+    core::v1::{Pod, PodStatus, ResourceQuota},
 };
 use serde_json::{Value, json};
 
-use super::world::{World, pod};
+use super::world::{World, deployment, pod};
 
 fn replica_set(name: &str, replicas: i32) -> Value {
     json!({
@@ -143,4 +143,111 @@ fn owners_wait_for_what_they_own_when_asked_to() {
         world.roll();
         assert_eq!((world.all::<ReplicaSet>().len(), world.all::<Pod>().len()), (0, pods_left));
     }
+}
+
+/// The namespace has room for two pods; the third is refused, in Kubernetes' words, and the
+/// Deployment says so too.
+#[test]
+fn pods_that_a_quota_has_no_room_for_are_not_made_and_it_is_said() {
+    let mut world = world();
+    let quota = |pods: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "ResourceQuota",
+            "metadata": { "name": "q", "namespace": "default" }, "spec": { "hard": { "pods": pods } },
+        })
+    };
+    world.put(quota("2"));
+    world.put(deployment("web", 3, "web:1", json!({})));
+    world.settle();
+    let pods = |world: &World| world.all::<Pod>().len();
+    assert_eq!(pods(&world), 2);
+    let used = |world: &World| {
+        let quota = world.get::<ResourceQuota>("q").status.clone().unwrap();
+        quota.used.unwrap()["pods"].0.clone()
+    };
+    assert_eq!(used(&world), "2");
+    let failure = |world: &World| {
+        let conditions = world.get::<Deployment>("web").status.clone().unwrap().conditions;
+        let found =
+            conditions.into_iter().flatten().find(|c| c.type_.as_deref() == Some("ReplicaFailure"));
+        found.map(|c| (c.reason.unwrap_or_default(), c.message.unwrap_or_default()))
+    };
+    let (reason, message) = failure(&world).unwrap();
+    assert_eq!(reason, "FailedCreate");
+    let why = "is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2";
+    assert!(message.starts_with("pods \"web-") && message.ends_with(why), "{message}");
+    let said = world.said("FailedCreate");
+    assert!(said.len() == 1 && said[0].ends_with(why), "{said:?}");
+    assert_eq!(world.full_pass(), Vec::<String>::new(), "what was told is not told again");
+    world.put(quota("5"));
+    world.settle();
+    assert_eq!((pods(&world), used(&world).as_str(), failure(&world)), (3, "3", None));
+}
+
+/// Two that share a quota never spend it twice, and neither waits longer than it must.
+#[test]
+fn replica_sets_that_share_a_quota_fill_it_and_no_more() {
+    let mut world = world();
+    world.put(json!({
+        "apiVersion": "v1", "kind": "ResourceQuota",
+        "metadata": { "name": "q", "namespace": "default" }, "spec": { "hard": { "pods": "5" } },
+    }));
+    world.settle();
+    world.put(deployment("a", 3, "web:1", json!({})));
+    world.put(deployment("b", 3, "web:1", json!({})));
+    world.settle();
+    assert_eq!(world.all::<Pod>().len(), 5);
+}
+
+/// Pods of controllers meet the level of their namespace, its limits and its accounts.
+#[test]
+fn pods_of_a_template_are_judged_as_those_that_users_make() {
+    let mut world = world();
+    world.put(json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": { "name": "default", "labels": {
+            "kubernetes.io/metadata.name": "default",
+            "pod-security.kubernetes.io/enforce": "baseline",
+        } },
+    }));
+    world.put(json!({
+        "apiVersion": "v1", "kind": "LimitRange",
+        "metadata": { "name": "l", "namespace": "default" },
+        "spec": { "limits": [{ "type": "Container", "default": { "cpu": "500m" },
+                               "defaultRequest": { "cpu": "100m" } }] },
+    }));
+    world.put(json!({
+        "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
+        "metadata": { "name": "high" }, "value": 1000,
+    }));
+    let mut good = replica_set("good", 1);
+    good["spec"]["template"]["spec"]["priorityClassName"] = "high".into();
+    world.put(good);
+    let mut bad = replica_set("bad", 2);
+    bad["spec"]["template"]["spec"]["hostPID"] = true.into();
+    world.put(bad);
+    let mut lost = replica_set("lost", 1);
+    lost["spec"]["template"]["spec"]["serviceAccountName"] = "robot".into();
+    world.put(lost);
+    world.settle();
+    let pods = world.all::<Pod>();
+    assert_eq!(pods.len(), 1, "of the good one alone");
+    let spec = pods[0].1.spec.as_ref().unwrap();
+    assert_eq!(spec.priority, Some(1000));
+    let resources = serde_json::to_value(&spec.containers[0].resources).unwrap();
+    assert_eq!(resources, json!({ "limits": { "cpu": "500m" }, "requests": { "cpu": "100m" } }));
+    let mut said = world.said("FailedCreate");
+    said.sort();
+    let ends = [
+        "is forbidden: violates PodSecurity \"baseline:latest\": host namespaces (hostPID=true)",
+        "is forbidden: error looking up service account default/robot: serviceaccount \"robot\" \
+         not found",
+    ];
+    assert!(said.len() == 2 && said.iter().zip(ends).all(|(s, e)| s.ends_with(e)), "{said:?}");
+    world.put(json!({
+        "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": { "name": "robot", "namespace": "default" },
+    }));
+    world.settle();
+    assert_eq!(world.all::<Pod>().len(), 2, "the account is there now");
 }

@@ -3,11 +3,8 @@
 use k8s_openapi::api::{core::v1::ServiceAccount, scheduling::v1::PriorityClass};
 use serde_json::{Value, json};
 
-use super::Attempt;
-use crate::{
-    api::Failure,
-    kinds::{self, SYSTEM_PRIORITY_CLASSES},
-};
+use super::{Attempt, Refused};
+use crate::kinds::{self, SYSTEM_PRIORITY_CLASSES};
 
 /// Seconds that a pod stays on a node that is not ready or not reachable, when it does not say.
 const TOLERATION_SECONDS: i64 = 300;
@@ -21,7 +18,7 @@ const TOLERATED: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.i
 
 /// Names the account the pod runs as (one that it names itself must exist), and gives the pod what
 /// it asks the API with.
-pub(super) fn service_account(attempt: &Attempt<'_>, value: &mut Value) -> Result<(), Failure> {
+pub(super) fn service_account(attempt: &Attempt<'_>, value: &mut Value) -> Result<(), Refused> {
     let (namespace, name) = place(value);
     let spec = &mut value["spec"];
     let named = text(spec, "serviceAccountName").or_else(|| text(spec, "serviceAccount"));
@@ -68,7 +65,7 @@ pub(super) fn tolerations(value: &mut Value) {
 }
 
 /// Works out the priority of the class the pod names, or of the default one.
-pub(super) fn priority(attempt: &Attempt<'_>, value: &mut Value) -> Result<(), Failure> {
+pub(super) fn priority(attempt: &Attempt<'_>, value: &mut Value) -> Result<(), Refused> {
     let (_, name) = place(value);
     let spec = &mut value["spec"];
     let (class, number, policy) = match text(spec, "priorityClassName") {

@@ -9,11 +9,8 @@ use k8s_openapi::{
 };
 use serde_json::{Value, json};
 
-use super::{Attempt, pod::place};
-use crate::{
-    api::Failure,
-    kinds::usage::{self, Amount, Amounts},
-};
+use super::{Attempt, Refused, pod::place};
+use crate::kinds::usage::{self, Amount, Amounts};
 
 /// Where it stands what was filled in.
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
@@ -106,7 +103,7 @@ fn set_amount(container: &mut Value, field: &str, resource: &str, amount: &str) 
 }
 
 /// Refuses what is below or above the limits of its namespace.
-pub(super) fn validate(attempt: &Attempt<'_>, value: &Value) -> Result<(), Failure> {
+pub(super) fn validate(attempt: &Attempt<'_>, value: &Value) -> Result<(), Refused> {
     let claim = attempt.is("", "persistentvolumeclaims");
     if !(attempt.creates_pod() || attempt.resizes_pod() || claim) {
         return Ok(());

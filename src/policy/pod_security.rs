@@ -8,8 +8,8 @@
 use k8s_openapi::api::core::v1::Namespace;
 use serde_json::Value;
 
-use super::{Attempt, pod::place};
-use crate::{api::Failure, kinds::usage::containers, model::Key};
+use super::{Attempt, Refused, pod::place};
+use crate::{kinds::usage::containers, model::Key};
 
 const LABEL: &str = "pod-security.kubernetes.io/";
 
@@ -68,7 +68,7 @@ enum Level {
 }
 
 /// Refuses a pod that is below its namespace's level; says what else would be.
-pub(super) fn validate(attempt: &Attempt<'_>, value: &Value) -> Result<Vec<String>, Failure> {
+pub(super) fn validate(attempt: &Attempt<'_>, value: &Value) -> Result<Vec<String>, Refused> {
     let Some(spec) = spec_of(attempt, value) else { return Ok(Vec::new()) };
     let (namespace, name) = place(value);
     let namespace = attempt.view.object(&Key::of::<Namespace>("", &namespace));
