@@ -24,7 +24,7 @@ pub(super) fn service_account(attempt: &Attempt<'_>, value: &mut Value) -> Resul
     let named = text(spec, "serviceAccountName").or_else(|| text(spec, "serviceAccount"));
     let account = named.clone().unwrap_or_else(|| DEFAULT_ACCOUNT.to_owned());
     let found: Option<&ServiceAccount> = attempt.view.get(&namespace, &account);
-    if found.is_none() && named.is_some() {
+    if found.is_none() && account != DEFAULT_ACCOUNT {
         let why = format!(
             "error looking up service account {namespace}/{account}: serviceaccount {account:?} \
              not found"
