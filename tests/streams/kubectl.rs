@@ -39,6 +39,7 @@ pub(crate) struct Said {
 
 /// A kubectl on a node that asks the server of that node.
 pub(crate) struct Kubectl {
+    program: String,
     node: u8,
     config: PathBuf,
     keys: PathBuf,
@@ -54,6 +55,13 @@ pub(crate) fn missing() -> Option<&'static str> {
         () if !works("script", &["--version"]) => Some("needs script"),
         () => None,
     }
+}
+
+/// The oldest kubectl that is looked after, where `tests/run prepare` has unpacked it.
+pub(crate) fn oldest() -> Option<PathBuf> {
+    let above = std::path::Path::new(env!("CARGO_BIN_EXE_mainstay")).ancestors();
+    let mut places = above.map(|dir| dir.join("tools/kubectl-1.20/usr/bin/kubectl"));
+    places.find(|path| path.exists())
 }
 
 /// Puts the image with a shell on a node.
@@ -101,13 +109,18 @@ impl Kubectl {
         });
         let path = w.path("kubeconfig.json");
         std::fs::write(&path, config.to_string()).unwrap();
-        Self { node, config: path, keys }
+        Self { program: "kubectl".to_owned(), node, config: path, keys }
+    }
+
+    /// Another program of the same name.
+    pub(crate) fn with(self, program: &str) -> Self {
+        Self { program: program.to_owned(), ..self }
     }
 
     fn command(&self, w: &World, protocol: Protocol, args: &[&str]) -> Command {
         let config = format!("--kubeconfig={}", self.config.display());
         let flags = flags(protocol);
-        let words = ["env", &flags[0], &flags[1], "HOME=/tmp", "kubectl", &config];
+        let words = ["env", &flags[0], &flags[1], "HOME=/tmp", &self.program, &config];
         let mut command = w.inside(self.node, &[&words[..], args].concat());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -116,7 +129,8 @@ impl Kubectl {
     /// The same as a line for a shell.
     pub(crate) fn line(&self, protocol: Protocol, args: &str) -> String {
         let flags = flags(protocol).join(" ");
-        format!("env {flags} HOME=/tmp kubectl --kubeconfig={} {args}", self.config.display())
+        let config = self.config.display();
+        format!("env {flags} HOME=/tmp {} --kubeconfig={config} {args}", self.program)
     }
 
     /// Runs it to its end.

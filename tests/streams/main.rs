@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test of a shell")]
 
 mod kubectl;
+mod matrix;
 #[path = "../cluster/world.rs"]
 #[allow(dead_code, reason = "shared with the tests of clusters, which use all of it")]
 mod world;
