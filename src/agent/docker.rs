@@ -19,6 +19,7 @@ use std::{
 
 use bollard::{
     Docker,
+    auth::DockerCredentials,
     container::LogOutput,
     exec::{CreateExecOptions, StartExecOptions, StartExecResults},
     models::{ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum},
@@ -46,6 +47,7 @@ use crate::{
     node::{
         Assignment,
         probe::{Action, Outcome},
+        registry::Login,
         resources::{self, Limits},
         seen::{Container, Exit, Sandbox, State, labels},
         streams::{Command, Size, multiplex::Source},
@@ -482,17 +484,16 @@ impl Runtime for Machine {
         Ok(Some(FoundImage { id, user }))
     }
 
-    async fn pull(&self, image: &str) -> Result<(), Error> {
-        let (name, tag) = reference(image);
-        let options = CreateImageOptionsBuilder::new().from_image(&name).tag(&tag).build();
-        let mut stream = self.patient.create_image(Some(options), None, None);
-        let drain = async {
-            while let Some(part) = stream.next().await {
-                part?;
+    async fn pull(&self, image: &str, logins: &[Login]) -> Result<(), Error> {
+        let mut result = Ok(());
+        for login in logins {
+            result = self.pull_as(image, Some(bodies::credentials(login))).await;
+            if result.is_ok() {
+                return result;
             }
-            Ok(())
-        };
-        self.calls.within(PULL, drain).await
+        }
+        // What was refused to all is told as it was refused, not as it would be to nobody.
+        if logins.is_empty() { self.pull_as(image, None).await } else { result }
     }
 
     async fn token(&self, want: &Assignment, wish: &Wish) -> Result<Token, Error> {
@@ -573,6 +574,19 @@ impl Runtime for Machine {
 }
 
 impl Machine {
+    async fn pull_as(&self, image: &str, who: Option<DockerCredentials>) -> Result<(), Error> {
+        let (name, tag) = reference(image);
+        let options = CreateImageOptionsBuilder::new().from_image(&name).tag(&tag).build();
+        let mut stream = self.patient.create_image(Some(options), None, who);
+        let drain = async {
+            while let Some(part) = stream.next().await {
+                part?;
+            }
+            Ok(())
+        };
+        self.calls.within(PULL, drain).await
+    }
+
     async fn signal(&self, id: &str, signal: &str) -> Result<(), Error> {
         let options = KillContainerOptionsBuilder::new().signal(signal).build();
         match self.calls.within(CALL, self.docker.kill_container(id, Some(options))).await {

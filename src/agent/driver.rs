@@ -296,10 +296,10 @@ async fn perform<R: Runtime>(runtime: R, effect: Effect) -> Done {
             let found = found.map(|mut pods| pods.remove(&want.uid).map(Box::new));
             plain(Event::Stepped { uid: want.uid.clone(), step, result, found })
         }
-        Effect::Image { image, pull } => {
+        Effect::Image { image, pull, logins } => {
             let begun = runtime.now();
             let pulled = match pull {
-                Some(_) => runtime.pull(&image).await,
+                Some(_) => runtime.pull(&image, &logins).await,
                 None => Ok(()),
             };
             let result = match pulled {

@@ -18,12 +18,14 @@ pub mod docker;
 pub mod driver;
 pub mod facts;
 mod failpoint;
+mod grpc;
 pub mod image;
 pub mod iptables;
 pub mod network;
 pub mod pods;
 pub mod prober;
 pub mod proxy;
+mod rates;
 pub mod routes;
 pub mod runtime;
 mod serve;
@@ -63,6 +65,7 @@ use self::{
     network::Network,
     pods::Settings,
     proxy::Proxy,
+    rates::Rates,
     servers::Servers,
     session::News,
     usage::{Loads, Running, Vitals},
@@ -199,14 +202,22 @@ impl Agent {
         let (pods, observations, pods_task) = driver::start(machine, settings);
         let (tell, health) = watch::channel(Health::default());
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve::run(listener, serve_tls, pods.clone(), stop.clone()));
         let loads = Arc::<Loads>::default();
+        let vitals = Vitals {
+            docker: docker.clone(),
+            health,
+            calls,
+            loads: loads.clone(),
+            last: Arc::default(),
+        };
+        let router = serve::router(pods.clone(), Rates::new(vitals.clone()));
+        tasks.spawn(serve::run(listener, serve_tls, router, stop.clone()));
         let main = Main {
             cache: Cache::new(&options.dir),
             known: Known::default(),
             facts,
-            docker: docker.clone(),
-            loads: loads.clone(),
+            docker,
+            loads,
             pods,
             proxy: None,
             range: None,
@@ -225,7 +236,6 @@ impl Agent {
             main.run(dial_tls, servers, observations, stopped).await;
             pods_task.abort();
         });
-        let vitals = Vitals { docker, health, calls, loads, last: Arc::default() };
         Ok(Self { stop, tasks, vitals, keys, dial, ask, serve })
     }
 

@@ -244,7 +244,7 @@ impl Pods {
         // here: without it every status would say something else for a moment, each time the
         // machine is listed.
         let absent = self.images.iter().filter(|(_, image)| matches!(image, Image::Absent));
-        out.extend(absent.map(|(name, _)| Effect::Image { image: name.clone(), pull: None }));
+        out.extend(absent.map(|(name, _)| Effect::look_for(name.clone())));
         self.listed = true;
         self.connected = true;
         self.relist_at = Some(now + RELIST);

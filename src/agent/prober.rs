@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, rustls};
 
+use super::grpc;
 use crate::node::probe::{Action, Outcome};
 
 /// Most bytes of an answer that are kept for a failure's message (the kubelet reads 10 KiB too).
@@ -23,6 +24,9 @@ pub async fn act(action: &Action, ip: Option<IpAddr>, timeout: Duration) -> Outc
         Action::Unsupported(why) => return Outcome::Failure(why.clone()),
         Action::Exec(_) => return Outcome::Failure("a command needs its container".to_owned()),
         Action::Tcp { host, port } => tokio::time::timeout(timeout, tcp(host, ip, *port)).await,
+        Action::Grpc { port, service } => {
+            tokio::time::timeout(timeout, grpc_check(ip, *port, service)).await
+        }
         Action::Http { tls, host, port, path, headers } => {
             let get = http(*tls, host, ip, *port, path, headers);
             tokio::time::timeout(timeout, get).await
@@ -50,6 +54,10 @@ async fn tcp(host: &Option<String>, ip: Option<IpAddr>, port: u16) -> Result<(),
 async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
     let stream = TcpStream::connect((host, port)).await;
     stream.map_err(|e| format!("dial tcp {host}:{port}: {e}"))
+}
+
+async fn grpc_check(ip: Option<IpAddr>, port: u16, service: &str) -> Result<(), String> {
+    grpc::check(connect(&target(&None, ip)?, port).await?, service).await
 }
 
 async fn http(

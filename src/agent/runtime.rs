@@ -15,6 +15,7 @@ use crate::{
     node::{
         Assignment,
         probe::{Action, Outcome},
+        registry::Login,
         resources::Limits,
         seen::{Container, Sandbox},
         streams::{Command, Size, log::Filter},
@@ -174,8 +175,10 @@ pub trait Runtime: Clone + Send + Sync + 'static {
         image: &str,
     ) -> impl Future<Output = Result<Option<FoundImage>, Error>> + Send;
 
-    /// Pulls an image.
-    fn pull(&self, image: &str) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Pulls an image, as the first of these that the registry lets in; as nobody when there is
+    /// none.
+    fn pull(&self, image: &str, logins: &[Login])
+    -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Asks the cluster for a token of a pod's account, bound to the pod.
     fn token(

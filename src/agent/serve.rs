@@ -1,9 +1,9 @@
-//! The agent's own TLS port: logs and streams of its containers, for servers.
+//! The agent's own TLS port: logs, streams and use of its containers, for servers.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Extension, Router,
+    Extension, Json, Router,
     body::Body,
     extract::{Path, Query, Request, State},
     http::StatusCode,
@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     driver::PodsHandle,
     pods::Missing,
+    rates::Rates,
     runtime::{LogOptions, Runtime},
     streams,
 };
@@ -61,14 +62,13 @@ struct LogQuery {
     stream: Option<String>,
 }
 
-/// Serves logs and streams until `stop`.
-pub(super) async fn run<R: Runtime>(
+/// Serves a [`router`] until `stop`.
+pub(super) async fn run(
     listener: TcpListener,
     tls: watch::Receiver<Arc<ServerConfig>>,
-    pods: PodsHandle<R>,
+    router: Router,
     stop: CancellationToken,
 ) {
-    let router = router(pods);
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
@@ -103,8 +103,13 @@ pub(super) async fn run<R: Runtime>(
 }
 
 /// What is served to whoever may ask.
-fn router<R: Runtime>(pods: PodsHandle<R>) -> Router {
+pub(super) fn router<R: Runtime>(pods: PodsHandle<R>, rates: Rates) -> Router {
+    let measure = move || {
+        let rates = rates.clone();
+        async move { Json(rates.measure().await) }
+    };
     Router::new()
+        .route("/usage", get(measure))
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::<R>))
         .with_state(pods.clone())
         .merge(streams::router(pods))

@@ -148,6 +148,18 @@ impl Vitals {
         {
             return usage.clone();
         }
+        let usage = self.measure_all(running).await;
+        *last = Some((Instant::now(), usage.clone()));
+        usage
+    }
+
+    /// What the containers use at this moment, however lately somebody looked.
+    pub(super) async fn measure(&self) -> Vec<Usage> {
+        let running = self.health.borrow().running.clone();
+        self.measure_all(&running).await
+    }
+
+    async fn measure_all(&self, running: &[Running]) -> Vec<Usage> {
         let looks = running.iter().cloned().map(|of| one(&self.docker, of));
         let mut looks = futures_util::stream::iter(looks).buffer_unordered(LOOKS_TOGETHER);
         let mut usage = Vec::new();
@@ -159,7 +171,6 @@ impl Vitals {
         if timeout(LOOK_ALL, all).await.is_err() {
             tracing::debug!(event = "figures of containers are late");
         }
-        *last = Some((Instant::now(), usage.clone()));
         usage
     }
 }

@@ -15,7 +15,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256, Sha512};
 
-use super::{Api, Failure, negotiate};
+use super::{Api, Failure, negotiate, top};
 use crate::{
     kinds::{self, KindInfo, Subresource},
     state::View,
@@ -61,7 +61,16 @@ pub(super) const ANSWERED: &[Answered] = &[
         ["subjectaccessreviews", "subjectaccessreview", "SubjectAccessReview"],
         false,
     ),
+    measured(["nodes", "nodemetrics", "NodeMetrics"], false),
+    measured(["pods", "podmetrics", "PodMetrics"], true),
 ];
+
+/// What `metrics.k8s.io` tells of a resource.
+const fn measured(names: [&'static str; 3], namespaced: bool) -> Answered {
+    let [plural, singular, kind] = names;
+    let verbs = &["get", "list"];
+    Answered { group: top::GROUP, version: "v1beta1", plural, singular, kind, namespaced, verbs }
+}
 
 /// A resource by plural, singular and kind that is only ever created.
 const fn asked(group: &'static str, names: [&'static str; 3], namespaced: bool) -> Answered {

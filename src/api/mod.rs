@@ -11,6 +11,7 @@
 //! | `/healthz` `/livez` `/readyz` `/version` | anybody | whether the server lives, is ready, and which it is |
 //! | `/api` `/apis` and below, to the version | who may ([`authz`]) | what there is to ask for ([`discovery`]) |
 //! | `/api/V/…` `/apis/G/V/…` | who may | objects ([`resources`], whose page says where the rest plugs in) |
+//! | `/apis/metrics.k8s.io/…` | who may | what nodes and pods use now ([`top`]) |
 //! | `POST /hooks/git` | anybody (the backend checks the signature) | something was pushed |
 //! | `/openapi/v2` `/openapi/v3` | who may | what there is, as OpenAPI documents |
 //! | `/.well-known/openid-configuration` `/openid/v1/jwks` | who may | how to verify tokens ([`tokens`]) |
@@ -43,6 +44,7 @@ mod reviews;
 mod streams;
 pub mod talk;
 mod tokens;
+mod top;
 mod types;
 
 use std::sync::Arc;
@@ -222,6 +224,7 @@ fn tls(api: Api) -> Router {
         .merge(closed)
         .merge(known)
         .merge(kubernetes)
+        .merge(top::routes())
         .fallback(discovery::nothing)
         .method_not_allowed_fallback(failure::no_such_method)
         .with_state(api.clone());

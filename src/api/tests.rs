@@ -163,7 +163,10 @@ impl Backend for Fake {
         request: Request<Body>,
     ) -> BoxFuture<'_, Result<Response<Body>, Failure>> {
         self.note(format!("{node}: {} {}", request.method(), request.uri()));
-        async { Ok(Response::new(Body::from("one\ntwo\n"))) }.boxed()
+        let usage = r#"{"at": 1795219200000, "windowMs": 1000,
+            "node": {"cpuNano": 250000000, "memoryBytes": 1073741824}, "containers": []}"#;
+        let told = if request.uri().path() == "/usage" { usage } else { "one\ntwo\n" };
+        async move { Ok(Response::new(Body::from(told))) }.boxed()
     }
 }
 
@@ -493,4 +496,31 @@ pub(crate) fn promtool(arguments: &[&str], input: &str) {
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.trim().is_empty(), "promtool: {said}");
+}
+
+/// `kubectl top`: what agents measured, of the nodes that there are.
+#[tokio::test]
+async fn what_nodes_use_is_asked_of_them() {
+    let backend = Fake::new(&Cluster::empty());
+    let get = async |path: &str| {
+        let (code, text) = send(&backend, request("GET", path, Some(admin()))).await;
+        (code.as_u16(), serde_json::from_str::<serde_json::Value>(&text).unwrap())
+    };
+    let at = "/apis/metrics.k8s.io/v1beta1";
+    let (_, told) = get(at).await;
+    let names: Vec<_> =
+        told["resources"].as_array().unwrap().iter().map(|r| r["name"].clone()).collect();
+    assert_eq!(names, ["nodes", "pods"]);
+    let (code, list) = get(&format!("{at}/nodes")).await;
+    assert_eq!((code, &list["kind"]), (200, &"NodeMetricsList".into()));
+    assert_eq!(list["items"][0]["metadata"]["name"], "n1");
+    assert_eq!(list["items"][0]["usage"]["cpu"], "250000000n");
+    assert_eq!(get(&format!("{at}/nodes/n1")).await.1["usage"]["memory"], "1048576Ki");
+    assert_eq!(get(&format!("{at}/nodes/n2")).await.0, 404);
+    let (code, told) = get(&format!("{at}/namespaces/shop/pods/web")).await;
+    let text = "podmetrics.metrics.k8s.io \"shop/web\" not found";
+    assert_eq!((code, &told["message"]), (404, &text.into()));
+    assert_eq!(get(&format!("{at}/pods")).await.1["items"], serde_json::json!([]));
+    let (code, _) = send(&backend, request("GET", &format!("{at}/nodes"), None)).await;
+    assert_eq!(code.as_u16(), 401);
 }

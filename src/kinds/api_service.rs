@@ -14,11 +14,14 @@ const GROUP_PRIORITY_MAX: i32 = 20_000;
 const VERSION_PRIORITY_MAX: i32 = 1000;
 
 /// Groups that are answered and of which nothing is stored.
-const ANSWERED: [(&str, &str); 2] =
-    [("authentication.k8s.io", "v1"), ("authorization.k8s.io", "v1")];
+const ANSWERED: [(&str, &str); 3] = [
+    ("authentication.k8s.io", "v1"),
+    ("authorization.k8s.io", "v1"),
+    ("metrics.k8s.io", "v1beta1"),
+];
 
 /// The order in which discovery lists groups, as Kubernetes has it: higher ones first.
-const GROUP_PRIORITIES: [(&str, i32); 21] = [
+const GROUP_PRIORITIES: [(&str, i32); 22] = [
     ("", 18_000),
     ("apps", 17_800),
     ("events.k8s.io", 17_750),
@@ -40,6 +43,7 @@ const GROUP_PRIORITIES: [(&str, i32); 21] = [
     ("flowcontrol.apiserver.k8s.io", 16_100),
     ("resource.k8s.io", 16_000),
     ("apiregistration.k8s.io", 15_900),
+    ("metrics.k8s.io", 100),
 ];
 /// That of groups which Kubernetes does not have.
 const GROUP_PRIORITY: i32 = 15_000;

@@ -5,24 +5,20 @@ use serde_json::Value;
 use super::{KindInfo, field::Check};
 
 /// Fields of a pod's spec. `[]` stands for every item of a list.
-const POD: [&str; 32] = [
+const POD: [&str; 28] = [
     "activeDeadlineSeconds",
     "affinity.podAffinity",
     "affinity.podAntiAffinity",
     "containers[].lifecycle.postStart.tcpSocket",
     "containers[].lifecycle.preStop.tcpSocket",
-    "containers[].livenessProbe.grpc",
-    "containers[].readinessProbe.grpc",
     "containers[].restartPolicyRules",
     "containers[].securityContext.appArmorProfile",
     "containers[].securityContext.procMount",
     "containers[].securityContext.seLinuxOptions",
     "containers[].securityContext.seccompProfile.localhostProfile",
     "containers[].securityContext.windowsOptions",
-    "containers[].startupProbe.grpc",
     "containers[].volumeDevices",
     "hostUsers",
-    "imagePullSecrets",
     "os",
     "priorityClassName",
     "resourceClaims",

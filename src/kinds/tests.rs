@@ -448,20 +448,18 @@ fn fields_that_are_not_acted_on_give_a_warning_by_name() {
         "preferredDuringSchedulingIgnoredDuringExecution": [{ "weight": 1, "podAffinityTerm": {
             "topologyKey": "kubernetes.io/hostname" } }] } });
     spec["hostAliases"] = serde_json::json!([{ "ip": "10.0.0.1", "hostnames": ["a"] }]);
-    spec["imagePullSecrets"] = serde_json::json!([{ "name": "registry" }]);
     spec["containers"][0]["startupProbe"] = probe;
     spec["containers"][0]["ports"] = port;
     let warned = |value: &Value| {
         let admitted = admit(value.clone(), Strictness::Strict).unwrap();
         admitted.warnings.iter().map(ToString::to_string).collect::<Vec<String>>()
     };
-    let fields =
-        ["affinity.podAntiAffinity", "imagePullSecrets", "containers[0].ports[0].hostPort"];
+    let fields = ["affinity.podAntiAffinity", "containers[0].ports[0].hostPort"];
     let text = |field| format!("spec.template.spec.{field}: accepted but not acted on yet");
     assert_eq!(warned(&value), fields.map(text));
     // On the host's network a host port is the container's own.
     value["spec"]["template"]["spec"]["hostNetwork"] = true.into();
-    assert_eq!(warned(&value), [text(fields[0]), text(fields[1])]);
+    assert_eq!(warned(&value), [text(fields[0])]);
 }
 
 #[test]

@@ -124,3 +124,42 @@ pub struct ObservedEvent {
     /// When it happened, by the agent's clock.
     pub at: Timestamp,
 }
+
+/// What a node and its containers use, as its agent measured it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeUsage {
+    /// When the measure ended, by the agent's clock.
+    pub at: Timestamp,
+    /// Over how long CPU time was counted, in milliseconds.
+    pub window_ms: u64,
+    /// The whole machine.
+    pub node: Use,
+    /// Its containers that ran all that time.
+    pub containers: Vec<ContainerUse>,
+}
+
+/// An amount of CPU and memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Use {
+    /// Billionths of one CPU.
+    pub cpu_nano: u64,
+    /// Memory without what can be dropped at once, in bytes.
+    pub memory_bytes: u64,
+}
+
+/// What one container uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerUse {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod.
+    pub pod: String,
+    /// The container's name in the pod.
+    pub container: String,
+    /// How much.
+    #[serde(flatten)]
+    pub amount: Use,
+}

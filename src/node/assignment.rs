@@ -9,6 +9,7 @@ use super::{
     env::{self, Scope},
     files::{self, PodDns},
     probe::{self, Action, ProbeSpec},
+    registry::{self, Login},
     resources::{self, Limits, Qos},
     seen::{Image, labels},
     tokens::{self, Tokens, Wish},
@@ -67,6 +68,8 @@ pub struct Assignment {
     pub infeasible: Option<String>,
     /// The volumes.
     pub volumes: Vec<VolumeSpec>,
+    /// Who the node says it is to registries when it pulls the pod's images.
+    pub logins: Vec<Login>,
     /// The account its programs are, when they ask the API.
     pub account: String,
     /// The tokens of that account that its volumes show.
@@ -294,6 +297,14 @@ impl Assignment {
                 .collect(),
             infeasible: resources::infeasible(spec, node),
             volumes: volumes::volumes(spec, scope),
+            // A Secret that is not there is no reason not to try.
+            logins: spec
+                .image_pull_secrets
+                .iter()
+                .flatten()
+                .filter_map(|named| scope.secret(&named.name).ok())
+                .flat_map(registry::logins)
+                .collect(),
             account: spec.service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
             wishes: tokens::wishes(spec),
             qos,
@@ -317,6 +328,7 @@ impl Assignment {
             ephemeral: vec![],
             infeasible: None,
             volumes: vec![],
+            logins: vec![],
             account: String::new(),
             wishes: vec![],
             qos: Qos::BestEffort,

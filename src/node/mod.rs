@@ -14,6 +14,7 @@ pub mod env;
 pub mod files;
 pub mod ipam;
 pub mod probe;
+pub mod registry;
 pub mod resources;
 pub mod routes;
 pub mod rules;

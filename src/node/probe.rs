@@ -78,6 +78,13 @@ pub enum Action {
         /// The port.
         port: u16,
     },
+    /// Asks a gRPC server at the pod's address whether it is healthy.
+    Grpc {
+        /// The port.
+        port: u16,
+        /// The service that is asked about; empty: the server itself.
+        service: String,
+    },
     /// Waits (lifecycle hooks only).
     Sleep(Duration),
     /// Something this version cannot do, with the reason; it counts as a failure.
@@ -178,7 +185,14 @@ fn action(probe: &Probe, container: &Container) -> Action {
             Err(why) => Action::Unsupported(why),
         };
     }
-    Action::Unsupported("gRPC probes are not supported yet".to_owned())
+    if let Some(grpc) = &probe.grpc {
+        let service = grpc.service.clone().unwrap_or_default();
+        return match u16::try_from(grpc.port) {
+            Ok(port) => Action::Grpc { port, service },
+            Err(_) => Action::Unsupported(format!("{} is no port", grpc.port)),
+        };
+    }
+    Action::Unsupported("this kind of probe is not supported".to_owned())
 }
 
 pub(super) fn http(get: &HTTPGetAction, container: &Container) -> Action {

@@ -63,7 +63,7 @@ const APPS_VIEWED: &str = "controllerrevisions,daemonsets,daemonsets/status,depl
 const APPS_EDITED: &str = "daemonsets,deployments,deployments/rollback,deployments/scale,\
      replicasets,replicasets/scale,statefulsets,statefulsets/scale";
 
-const ROLES: [BuiltIn; 15] = [
+const ROLES: [BuiltIn; 16] = [
     BuiltIn {
         name: "cluster-admin",
         to: "",
@@ -129,6 +129,12 @@ const ROLES: [BuiltIn; 15] = [
             Rule::Of(READ, "networking.k8s.io", "ingresses,ingresses/status,networkpolicies"),
             Rule::Of(READ, "policy", "poddisruptionbudgets,poddisruptionbudgets/status"),
         ],
+    },
+    BuiltIn {
+        name: "system:aggregated-metrics-reader",
+        to: "view",
+        aggregates: false,
+        rules: &[Rule::Of(READ, "metrics.k8s.io", "nodes,pods")],
     },
     BuiltIn {
         name: "system:auth-delegator",

@@ -691,7 +691,7 @@ fn perform(
             let found = machine.look(&want.uid);
             (Event::Stepped { uid: want.uid.clone(), step, result, found }, ending)
         }
-        Effect::Image { image, pull } => {
+        Effect::Image { image, pull, .. } => {
             let result: Result<_, Error> = match &pull {
                 Some(_) => machine.pull(&image, behaviour),
                 None => machine.find_image(&image),

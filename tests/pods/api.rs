@@ -158,7 +158,28 @@ fn a_program_in_a_pod_asks_the_api_as_its_account() {
     let list = sh("nobody", &ask("kubernetes.default.svc", &token));
     assert!(list.contains("\"colour\":\"green\""), "{list}");
 
+    what_is_used_is_told(&w, &k);
     tokens_end_with_their_pod(&w, &k, &sh("plain", &format!("cat {FILES}/token")));
+}
+
+/// `kubectl top` shows what the node measures.
+fn what_is_used_is_told(w: &World, k: &Kubectl) {
+    let top = |args: &[&str]| {
+        let said = k.run(w, Protocol::WebSocket, &[&["top"], args].concat());
+        assert_eq!(said.code, 0, "{args:?}: {}", said.err);
+        said.out
+    };
+    let nodes = top(&["nodes", "--no-headers"]);
+    assert!(nodes.starts_with(&w.host(2)) && nodes.contains("Mi"), "{nodes}");
+    assert!(!nodes.contains("<unknown>"), "{nodes}");
+    let pods = top(&["pods", "--containers", "--no-headers", "-l", "app=reader"]);
+    let words: Vec<&str> = pods.split_whitespace().collect();
+    let [pod, container, cpu, memory] = words[..] else { panic!("one container: {pods}") };
+    assert!(pod.starts_with("reader-") && container == "c", "{pods}");
+    assert!(cpu.ends_with('m') && memory.ends_with("Mi"), "{pods}");
+    assert_eq!(top(&["pods", "--no-headers"]).lines().count(), 4, "every pod is there");
+    let said = k.run(w, Protocol::WebSocket, &["top", "pods", "--as", "eve"]);
+    assert!(said.err.contains("cannot list resource \"pods\" in API group \"metrics.k8s.io\""));
 }
 
 /// What somebody copied out of a pod is worth nothing once the pod is gone.

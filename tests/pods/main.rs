@@ -7,6 +7,7 @@ mod api;
 #[allow(dead_code, reason = "shared with the tests of streams, which use all of it")]
 mod kubectl;
 mod node;
+mod registry;
 #[path = "../cluster/world.rs"]
 #[allow(dead_code, reason = "shared with the tests of clusters, which use all of it")]
 mod world;

@@ -5,9 +5,14 @@ use std::{process::Command, time::Duration};
 
 use bollard::{
     Docker,
+    auth::DockerCredentials,
     models::{Ipam, IpamConfig, NetworkCreateRequest},
-    query_parameters::ListContainersOptionsBuilder,
+    query_parameters::{
+        ListContainersOptionsBuilder, PushImageOptionsBuilder, RemoveImageOptions,
+        TagImageOptionsBuilder,
+    },
 };
+use futures_util::StreamExt;
 use mainstay::agent::{docker, image};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -114,6 +119,24 @@ pub(crate) async fn load_image() {
     let mut files = vec![file];
     files.extend(dirs.iter().map(|path| image::File { path, mode: 0o644, bytes: b"" }));
     docker::load(&docker, image::archive(IMAGE, &files, &["/testpod"]).unwrap()).await.unwrap();
+}
+
+/// Puts the test image into a registry as `image:1`, and takes that name off the node again.
+pub(crate) async fn push(image: &str, user: &str, password: &str) {
+    let docker = engine().negotiate_version().await.unwrap();
+    let tag = TagImageOptionsBuilder::new().repo(image).tag("1").build();
+    docker.tag_image(IMAGE, Some(tag)).await.unwrap();
+    let who = DockerCredentials {
+        username: Some(user.to_owned()),
+        password: Some(password.to_owned()),
+        ..DockerCredentials::default()
+    };
+    let options = PushImageOptionsBuilder::new().tag("1").build();
+    let pushed = docker.push_image(image, Some(options), Some(who));
+    let parts: Vec<_> = pushed.collect().await;
+    parts.into_iter().for_each(|part| drop(part.unwrap()));
+    let name = format!("{image}:1");
+    docker.remove_image(&name, None::<RemoveImageOptions>, None).await.unwrap();
 }
 
 /// Compiles the test program.

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use bollard::auth::DockerCredentials;
 use bollard::models::{
     ContainerCreateBody, ContainerUpdateBody, EndpointIpamConfig, EndpointSettings, HealthConfig,
     HostConfig, HostConfigLogConfig, Mount as BindMount, MountBindOptions,
@@ -16,6 +17,7 @@ use crate::{
     },
     node::{
         Assignment, ContainerSpec,
+        registry::Login,
         resources::{self, Limits},
         seen::labels,
     },
@@ -239,5 +241,16 @@ pub(super) fn limits_of(host: &HostConfig) -> Limits {
         cpu_quota_us: host.cpu_quota.unwrap_or_default(),
         memory_bytes: host.memory.unwrap_or_default(),
         oom_score_adj: host.oom_score_adj.unwrap_or_default(),
+    }
+}
+
+/// Who Docker is to be when it asks a registry.
+pub(super) fn credentials(login: &Login) -> DockerCredentials {
+    let host = login.place.split('/').next().unwrap_or_default();
+    DockerCredentials {
+        username: Some(login.user.clone()),
+        password: Some(login.password.clone()),
+        serveraddress: Some(host.to_owned()),
+        ..DockerCredentials::default()
     }
 }

@@ -18,6 +18,7 @@ use crate::{
         assignment::Wanted,
         ipam, next_step,
         probe::Kind,
+        registry,
         seen::{Image, State, Stopping},
         status,
     },
@@ -178,13 +179,14 @@ impl Pods {
                 }
                 Step::FindImage { image } => {
                     self.mark_busy(&image);
-                    out.push(Effect::Image { image, pull: None });
+                    out.push(Effect::look_for(image));
                 }
                 Step::PullImage { image, container, attempt } => {
                     self.mark_busy(&image);
                     self.tell(uid, false, "Pulling", format!("Pulling image {image:?}"), now, out);
                     let pull = Some((uid.to_owned(), container, attempt));
-                    out.push(Effect::Image { image, pull });
+                    let logins = registry::for_image(&want.logins, &image);
+                    out.push(Effect::Image { image, pull, logins });
                 }
                 Step::Stop { name, id, grace, why } => {
                     self.stop(uid, want, &name, id, grace, now, out);

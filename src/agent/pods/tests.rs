@@ -270,7 +270,7 @@ impl Node {
                 };
                 Event::Stepped { uid: want.uid.clone(), step, result, found }
             }
-            Effect::Image { image, pull } => {
+            Effect::Image { image, pull, .. } => {
                 let found = FoundImage { id: "docker://sha256:1".into(), user: String::new() };
                 let result = if hangs { Err(away()) } else { Ok(Some(found)) };
                 Event::Image { image, pulled: pull, took: Duration::ZERO, result }

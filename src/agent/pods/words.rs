@@ -18,6 +18,7 @@ use crate::{
         files::PodDns,
         ipam::PodRange,
         probe::{Action, Kind, Outcome},
+        registry::Login,
         tokens::{Token, Wish},
     },
 };
@@ -144,6 +145,8 @@ pub enum Effect {
         image: String,
         /// The pod and container start that ask for a pull.
         pull: Option<(String, String, u32)>,
+        /// Who to be when it is pulled, the most fitting first.
+        logins: Vec<Login>,
     },
     /// Run the hook, then send the signal.
     Stop {
@@ -189,6 +192,11 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// Only look for an image.
+    pub(super) fn look_for(image: String) -> Self {
+        Self::Image { image, pull: None, logins: vec![] }
+    }
+
     /// Only look at a pod.
     pub(super) fn look(want: Arc<Assignment>) -> Self {
         Self::Do { want, step: None, ip: None, make: None, post_start: None, pod_ip: None }

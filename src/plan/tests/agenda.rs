@@ -23,7 +23,7 @@ fn a_round_costs_what_changed() {
     let mut agenda = Agenda::default();
     let planned = agenda.round(state.view(), &at(0));
     let built_in = planned.iter().filter(|p| !p.controller.starts_with("apiservice"));
-    assert_eq!(built_in.count(), 28, "namespaces, roles and bindings, priority classes");
+    assert_eq!(built_in.count(), 29, "namespaces, roles and bindings, priority classes");
     // Nothing was applied: nothing changed, so nothing is planned again.
     assert!(agenda.round(state.view(), &at(0)).is_empty());
     // A refused one comes back after a while, the others do not.
