@@ -3,6 +3,7 @@
 //! are missing.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test of a shell")]
 
+mod environment;
 mod go;
 mod python;
 #[path = "../kubectl/world.rs"]

@@ -112,6 +112,11 @@ impl Kubectl {
         Self { program: "kubectl".to_owned(), node, config: path, keys }
     }
 
+    /// The file with who asks whom.
+    pub(crate) fn config(&self) -> &str {
+        self.config.to_str().unwrap()
+    }
+
     /// Another program of the same name.
     pub(crate) fn with(self, program: &str) -> Self {
         Self { program: program.to_owned(), ..self }

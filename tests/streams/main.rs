@@ -3,6 +3,8 @@
 //! dockerd, rustc and kubectl; says so and passes where they are missing.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test of a shell")]
 
+#[path = "../clients/environment.rs"]
+mod environment;
 mod kubectl;
 mod matrix;
 #[path = "../cluster/world.rs"]
@@ -210,7 +212,20 @@ fn ports_and_logs_of_pods_are_reached() {
         forward(&w, &k, protocol);
     }
     proxies(&w, &k);
+    python(&w, &k);
     logs(&w, &k);
+}
+
+/// The Python client speaks WebSocket as its authors read it.
+fn python(w: &World, k: &Kubectl) {
+    let Some(programs) = environment::environment("ports_and_logs_of_pods_are_reached") else {
+        return;
+    };
+    let python = programs.join("python");
+    let script = format!("{}/streams.py", environment::SOURCE);
+    let words = [python.to_str().unwrap(), &script, k.config(), "shop", "count", "web", "8080"];
+    let said = world::run(w.inside(2, &words));
+    assert!(said.ends_with("fine\n"), "{said}");
 }
 
 fn forward(w: &World, k: &Kubectl, protocol: Protocol) {

@@ -1,6 +1,8 @@
-"""Logs, exec and port-forward of the Python client: python streams.py KUBECONFIG NAMESPACE POD PORT
+"""Logs, exec and port-forward of the Python client:
+python streams.py KUBECONFIG NAMESPACE SHELL WEB PORT
 
-The pod has a shell, writes lines that begin with `line`, and serves its name over HTTP.
+The first pod has a shell and writes `line 1`, `line 2` and so on; the second serves its name over
+HTTP.
 """
 
 import sys
@@ -29,11 +31,12 @@ def execs(core, namespace, pod):
 
 def logs(core, namespace, pod):
     text = core.read_namespaced_pod_log(pod, namespace, tail_lines=2)
-    assert [line.split()[0] for line in text.splitlines()] == ["line", "line"], text
+    assert len(text.splitlines()) == 2, text
     told = []
     follow = watch.Watch()
     for line in follow.stream(core.read_namespaced_pod_log, pod, namespace, tail_lines=1):
-        told.append(line)
+        if line.startswith("line "):
+            told.append(line)
         if len(told) == 3:
             follow.stop()
     numbers = [int(line.split()[1]) for line in told]
@@ -55,13 +58,13 @@ def forwards(core, namespace, pod, port):
 
 
 def main():
-    where, namespace, pod, port = sys.argv[1:]
+    where, namespace, shell, web, port = sys.argv[1:]
     config.load_kube_config(where)
     with client.ApiClient() as api:
         core = client.CoreV1Api(api)
-        execs(core, namespace, pod)
-        logs(core, namespace, pod)
-        forwards(core, namespace, pod, int(port))
+        execs(core, namespace, shell)
+        logs(core, namespace, shell)
+        forwards(core, namespace, web, int(port))
     print("fine")
 
 
