@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::admissionregistration::v1::{
-    AuditAnnotation, MatchResources, MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding,
-    Mutation, ParamKind, ParamRef, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
-    ValidatingAdmissionPolicyStatus, Validation, Variable,
+    AuditAnnotation, MatchCondition, MatchResources, MutatingAdmissionPolicy,
+    MutatingAdmissionPolicyBinding, Mutation, ParamKind, ParamRef, ValidatingAdmissionPolicy,
+    ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicyStatus, Validation, Variable,
 };
 
 use super::{
@@ -33,11 +33,14 @@ impl Kind for ValidatingAdmissionPolicy {
 
     fn validate(&self, check: &mut Check) {
         let spec = self.spec.clone().unwrap_or_default();
-        validate_failure_policy(spec.failure_policy.as_deref(), check);
-        validate_parameters(spec.param_kind.as_ref(), check);
-        validate_constraints(spec.match_constraints.as_ref(), check);
-        validate_conditions("spec.matchConditions", spec.match_conditions.as_ref(), check);
-        validate_variables(spec.variables.as_ref(), check);
+        let common = Common {
+            failure_policy: spec.failure_policy.as_deref(),
+            param_kind: spec.param_kind.as_ref(),
+            constraints: spec.match_constraints.as_ref(),
+            conditions: spec.match_conditions.as_ref(),
+            variables: spec.variables.as_ref(),
+        };
+        common.validate(check);
         let validations = spec.validations.as_deref().unwrap_or_default();
         let annotations = spec.audit_annotations.as_deref().unwrap_or_default();
         if validations.is_empty() && annotations.is_empty() {
@@ -65,11 +68,14 @@ impl Kind for MutatingAdmissionPolicy {
 
     fn validate(&self, check: &mut Check) {
         let spec = self.spec.clone().unwrap_or_default();
-        validate_failure_policy(spec.failure_policy.as_deref(), check);
-        validate_parameters(spec.param_kind.as_ref(), check);
-        validate_constraints(spec.match_constraints.as_ref(), check);
-        validate_conditions("spec.matchConditions", spec.match_conditions.as_ref(), check);
-        validate_variables(spec.variables.as_ref(), check);
+        let common = Common {
+            failure_policy: spec.failure_policy.as_deref(),
+            param_kind: spec.param_kind.as_ref(),
+            constraints: spec.match_constraints.as_ref(),
+            conditions: spec.match_conditions.as_ref(),
+            variables: spec.variables.as_ref(),
+        };
+        common.validate(check);
         let field = "spec.reinvocationPolicy";
         match spec.reinvocation_policy.as_deref() {
             None | Some("") => check.required(field, ""),
@@ -92,11 +98,8 @@ impl Kind for ValidatingAdmissionPolicyBinding {
 
     fn validate(&self, check: &mut Check) {
         let spec = &self.spec;
-        validate_policy_name(Some(&spec.policy_name), check);
-        validate_reference(spec.param_ref.as_ref(), check);
-        if let Some(resources) = &spec.match_resources {
-            validate_match("spec.matchResources", resources, check);
-        }
+        let resources = spec.match_resources.as_ref();
+        validate_binding(Some(&spec.policy_name), spec.param_ref.as_ref(), resources, check);
         let field = "spec.validationActions";
         let actions: BTreeSet<&String> = spec.validation_actions.iter().collect();
         if actions.is_empty() {
@@ -125,11 +128,41 @@ impl Kind for MutatingAdmissionPolicyBinding {
 
     fn validate(&self, check: &mut Check) {
         let spec = self.spec.clone().unwrap_or_default();
-        validate_policy_name(spec.policy_name.as_deref(), check);
-        validate_reference(spec.param_ref.as_ref(), check);
-        if let Some(resources) = &spec.match_resources {
-            validate_match("spec.matchResources", resources, check);
-        }
+        let (name, resources) = (spec.policy_name.as_deref(), spec.match_resources.as_ref());
+        validate_binding(name, spec.param_ref.as_ref(), resources, check);
+    }
+}
+
+/// What policies of both kinds say.
+struct Common<'a> {
+    failure_policy: Option<&'a str>,
+    param_kind: Option<&'a ParamKind>,
+    constraints: Option<&'a MatchResources>,
+    conditions: Option<&'a Vec<MatchCondition>>,
+    variables: Option<&'a Vec<Variable>>,
+}
+
+impl Common<'_> {
+    fn validate(&self, check: &mut Check) {
+        validate_failure_policy(self.failure_policy, check);
+        validate_parameters(self.param_kind, check);
+        validate_constraints(self.constraints, check);
+        validate_conditions("spec.matchConditions", self.conditions, check);
+        validate_variables(self.variables, check);
+    }
+}
+
+/// What bindings of both kinds say.
+fn validate_binding(
+    policy: Option<&str>,
+    parameters: Option<&ParamRef>,
+    resources: Option<&MatchResources>,
+    check: &mut Check,
+) {
+    validate_policy_name(policy, check);
+    validate_reference(parameters, check);
+    if let Some(resources) = resources {
+        validate_match("spec.matchResources", resources, check);
     }
 }
 

@@ -4,30 +4,9 @@ use k8s_openapi::api::core::v1::{
     ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus, ScopedResourceSelectorRequirement,
 };
 
-use super::{Kind, amount, field::Check, names};
+use super::{Kind, amount, field::Check, names, usage};
 use crate::model::Quantity;
 
-/// What pods ask for in all.
-const COMPUTE: [&str; 6] =
-    ["cpu", "limits.cpu", "limits.memory", "memory", "requests.cpu", "requests.memory"];
-/// Objects that are counted by name; their amounts are whole numbers.
-const COUNTED: [&str; 9] = [
-    "configmaps",
-    "persistentvolumeclaims",
-    "pods",
-    "replicationcontrollers",
-    "resourcequotas",
-    "secrets",
-    "services",
-    "services.loadbalancers",
-    "services.nodeports",
-];
-const DISK: [&str; 4] = [
-    "ephemeral-storage",
-    "limits.ephemeral-storage",
-    "requests.ephemeral-storage",
-    "requests.storage",
-];
 const SCOPES: [&str; 7] = [
     "BestEffort",
     "CrossNamespacePodAffinity",
@@ -82,20 +61,15 @@ impl Kind for ResourceQuota {
     }
 }
 
-fn is_standard(name: &str) -> bool {
-    let huge = name.strip_prefix("requests.").unwrap_or(name).starts_with("hugepages-");
-    huge || COMPUTE.contains(&name) || COUNTED.contains(&name) || DISK.contains(&name)
-}
-
 /// Counts of objects and devices.
 fn is_whole(name: &str) -> bool {
     let device = name.contains('/') && !name.starts_with("requests.");
-    COUNTED.contains(&name) || (device && !name.contains("kubernetes.io/"))
+    usage::is_count(name) || (device && !name.contains("kubernetes.io/"))
 }
 
 fn validate_name(field: &str, name: &str, check: &mut Check) {
     check.text(field, name, names::qualified_name(name));
-    if name.contains('/') || is_standard(name) {
+    if name.contains('/') || usage::is_standard(name) {
         return;
     }
     if name != "storage" {
@@ -111,13 +85,15 @@ fn fits(scope: &str, name: &str) -> bool {
         "VolumeAttributesClass" => {
             matches!(name, "persistentvolumeclaims" | "requests.storage")
         }
-        _ if SCOPES.contains(&scope) => name == "pods" || COMPUTE.contains(&name),
+        _ if SCOPES.contains(&scope) => {
+            name == "pods" || matches!(usage::computed(name), Some("cpu" | "memory"))
+        }
         _ => true,
     }
 }
 
 fn fits_all(scope: &str, spec: &ResourceQuotaSpec) -> bool {
-    spec.hard.iter().flatten().all(|(name, _)| !is_standard(name) || fits(scope, name))
+    spec.hard.iter().flatten().all(|(name, _)| !usage::is_standard(name) || fits(scope, name))
 }
 
 fn validate_scopes(spec: &ResourceQuotaSpec, check: &mut Check) {

@@ -28,8 +28,31 @@ const BARE: [&str; 7] = [
     "services",
 ];
 
-/// What of a pod is counted, under its name and as `requests.…`.
+/// What is counted of some Services.
+const OF_SERVICES: [&str; 2] = ["services.loadbalancers", "services.nodeports"];
+
+/// What of a claim is counted.
+const STORAGE: &str = "requests.storage";
+
+/// What of a pod is counted, under its name, as `requests.…` and as `limits.…`.
 pub const COMPUTE: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+
+/// Whether a quota of this name counts objects.
+pub(super) fn is_count(name: &str) -> bool {
+    BARE.contains(&name) || OF_SERVICES.contains(&name)
+}
+
+/// What of a pod a quota of this name sums up.
+pub(super) fn computed(name: &str) -> Option<&str> {
+    let of = name.strip_prefix("requests.").or_else(|| name.strip_prefix("limits."));
+    Some(of.unwrap_or(name)).filter(|of| COMPUTE.contains(of))
+}
+
+/// Whether a quota of this name is one that Kubernetes itself knows.
+pub(super) fn is_standard(name: &str) -> bool {
+    let huge = name.strip_prefix("requests.").unwrap_or(name).starts_with("hugepages-");
+    huge || name == STORAGE || is_count(name) || computed(name).is_some()
+}
 
 /// The bounds of a quota.
 pub fn hard(spec: &ResourceQuotaSpec) -> Amounts {
@@ -77,8 +100,8 @@ pub fn status(hard: &Amounts, used: &Amounts) -> Value {
 fn kinds_of(name: &str) -> Vec<GroupKind> {
     let plural = match name.strip_prefix("count/") {
         Some(counted) => counted,
-        None if name.starts_with("services.") => "services",
-        None if name == "requests.storage" => "persistentvolumeclaims",
+        None if OF_SERVICES.contains(&name) => "services",
+        None if name == STORAGE => "persistentvolumeclaims",
         None if BARE.contains(&name) => name,
         None => "pods",
     };
@@ -102,7 +125,7 @@ pub fn counted(object: &Object, value: &Value, hard: &Amounts) -> Amounts {
         ("", "pods") => adds.extend(compute(&value["spec"])),
         ("", "persistentvolumeclaims") => {
             let storage = &value["spec"]["resources"]["requests"]["storage"];
-            adds.insert("requests.storage".to_owned(), Amount::read(storage));
+            adds.insert(STORAGE.to_owned(), Amount::read(storage));
         }
         ("", "services") => adds.extend(of_service(&value["spec"])),
         _ => {}
