@@ -100,7 +100,8 @@ pub(crate) fn map(i: usize) -> Value {
 }
 
 /// A server that holds some objects and does what it is told: `quiet` waits until nothing changes
-/// any more, `propose` measures bare proposals.
+/// any more, `propose` measures bare proposals, `line` gives the pod, and every other word becomes
+/// a label of it.
 async fn server(dir: &Path, values: Vec<Value>) -> Result<()> {
     let repository = dir.join("repo.git");
     if !repository.exists() {
@@ -122,7 +123,11 @@ async fn answer(server: Arc<Server>, word: String) -> Result<String> {
         "quiet" => quiet(&server).await?,
         "propose" => return propose(&server).await,
         "line" => return line(&server),
-        _ => return Err(format!("no word is {word}").into()),
+        round => {
+            let mut pod = pod(0);
+            pod["metadata"]["labels"]["round"] = round.replace(' ', "-").into();
+            put(&server, vec![pod]).await?;
+        }
     }
     Ok("done".to_owned())
 }

@@ -1,6 +1,7 @@
 //! One update of a pod to 1,000 and to 5,000 watchers, against a bare loop that writes the same
 //! bytes to as many sockets. Both over the same TLS, in processes of their own, to the same
-//! readers. Ours begins with the request that updates the pod. Run with `cargo bench -- watchers`.
+//! readers. Ours begins with the word that has the server propose the update. Run with
+//! `cargo bench -- watchers`.
 
 use std::{
     path::Path,
@@ -14,11 +15,7 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
-    common::{
-        self, Result,
-        http::{Client, Connection},
-        part::Serving,
-    },
+    common::{self, Result, http::Client, part::Serving},
     serving::{self, NAMESPACE},
 };
 
@@ -41,8 +38,6 @@ async fn measure(dir: &Path, watchers: usize) -> Result<()> {
     let pod = api.ask("line")?;
     std::fs::write(dir.join(serving::BYTES), format!(r#"{{"type":"MODIFIED","object":{pod}}}"#))?;
     let mut bare = serving::start("loop", dir)?;
-    let writer = Client::new(dir, api.address)?;
-    let mut writer = writer.connect().await?;
     let idle = api.memory_mib("VmRSS");
     let path = format!("/api/v1/namespaces/{NAMESPACE}/pods?watch=1&resourceVersion=0");
     let ours_read = Readers::start(&api, dir, watchers, Some(&path)).await?;
@@ -55,24 +50,13 @@ async fn measure(dir: &Path, watchers: usize) -> Result<()> {
         theirs_read.all().await;
         theirs.push(common::ms(begun.elapsed()));
         let begun = Instant::now();
-        update(&mut writer, &pod, round).await?;
+        api.ask(&format!("round {round}"))?;
         ours_read.all().await;
         ours.push(common::ms(begun.elapsed()));
     }
     common::compare(("update told to all", &ours), ("bare loop, same bytes", &theirs), 2.0);
     eprintln!("{:.1} KiB a watcher\n", held * 1024.0 / watchers as f64);
     Ok(())
-}
-
-/// Writes the pod with another label.
-async fn update(writer: &mut Connection, pod: &str, round: usize) -> Result<()> {
-    let mut pod: serde_json::Value = serde_json::from_str(pod)?;
-    pod["metadata"]["labels"]["round"] = format!("r{round}").into();
-    if let Some(meta) = pod["metadata"].as_object_mut() {
-        meta.remove("resourceVersion");
-    }
-    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/web-00000");
-    writer.put(&path, &serde_json::to_vec(&pod)?).await.map(drop)
 }
 
 /// Everybody who waits for lines.

@@ -1,4 +1,5 @@
-//! A watcher that reads nothing, over real sockets: it slows nobody, and hears 410 when it reads on.
+//! A watcher that reads nothing, over real sockets: it slows nobody, and hears 410 when it reads
+//! on.
 
 use std::time::Duration;
 
