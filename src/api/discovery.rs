@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256, Sha512};
 
 use super::{Api, Failure, negotiate, top};
 use crate::{
-    kinds::{self, KindInfo, Subresource},
+    kinds::{KindInfo, Subresource},
     state::View,
 };
 
@@ -95,21 +95,22 @@ struct Resource {
 /// Resources by group and version.
 type Groups = BTreeMap<(String, String), Vec<Resource>>;
 
-fn texts(list: &[&str]) -> Vec<String> {
-    list.iter().map(|text| (*text).to_owned()).collect()
+fn texts<T: AsRef<str>>(list: &[T]) -> Vec<String> {
+    list.iter().map(|text| text.as_ref().to_owned()).collect()
 }
 
-fn stored(info: &KindInfo) -> Resource {
+/// A kind where it is served at `api_version`.
+fn stored(info: &KindInfo, api_version: &str) -> Resource {
     Resource {
-        plural: info.plural.to_owned(),
-        singular: info.singular.to_owned(),
-        kind: info.kind.to_owned(),
+        plural: info.plural.to_string(),
+        singular: info.singular.to_string(),
+        kind: info.kind.to_string(),
         namespaced: info.namespaced,
         verbs: texts(info.verbs()),
-        short_names: texts(info.short_names),
-        categories: texts(info.categories),
+        short_names: texts(&info.short_names),
+        categories: texts(&info.categories),
         stored: Some(format!("{}/{}", info.api_version, info.kind)),
-        subresources: info.subresources(),
+        subresources: info.subresources(api_version),
     }
 }
 
@@ -128,13 +129,12 @@ fn answered(of: &Answered) -> Resource {
 }
 
 /// Everything that is served now.
-fn resources(_view: &View) -> Groups {
+fn resources(view: &View) -> Groups {
     let mut groups = Groups::new();
     let key = |group: &str, version: &str| (group.to_owned(), version.to_owned());
-    for info in kinds::registry() {
-        groups.entry(key(info.group, info.version)).or_default().push(stored(info));
-        for other in &info.also {
-            groups.entry(key(other.group, other.version)).or_default().push(stored(info));
+    for info in view.kinds().iter() {
+        for (group, version, api_version) in info.places() {
+            groups.entry(key(group, version)).or_default().push(stored(info, api_version));
         }
     }
     for of in ANSWERED {
@@ -366,7 +366,7 @@ fn aggregated_resource(of: &Resource) -> Value {
         let sub = |sub: &Subresource| {
             json!({
                 "subresource": sub.name,
-                "responseKind": kind(sub.kind, sub.group_version),
+                "responseKind": kind(&sub.kind, sub.group_version),
                 "verbs": sub.verbs,
             })
         };

@@ -154,13 +154,13 @@ impl Failure {
 
     /// `configmaps "x" not found`
     pub fn no_object(info: &KindInfo, name: &str) -> Self {
-        let text = format!("{} {name:?} not found", qualified(info.plural, info.group));
+        let text = format!("{} {name:?} not found", qualified(&info.plural, &info.group));
         Self::not_found(text).with(Details::of(info, name))
     }
 
     /// `configmaps "x" already exists`
     pub fn exists(info: &KindInfo, name: &str) -> Self {
-        let text = format!("{} {name:?} already exists", qualified(info.plural, info.group));
+        let text = format!("{} {name:?} already exists", qualified(&info.plural, &info.group));
         Self::of(StatusCode::CONFLICT, "AlreadyExists", text).with(Details::of(info, name))
     }
 
@@ -173,14 +173,14 @@ impl Failure {
 
     /// `Operation cannot be fulfilled on configmaps "x": why`
     pub fn cannot(info: &KindInfo, name: &str, why: &str) -> Self {
-        let of = qualified(info.plural, info.group);
+        let of = qualified(&info.plural, &info.group);
         let text = format!("Operation cannot be fulfilled on {of} {name:?}: {why}");
         Self::conflict(text).with(Details::of(info, name))
     }
 
     /// `configmaps "x" is forbidden: why`
     pub fn refused(info: &KindInfo, name: &str, why: &str) -> Self {
-        let text = format!("{} {name:?} is forbidden: {why}", qualified(info.plural, info.group));
+        let text = format!("{} {name:?} is forbidden: {why}", qualified(&info.plural, &info.group));
         Self::forbidden(text).with(Details::of(info, name))
     }
 
@@ -241,8 +241,8 @@ impl Details {
     pub fn of(info: &KindInfo, name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            group: info.group.to_owned(),
-            kind: info.plural.to_owned(),
+            group: info.group.to_string(),
+            kind: info.plural.to_string(),
             ..Self::default()
         }
     }

@@ -84,9 +84,9 @@ fn live() -> [(Value, Schema<'static>); 3] {
         "spec": { "list": [{ "name": "a" }, 1, null], "set": { "x": 1 } },
     });
     [
-        (deployment(), Schema::of("apps/v1", "Deployment")),
-        (map, Schema::of("v1", "ConfigMap")),
-        (custom, Schema::of("example.org/v1", "Custom")),
+        (deployment(), Schema::named("apps/v1", "Deployment")),
+        (map, Schema::named("v1", "ConfigMap")),
+        (custom, Schema::named("example.org/v1", "Custom")),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! What `mainstay <verb>` asks, under `/mainstay/v1/`: each answer is the JSON that `-o json`
 //! prints.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -19,7 +19,7 @@ use super::{
     streams::log::{self, LogRequest},
 };
 use crate::{
-    kinds,
+    kinds::{self, KindInfo},
     model::{CommitId, Key, NodeName, Object},
     report::{
         self, ClusterStatus, CommitLine, EventLine, ObjectFile, PlanReport, WaitOutcome,
@@ -188,13 +188,14 @@ fn find<'a>(view: &'a View, text: &str, namespace: &str) -> Result<&'a Object, F
     };
     let (kind, name) = text.split_once('/').ok_or_else(form)?;
     let wanted = kind.to_lowercase();
-    let named = |info: &&kinds::KindInfo| {
-        wanted == info.singular || wanted == info.plural || info.short_names.contains(&&*wanted)
+    let named = |info: &&Arc<KindInfo>| {
+        let short = || info.short_names.iter().any(|name| *name == wanted);
+        wanted == info.singular || wanted == info.plural || short()
     };
-    let info = kinds::registry().iter().find(named).ok_or_else(|| {
+    let info = view.kinds().iter().find(named).ok_or_else(|| {
         // Those that a repository may hold or the cluster makes, not all that the API takes.
-        let told = kinds::registry().iter().filter(|info| !info.inert);
-        let kinds: Vec<&str> = told.map(|info| info.singular).collect();
+        let told = view.kinds().iter().filter(|info| !info.inert);
+        let kinds: Vec<&str> = told.map(|info| info.singular.as_str()).collect();
         let text = format!("there is no kind {kind:?}; known are {}", kinds.join(", "));
         Failure::bad_request(text)
     })?;

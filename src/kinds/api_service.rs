@@ -52,11 +52,9 @@ const VERSION_PRIORITIES: (i32, i32) = (15, 30);
 
 /// Every group and version that is served without a definition.
 pub fn group_versions() -> BTreeSet<(&'static str, &'static str)> {
-    let of = |info: &'static registry::KindInfo| {
-        let others = info.also.iter().map(|other| (other.group, other.version));
-        std::iter::once((info.group, info.version)).chain(others)
-    };
-    registry::registry().iter().flat_map(of).chain(ANSWERED).collect()
+    let stored = registry::registry().iter().flat_map(|info| info.places());
+    let stored = stored.map(|(group, version, _)| (group.as_str(), version.as_str()));
+    stored.chain(ANSWERED).collect()
 }
 
 /// Where discovery lists a group, and a version in it.

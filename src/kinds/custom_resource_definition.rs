@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use serde_json::{Value, json};
 
-use super::{Kind, field::Check, names, structural};
+use super::{Kind, custom, each_subschema, field::Check, names, structural};
 
 /// The port of the Service that converts.
 const PORT: i32 = 443;
@@ -47,12 +47,14 @@ impl Kind for CustomResourceDefinition {
             let text = "must be false in order to use defaults in the schema";
             check.invalid("spec.preserveUnknownFields", true, text);
         }
+        custom::approval_problem(self, check);
         validate_names(&spec.names, check);
         validate_conversion(spec, check);
         validate_versions(spec, check);
     }
 
     fn prepare_create(&mut self) {
+        // Which names it gets follows from the other definitions: `kinds::accept_names`.
         let stored = self.spec.versions.iter().find(|version| version.storage);
         self.status = Some(CustomResourceDefinitionStatus {
             stored_versions: stored.map(|version| vec![version.name.clone()]),
@@ -74,7 +76,29 @@ impl Kind for CustomResourceDefinition {
             status.entry("acceptedNames").or_insert_with(|| json!({ "kind": "", "plural": "" }));
             status.entry("conditions").or_insert(Value::Null);
         }
+        for version in value["spec"]["versions"].as_array_mut().into_iter().flatten() {
+            whole_numbers(&mut version["schema"]["openAPIV3Schema"]);
+        }
     }
+}
+
+/// Bounds are floats in the type and are written as whole numbers where they are whole.
+fn whole_numbers(schema: &mut Value) {
+    let Some(map) = schema.as_object_mut() else { return };
+    for word in ["minimum", "maximum", "multipleOf"] {
+        if let Some(whole) = map.get(word).and_then(whole) {
+            map.insert(word.to_owned(), whole.into());
+        }
+    }
+    each_subschema(map, &mut whole_numbers);
+}
+
+/// The largest number up to which every whole number is a float: 2⁵³.
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+
+fn whole(number: &Value) -> Option<i64> {
+    let number = number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() <= WHOLE_MAX)?;
+    Some(number as i64)
 }
 
 fn default_names(names: &mut CustomResourceDefinitionNames) {

@@ -108,7 +108,7 @@ fn typed<T: DeserializeOwned>(
     None
 }
 
-fn report_unknown(unknown: Vec<String>, strictness: Strictness, check: &mut Check) {
+pub(super) fn report_unknown(unknown: Vec<String>, strictness: Strictness, check: &mut Check) {
     for field in unknown {
         let detail = format!("unknown field {field:?}");
         let error = FieldError { field, reason: Reason::Unknown, detail };

@@ -14,7 +14,7 @@ use k8s_openapi::{
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::KindInfo;
+use super::{KindInfo, registry::Nature};
 
 /// What comes before the name of a definition of our own.
 const OWN: &str = "io.mainstay.v1";
@@ -38,15 +38,22 @@ impl Definitions {
     pub fn of<'a>(kinds: impl IntoIterator<Item = &'a KindInfo>) -> Self {
         let mut generator = SchemaSettings::draft2020_12().into_generator();
         let mut named = Vec::new();
+        let mut custom = Vec::new();
         for info in kinds {
-            named.push((info.api_version, info.kind, (info.door.define)(&mut generator), true));
+            let Nature::BuiltIn { door, .. } = &info.nature else {
+                custom.push(info);
+                continue;
+            };
+            let name = (door.define)(&mut generator);
+            let list = Some(info.list_kind.to_string());
+            named.push((info.api_version.clone(), info.kind.clone(), name, list.clone()));
             for other in &info.also {
-                let name = (other.define)(&mut generator);
-                named.push((other.api_version, info.kind, name, true));
+                let Some(name) = other.define(&mut generator) else { continue };
+                named.push((other.api_version.clone(), info.kind.clone(), name, list.clone()));
             }
         }
         for (api_version, kind, define) in BESIDE {
-            named.push((api_version, kind, define(&mut generator), false));
+            named.push((api_version.into(), kind.into(), define(&mut generator), None));
         }
         let mut all = Self::default();
         for (name, mut schema) in generator.take_definitions(false) {
@@ -56,11 +63,24 @@ impl Definitions {
             }
             all.schemas.insert(qualified(&name), schema);
         }
-        for (api_version, kind, name, listed) in named {
-            all.name(api_version, kind, qualified(&name), listed);
+        for (api_version, kind, name, list) in named {
+            all.name(&api_version, &kind, qualified(&name), list);
         }
         all.add_merge_keys();
+        custom.into_iter().for_each(|info| all.add_custom(info));
         all
+    }
+
+    /// Adds what a custom kind says of itself, at each version.
+    fn add_custom(&mut self, info: &KindInfo) {
+        for (group, version, api_version) in info.places() {
+            let Some(schema) = info.structural_schema(api_version) else { continue };
+            let mut words: Vec<&str> = group.split('.').rev().collect();
+            words.extend([version.as_str(), info.kind.as_str()]);
+            let name = words.join(".");
+            self.schemas.insert(name.clone(), with_object_fields(schema.clone()));
+            self.name(api_version, &info.kind, name, Some(info.list_kind.to_string()));
+        }
     }
 
     /// The name of a kind's definition.
@@ -69,15 +89,15 @@ impl Definitions {
         self.names.get(&key).map(String::as_str)
     }
 
-    /// Says which kind a definition is, and adds the list of it.
-    fn name(&mut self, api_version: &str, kind: &str, name: String, listed: bool) {
+    /// Says which kind a definition is, and adds the list of it when that has a kind.
+    fn name(&mut self, api_version: &str, kind: &str, name: String, list_kind: Option<String>) {
         if let Some(schema) = self.schemas.get_mut(&name) {
             // Kubernetes' documents ask for no metadata: a server may name the object.
             drop_required(schema, "metadata");
             mark(schema, api_version, kind);
         }
-        if listed {
-            let (list_name, list_kind) = (format!("{name}List"), format!("{kind}List"));
+        if let Some(list_kind) = list_kind {
+            let list_name = format!("{name}List");
             let mut schema = list_of(kind, &name);
             mark(&mut schema, api_version, &list_kind);
             self.schemas.insert(list_name.clone(), schema);
@@ -135,6 +155,21 @@ fn mark(schema: &mut Value, api_version: &str, kind: &str) {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     schema["x-kubernetes-group-version-kind"] =
         json!([{ "group": group, "kind": kind, "version": version }]);
+}
+
+/// The schema of a custom kind with what every object has; what a schema of its own says of the
+/// metadata stays.
+fn with_object_fields(mut schema: Value) -> Value {
+    let text = |description: &str| json!({ "type": "string", "description": description });
+    let reference = json!({ "$ref": format!("#/definitions/{META}.ObjectMeta") });
+    if !schema["properties"].is_object() {
+        schema["properties"] = json!({});
+    }
+    let fields = &mut schema["properties"];
+    fields["apiVersion"] = text("Group and version of the object's kind.");
+    fields["kind"] = text("Kind of the object.");
+    fields["metadata"] = reference;
+    schema
 }
 
 /// The definition of the list of a kind, as a server answers it.

@@ -7,10 +7,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::{
-    FieldError, Kind, KindInfo, Reason, ServedAs,
+    FieldError, Kind, KindInfo, Kinds, Reason, ServedAs,
     decode::{self, Strictness},
     field::Check,
-    known, lookup, lookup_served, meta, pod, tidy,
+    known, lookup, meta, pod,
+    registry::Nature,
+    tidy,
 };
 use crate::model::{GroupKind, Object, read};
 
@@ -32,8 +34,12 @@ const CONTROLLER_ANNOTATIONS: [&str; 2] =
 ///
 /// All errors at once. A kind that is not served is one error on `kind` (or `apiVersion`) that says
 /// what to do. Nothing is taken away: [`create`] and [`update`] do that.
-pub fn admit(value: Value, strictness: Strictness) -> Result<Admitted, Vec<FieldError>> {
-    let admitted = admit_change(value, strictness)?;
+pub(super) fn admit(
+    kinds: &Kinds,
+    value: Value,
+    strictness: Strictness,
+) -> Result<Admitted, Vec<FieldError>> {
+    let admitted = admit_change(kinds, value, strictness)?;
     match pod::not_on_create(&admitted.object) {
         Some(error) => Err(vec![error]),
         None => Ok(admitted),
@@ -42,20 +48,43 @@ pub fn admit(value: Value, strictness: Strictness) -> Result<Admitted, Vec<Field
 
 /// As [`admit`], for a new version of what is stored: it may have what comes only later (the
 /// containers for debugging of a pod).
-pub fn admit_change(value: Value, strictness: Strictness) -> Result<Admitted, Vec<FieldError>> {
-    let (info, other) = identify(&value).map_err(|e| vec![e])?;
-    let (value, mut warnings) = match other {
-        Some(other) => other.read(info, value, strictness)?,
-        None => (value, Vec::new()),
+pub(super) fn admit_change(
+    kinds: &Kinds,
+    value: Value,
+    strictness: Strictness,
+) -> Result<Admitted, Vec<FieldError>> {
+    let (info, other) = identify(kinds, &value).map_err(|e| vec![e])?;
+    let (object, warnings) = match &info.nature {
+        Nature::Custom(custom) => custom.admit(info, value, strictness)?,
+        Nature::BuiltIn { door, .. } => {
+            let (value, mut warnings) = match other {
+                Some(other) => other.read(info, value, strictness)?,
+                None => (value, Vec::new()),
+            };
+            let (object, more) = (door.admit)(info, value, strictness)?;
+            warnings.extend(more);
+            (object, warnings)
+        }
     };
-    let (object, more) = (info.door.admit)(info, value, strictness)?;
-    warnings.extend(more);
     Ok(Admitted { object, warnings })
+}
+
+/// As [`Kinds::admit`], for the built-in kinds.
+pub fn admit_built_in(value: Value, strictness: Strictness) -> Result<Admitted, Vec<FieldError>> {
+    admit(&Kinds::default(), value, strictness)
+}
+
+/// As [`Kinds::create`], for the built-in kinds.
+pub fn create_built_in(object: &Object) -> Object {
+    create(&Kinds::default(), object)
 }
 
 /// The registry's entry for a value that says `apiVersion` and `kind`, and its shape when that is
 /// not the stored one.
-fn identify(value: &Value) -> Result<(&'static KindInfo, Option<&'static ServedAs>), FieldError> {
+fn identify<'a>(
+    kinds: &'a Kinds,
+    value: &Value,
+) -> Result<(&'a KindInfo, Option<&'a ServedAs>), FieldError> {
     let fail = |field: &str, reason, detail: String| {
         Err(FieldError { field: field.to_owned(), reason, detail })
     };
@@ -69,8 +98,8 @@ fn identify(value: &Value) -> Result<(&'static KindInfo, Option<&'static ServedA
     let Some(kind) = text("kind") else {
         return fail("kind", Reason::Required, "Required value".to_owned());
     };
-    match lookup_served(api_version, kind) {
-        Some(served) => Ok(served),
+    match kinds.served(api_version, kind) {
+        Some((info, other)) => Ok((info, other)),
         None => {
             let (field, detail) = known::unsupported(api_version, kind);
             fail(field, Reason::NotSupported, detail)
@@ -83,17 +112,19 @@ fn identify(value: &Value) -> Result<(&'static KindInfo, Option<&'static ServedA
 ///
 /// The caller still gives uid, creationTimestamp and allocated addresses. An object of a kind that
 /// is not in the registry comes back as it is.
-pub fn create(object: &Object) -> Object {
-    let Some(info) = lookup(&object.key().kind) else { return object.clone() };
-    let created = (info.door.create)(info, object.value());
+pub(super) fn create(kinds: &Kinds, object: &Object) -> Object {
+    let created = create_value(kinds, &object.key().kind, object.value());
     created.and_then(|v| Object::from_value(&v).ok()).unwrap_or_else(|| object.clone())
 }
 
 /// As [`create`], from and to a JSON value. `None` when the kind is not in the registry or the
 /// value does not decode as it.
-pub fn create_value(kind: &GroupKind, value: Value) -> Option<Value> {
-    let info = lookup(kind)?;
-    (info.door.create)(info, value)
+pub(super) fn create_value(kinds: &Kinds, kind: &GroupKind, value: Value) -> Option<Value> {
+    let info = kinds.lookup(kind)?;
+    match &info.nature {
+        Nature::BuiltIn { door, .. } => (door.create)(info, value),
+        Nature::Custom(custom) => custom.create(info, value),
+    }
 }
 
 /// An update of the main path by the object's owner: keeps the live status, uid, times, allocated
@@ -102,27 +133,31 @@ pub fn create_value(kind: &GroupKind, value: Value) -> Option<Value> {
 ///
 /// When nothing changed the live object comes back, equal in every byte.
 pub fn update(live: &Object, new: &Object) -> Result<Object, Vec<FieldError>> {
-    change(live, new, Way::Update)
+    change(&Kinds::default(), live, new, Way::Update)
 }
 
 /// An update from Git: as [`update`], but what Git never says (finalizers, owners, the node of a
 /// pod) is kept too.
 pub fn adopt(live: &Object, new: &Object) -> Result<Object, Vec<FieldError>> {
-    change(live, new, Way::Adopt)
+    change(&Kinds::default(), live, new, Way::Adopt)
 }
 
 /// An update of the status: takes status, labels and annotations of `new`, keeps everything else of
 /// `live`.
 pub fn update_status(live: &Object, new: &Object) -> Result<Object, Vec<FieldError>> {
-    change(live, new, Way::Status)
+    change(&Kinds::default(), live, new, Way::Status)
 }
 
 /// Whether an object decodes as the type the registry has for its kind; `value` is what it was made
 /// of.
-pub fn decodes(object: &Object, value: &Value) -> bool {
-    let info = lookup(&object.key().kind);
-    let info = info.filter(|info| info.api_version == object.api_version());
-    info.is_some_and(|info| (info.door.decodes)(object, value))
+pub(super) fn decodes(kinds: &Kinds, object: &Object, value: &Value) -> bool {
+    kinds.lookup(&object.key().kind).is_some_and(|info| match &info.nature {
+        Nature::BuiltIn { door, .. } => {
+            info.api_version == object.api_version() && (door.decodes)(object, value)
+        }
+        // A version that was stored once may be there still; which it is shows on reading.
+        Nature::Custom(_) => true,
+    })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,19 +169,29 @@ pub(super) enum Way {
 
 /// What an update is made of.
 pub(super) struct Pair {
-    live: Value,
-    new: Value,
-    way: Way,
+    pub(super) live: Value,
+    pub(super) new: Value,
+    pub(super) way: Way,
 }
 
-fn change(live: &Object, new: &Object, way: Way) -> Result<Object, Vec<FieldError>> {
+pub(super) fn change(
+    kinds: &Kinds,
+    live: &Object,
+    new: &Object,
+    way: Way,
+) -> Result<Object, Vec<FieldError>> {
     let refuse = |field: &str, detail: String| {
         vec![FieldError { field: field.to_owned(), reason: Reason::Invalid, detail }]
     };
-    let info = lookup(&live.key().kind)
+    let info = kinds
+        .lookup(&live.key().kind)
         .filter(|_| live.key() == new.key())
         .ok_or_else(|| refuse("metadata.name", format!("{} is not {}", new.key(), live.key())))?;
-    let updated = (info.door.update)(info, Pair { live: live.value(), new: new.value(), way })?;
+    let pair = Pair { live: live.value(), new: new.value(), way };
+    let updated = match &info.nature {
+        Nature::BuiltIn { door, .. } => (door.update)(info, pair)?,
+        Nature::Custom(custom) => custom.update(info, pair)?,
+    };
     match updated {
         Some(value) => decode::object(&value).map_err(|e| vec![e]),
         None => Ok(live.clone()),
@@ -169,7 +214,8 @@ where
     decode::object(&tidy::to_value(info, typed)?)
 }
 
-pub(super) fn create_as<T: Kind>(info: &KindInfo, mut value: Value) -> Option<Value> {
+/// Takes away what a new object does not bring along.
+pub(super) fn start(info: &KindInfo, value: &mut Value) -> Option<()> {
     if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         for field in ["uid", "resourceVersion", "creationTimestamp", "generation", "selfLink"] {
             meta.remove(field);
@@ -182,6 +228,11 @@ pub(super) fn create_as<T: Kind>(info: &KindInfo, mut value: Value) -> Option<Va
     if info.status && info.kind != "Node" {
         value.as_object_mut()?.remove("status");
     }
+    Some(())
+}
+
+pub(super) fn create_as<T: Kind>(info: &KindInfo, mut value: Value) -> Option<Value> {
+    start(info, &mut value)?;
     let mut typed: T = read(&value).ok()?;
     typed.prepare_create();
     if info.generation {
@@ -235,7 +286,7 @@ fn counts(info: &KindInfo, new: &Value, old: &Value) -> bool {
             value
         }
     };
-    match info.kind {
+    match info.kind.as_str() {
         "EndpointSlice" => true,
         "PriorityClass" => false,
         "Deployment" => content(new) != content(old) || annotated(new) != annotated(old),
@@ -262,7 +313,7 @@ fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Vec<FieldError>> {
 }
 
 /// Puts together what comes from the writer and what stays of the live object.
-fn merge(info: &KindInfo, live: &Value, new: &mut Value, way: Way) {
+pub(super) fn merge(info: &KindInfo, live: &Value, new: &mut Value, way: Way) {
     let empty = Map::new();
     let live_meta = live.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
     if way == Way::Status {

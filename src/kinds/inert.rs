@@ -55,7 +55,7 @@ pub(super) fn warn(info: &KindInfo, value: &Value, check: &mut Check) {
         let text = format!("{}: its controller is not there yet: {TEXT}", info.kind);
         check.warn("kind", text);
     }
-    match info.kind {
+    match info.kind.as_str() {
         "Pod" => pod(&value["spec"], "spec", check),
         "Deployment" | "ReplicaSet" => {
             pod(&value["spec"]["template"]["spec"], "spec.template.spec", check);

@@ -49,7 +49,7 @@ fn reason(api_version: &str, kind: &str) -> (&'static str, String) {
 /// The kinds that a repository may hold; those whose controller is not there yet are refused from
 /// it by name.
 fn served() -> impl Iterator<Item = &'static KindInfo> {
-    registry().iter().filter(|info| !info.inert)
+    registry().iter().map(|info| &**info).filter(|info| !info.inert)
 }
 
 /// apiVersions of old times and what took their place.

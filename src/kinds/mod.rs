@@ -9,6 +9,7 @@
 
 mod admission_policy;
 mod ailment;
+mod all;
 mod amount;
 mod api_access;
 mod api_service;
@@ -18,6 +19,7 @@ mod config_map;
 mod container;
 mod cron_job;
 mod csi;
+mod custom;
 mod custom_resource_definition;
 mod daemon_set;
 mod decode;
@@ -80,14 +82,16 @@ mod volume;
 mod webhook;
 
 pub use ailment::{Ailment, ailment, steady};
+pub use all::{Kinds, Served};
 pub use api_access::give_api_access;
 pub use api_service::{group_priority, group_versions};
 pub use container::of_ephemeral;
+pub use custom::{CLEANUP, ScalePaths, accept_names, mark_for_cleanup};
 pub use decode::Strictness;
 pub use definitions::{Definitions, each_subschema};
 pub use deployment_hash::template_hash;
 pub use door::{
-    Admitted, admit, admit_change, adopt, create, create_value, decodes, to_object, update,
+    Admitted, admit_built_in as admit, adopt, create_built_in as create, to_object, update,
     update_status,
 };
 pub use field::{FieldError, Reason};
@@ -102,7 +106,7 @@ pub use priority_class::SYSTEM_PRIORITY_CLASSES;
 pub use registry::{KindInfo, lookup, lookup_resource, registry};
 pub use rest::Subresource;
 pub use schemas::{field_names, schemas};
-pub use served::{ServedAs, lookup_served, lookup_served_resource};
+pub use served::ServedAs;
 pub use service::{needs_cluster_ip, needs_node_ports};
 pub use signing_request::Asked;
 

@@ -1,6 +1,9 @@
 //! The table of kinds.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use k8s_openapi::{
     Resource,
@@ -38,9 +41,11 @@ use k8s_openapi::{
     kube_aggregator::pkg::apis::apiregistration::v1::APIService,
 };
 use serde_json::Value;
+use smol_str::SmolStr;
 
 use super::{
     Commit, FieldError, GitSource, Kind, ServedAs, cron_job,
+    custom::Custom,
     decode::{self, Decoded, Strictness},
     door, event, horizontal_autoscaler, names,
     table::{self, Column, Table},
@@ -51,21 +56,23 @@ use crate::model::{GroupKind, Object, Timestamp};
 #[derive(Debug)]
 pub struct KindInfo {
     /// `apps`; empty for the core group.
-    pub group: &'static str,
-    /// `v1`
-    pub version: &'static str,
+    pub group: SmolStr,
+    /// `v1`: the version it is stored at.
+    pub version: SmolStr,
     /// `apps/v1`
-    pub api_version: &'static str,
+    pub api_version: SmolStr,
     /// `Deployment`
-    pub kind: &'static str,
+    pub kind: SmolStr,
     /// `deployments`, as in paths.
-    pub plural: &'static str,
+    pub plural: SmolStr,
     /// `deployment`
-    pub singular: &'static str,
+    pub singular: SmolStr,
+    /// `DeploymentList`
+    pub list_kind: SmolStr,
     /// `deploy`
-    pub short_names: &'static [&'static str],
+    pub short_names: Vec<SmolStr>,
     /// `all`
-    pub categories: &'static [&'static str],
+    pub categories: Vec<SmolStr>,
     /// Whether its objects live in a namespace.
     pub namespaced: bool,
     /// Made by the cluster itself (nodes, leases, events, endpoints, commits): refused when it
@@ -84,11 +91,19 @@ pub struct KindInfo {
     pub apply_order: u8,
     /// The rule for names.
     pub(super) name_rule: fn(&str) -> Vec<String>,
-    pub(super) door: Door,
-    pub(super) table: Table,
+    pub(super) nature: Nature,
 }
 
-/// What the door does for one kind; function pointers, so that the table is a value.
+/// Where what is known of a kind comes from.
+#[derive(Debug)]
+pub(super) enum Nature {
+    /// A type of Rust.
+    BuiltIn { door: Door, table: Table },
+    /// A CustomResourceDefinition.
+    Custom(Custom),
+}
+
+/// What the door does for one built-in kind; function pointers, so that the table is a value.
 #[derive(Debug)]
 pub(super) struct Door {
     pub(super) admit: fn(&KindInfo, Value, Strictness) -> Result<Decoded, Vec<FieldError>>,
@@ -103,20 +118,21 @@ pub(super) struct Door {
 impl KindInfo {
     /// The kind within its group.
     pub fn group_kind(&self) -> GroupKind {
-        GroupKind::new(self.group, self.kind)
+        GroupKind::new(&self.group, &self.kind)
     }
 
     /// Starts an entry for `T` with what most kinds have.
     fn of<T: Kind>(singular: &'static str, apply_order: u8) -> Self {
         Self {
-            group: <T as Resource>::GROUP,
-            version: <T as Resource>::VERSION,
-            api_version: <T as Resource>::API_VERSION,
-            kind: <T as Resource>::KIND,
-            plural: <T as Resource>::URL_PATH_SEGMENT,
-            singular,
-            short_names: &[],
-            categories: &[],
+            group: SmolStr::new_static(<T as Resource>::GROUP),
+            version: SmolStr::new_static(<T as Resource>::VERSION),
+            api_version: SmolStr::new_static(<T as Resource>::API_VERSION),
+            kind: SmolStr::new_static(<T as Resource>::KIND),
+            plural: SmolStr::new_static(<T as Resource>::URL_PATH_SEGMENT),
+            singular: SmolStr::new_static(singular),
+            list_kind: format!("{}List", <T as Resource>::KIND).into(),
+            short_names: Vec::new(),
+            categories: Vec::new(),
             namespaced: true,
             runtime: false,
             inert: false,
@@ -125,27 +141,29 @@ impl KindInfo {
             status: false,
             apply_order,
             name_rule: names::dns1123_subdomain,
-            door: Door {
-                admit: decode::admit::<T>,
-                create: door::create_as::<T>,
-                update: door::update_as::<T>,
-                decodes: decode::decodes::<T>,
-                schema: super::schemas::schema::<T>,
-                define: super::definitions::define::<T>,
-                written: T::written,
+            nature: Nature::BuiltIn {
+                door: Door {
+                    admit: decode::admit::<T>,
+                    create: door::create_as::<T>,
+                    update: door::update_as::<T>,
+                    decodes: decode::decodes::<T>,
+                    schema: super::schemas::schema::<T>,
+                    define: super::definitions::define::<T>,
+                    written: T::written,
+                },
+                table: table::PLAIN,
             },
-            table: table::PLAIN,
         }
     }
 
     fn short(mut self, names: &'static [&'static str]) -> Self {
-        self.short_names = names;
+        self.short_names = statics(names);
         self
     }
     fn workload(mut self) -> Self {
         self.generation = true;
         self.status = true;
-        self.categories = &["all"];
+        self.categories = statics(&["all"]);
         self
     }
     fn counted(mut self) -> Self {
@@ -165,7 +183,7 @@ impl KindInfo {
         self
     }
     fn category(mut self, categories: &'static [&'static str]) -> Self {
-        self.categories = categories;
+        self.categories = statics(categories);
         self
     }
     fn name_is(mut self, rule: fn(&str) -> Vec<String>) -> Self {
@@ -173,7 +191,7 @@ impl KindInfo {
         self
     }
     fn all(mut self) -> Self {
-        self.categories = &["all"];
+        self.categories = statics(&["all"]);
         self
     }
     /// Its controller is not there yet.
@@ -190,7 +208,9 @@ impl KindInfo {
         columns: &'static [Column],
         cells: fn(&Object, Timestamp) -> Option<Vec<Value>>,
     ) -> Self {
-        self.table = Table { columns, cells };
+        if let Nature::BuiltIn { table, .. } = &mut self.nature {
+            *table = Table { columns, cells };
+        }
         self
     }
 }
@@ -529,8 +549,7 @@ fn extensions_group() -> Vec<KindInfo> {
             .category(&["api-extensions"])
             .cluster()
             .counted()
-            .with_status()
-            .inert(),
+            .with_status(),
     ]
 }
 
@@ -587,31 +606,35 @@ fn policy_groups() -> Vec<KindInfo> {
     ]
 }
 
-/// Every kind in the order of applying, and where each stands.
+fn statics(texts: &[&'static str]) -> Vec<SmolStr> {
+    texts.iter().map(|text| SmolStr::new_static(text)).collect()
+}
+
+/// Every built-in kind in the order of applying, and where each stands.
 struct Registry {
-    kinds: Vec<KindInfo>,
-    places: BTreeMap<(&'static str, &'static str), usize>,
+    kinds: Vec<Arc<KindInfo>>,
+    places: BTreeMap<GroupKind, usize>,
 }
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
-    let mut kinds: Vec<KindInfo> = GROUPS.iter().flat_map(|group| group()).collect();
+    let all = GROUPS.iter().flat_map(|group| group()).map(Arc::new);
+    let mut kinds: Vec<Arc<KindInfo>> = all.collect();
     kinds.sort_by_key(|info| info.apply_order);
-    let places = kinds.iter().enumerate().map(|(at, info)| ((info.group, info.kind), at)).collect();
+    let places = kinds.iter().enumerate().map(|(at, info)| (info.group_kind(), at)).collect();
     Registry { kinds, places }
 });
 
-/// Every kind, in the order of applying.
-pub fn registry() -> &'static [KindInfo] {
+/// Every built-in kind, in the order of applying.
+pub fn registry() -> &'static [Arc<KindInfo>] {
     &REGISTRY.kinds
 }
 
-/// What is known of a kind; `None` when it is not served.
-pub fn lookup(kind: &GroupKind) -> Option<&'static KindInfo> {
-    let place = REGISTRY.places.get(&(kind.group.as_str(), kind.kind.as_str()))?;
-    REGISTRY.kinds.get(*place)
+/// What is known of a built-in kind; `None` for any other.
+pub fn lookup(kind: &GroupKind) -> Option<&'static Arc<KindInfo>> {
+    REGISTRY.kinds.get(*REGISTRY.places.get(kind)?)
 }
 
-/// The kind behind a path segment (`apps`, `deployments`).
-pub fn lookup_resource(group: &str, plural: &str) -> Option<&'static KindInfo> {
+/// The built-in kind behind a path segment (`apps`, `deployments`).
+pub fn lookup_resource(group: &str, plural: &str) -> Option<&'static Arc<KindInfo>> {
     registry().iter().find(|info| info.plural == plural && info.group == group)
 }

@@ -3,15 +3,18 @@
 //! Tables by group and plural over all of Kubernetes' kinds, so that a kind that enters the
 //! registry behaves as Kubernetes' does. Observed on Kubernetes 1.37.1.
 
-use super::KindInfo;
+use serde_json::Value;
+use smol_str::SmolStr;
+
+use super::{KindInfo, custom::ScalePaths, registry::Nature};
 
 /// One path below an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subresource {
     /// `scale`
     pub name: &'static str,
     /// What it speaks: `Scale`.
-    pub kind: &'static str,
+    pub kind: SmolStr,
     /// The group and version of that kind where they are not the object's own.
     pub group_version: Option<(&'static str, &'static str)>,
     /// `get`, `patch`, `update`
@@ -28,7 +31,7 @@ const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 
 const SCALE: Subresource = Subresource {
     name: "scale",
-    kind: "Scale",
+    kind: SmolStr::new_static("Scale"),
     group_version: Some(("autoscaling", "v1")),
     verbs: READ_WRITE,
 };
@@ -47,7 +50,7 @@ const SUBRESOURCES: &[(&str, &str, &[Subresource])] = &[
             of("ephemeralcontainers", "Pod", READ_WRITE),
             Subresource {
                 name: "eviction",
-                kind: "Eviction",
+                kind: SmolStr::new_static("Eviction"),
                 group_version: Some(("policy", "v1")),
                 verbs: &["create"],
             },
@@ -63,7 +66,7 @@ const SUBRESOURCES: &[(&str, &str, &[Subresource])] = &[
         "serviceaccounts",
         &[Subresource {
             name: "token",
-            kind: "TokenRequest",
+            kind: SmolStr::new_static("TokenRequest"),
             group_version: Some(("authentication.k8s.io", "v1")),
             verbs: &["create"],
         }],
@@ -204,13 +207,13 @@ const SELECTABLE: &[(&str, &str, &[&str])] = &[
 ];
 
 const fn of(name: &'static str, kind: &'static str, verbs: &'static [&'static str]) -> Subresource {
-    Subresource { name, kind, group_version: None, verbs }
+    Subresource { name, kind: SmolStr::new_static(kind), group_version: None, verbs }
 }
 
 impl KindInfo {
     /// What may be done with its objects, in discovery's order.
     pub fn verbs(&self) -> &'static [&'static str] {
-        match (self.group, self.plural) {
+        match (self.group.as_str(), self.plural.as_str()) {
             ("", "namespaces") => NO_COLLECTION,
             _ if self.is_found_out() => READ_ONLY,
             _ => ALL,
@@ -219,49 +222,98 @@ impl KindInfo {
 
     /// Whether its objects are made when somebody asks for them, and never stored.
     pub fn is_found_out(&self) -> bool {
-        (self.group, self.plural) == ("", "componentstatuses")
+        self.is_in(&[("", "componentstatuses")])
     }
 
     /// What everybody hears who uses it, because Kubernetes will not have it for ever.
     pub fn deprecation(&self) -> Option<&'static str> {
-        let found = DEPRECATED.iter().find(|(g, p, _)| (*g, *p) == (self.group, self.plural));
+        let found = DEPRECATED.iter().find(|(g, p, _)| self.group == *g && self.plural == *p);
         found.map(|(_, _, text)| *text)
     }
 
-    /// The paths below its objects, by name.
-    pub fn subresources(&self) -> Vec<Subresource> {
-        let own = row(SUBRESOURCES, self.group, self.plural).unwrap_or_default();
-        let status = self.status.then(|| of("status", self.kind, READ_WRITE));
-        let mut all: Vec<Subresource> = own.iter().copied().chain(status).collect();
+    /// The paths below its objects at `api_version`, by name.
+    pub fn subresources(&self, api_version: &str) -> Vec<Subresource> {
+        let (has_status, scale) = match &self.nature {
+            Nature::BuiltIn { .. } => (self.status, false),
+            Nature::Custom(custom) => {
+                (custom.has_status(api_version), custom.scale(api_version).is_some())
+            }
+        };
+        let own = row(SUBRESOURCES, &self.group, &self.plural).unwrap_or_default();
+        let status = has_status.then(|| Subresource {
+            name: "status",
+            kind: self.kind.clone(),
+            group_version: None,
+            verbs: READ_WRITE,
+        });
+        let scale = scale.then_some(SCALE);
+        let mut all: Vec<Subresource> = own.iter().cloned().chain(status).chain(scale).collect();
         all.sort_by_key(|sub| sub.name);
         all
     }
 
     /// One path below its objects.
-    pub fn subresource(&self, name: &str) -> Option<Subresource> {
-        self.subresources().into_iter().find(|sub| sub.name == name)
+    pub fn subresource(&self, api_version: &str, name: &str) -> Option<Subresource> {
+        self.subresources(api_version).into_iter().find(|sub| sub.name == name)
+    }
+
+    /// Where a custom object keeps what a Scale says; `None` for built-in kinds, which all keep it
+    /// in the same place.
+    pub fn scale_paths(&self, api_version: &str) -> Option<&ScalePaths> {
+        match &self.nature {
+            Nature::BuiltIn { .. } => None,
+            Nature::Custom(custom) => custom.scale(api_version),
+        }
+    }
+
+    fn is_in(&self, list: &[(&str, &str)]) -> bool {
+        list.iter().any(|(group, plural)| self.group == *group && self.plural == *plural)
     }
 
     /// Whether a PUT creates the object where there is none.
     pub fn is_created_by_update(&self) -> bool {
-        CREATED_BY_UPDATE.contains(&(self.group, self.plural))
+        self.is_in(CREATED_BY_UPDATE)
     }
 
     /// Whether a PUT must name the resourceVersion it was made from.
     pub fn needs_version(&self) -> bool {
-        NEEDS_VERSION.contains(&(self.group, self.plural))
+        self.is_custom() || self.is_in(NEEDS_VERSION)
     }
 
     /// Whether DELETE answers with the object rather than a Status.
     pub fn delete_gives_object(&self) -> bool {
-        DELETE_GIVES_OBJECT.contains(&(self.group, self.plural))
+        self.is_in(DELETE_GIVES_OBJECT)
+    }
+
+    /// Whether a CustomResourceDefinition gave it.
+    pub fn is_custom(&self) -> bool {
+        matches!(self.nature, Nature::Custom(_))
+    }
+
+    /// Whether its definition is going, so that no new object may come.
+    pub fn is_terminating(&self) -> bool {
+        match &self.nature {
+            Nature::BuiltIn { .. } => false,
+            Nature::Custom(custom) => custom.is_terminating(),
+        }
+    }
+
+    /// The structural schema of a custom kind at `api_version`; `None` for built-in kinds.
+    pub fn structural_schema(&self, api_version: &str) -> Option<&Value> {
+        match &self.nature {
+            Nature::BuiltIn { .. } => None,
+            Nature::Custom(custom) => custom.schema(api_version),
+        }
     }
 
     /// Fields a field selector may name at `api_version`, beside `metadata.name` and
     /// `metadata.namespace`.
-    pub fn selectable_fields(&self, api_version: &str) -> &'static [&'static str] {
+    pub fn selectable_fields(&self, api_version: &str) -> Vec<&str> {
+        if let Nature::Custom(custom) = &self.nature {
+            return custom.selectable(api_version).iter().map(String::as_str).collect();
+        }
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        row(SELECTABLE, group, self.plural).unwrap_or_default()
+        row(SELECTABLE, group, &self.plural).unwrap_or_default().to_vec()
     }
 }
 
@@ -300,7 +352,7 @@ mod tests {
             if fact.is_null() {
                 continue;
             }
-            let name = info.plural;
+            let name = &info.plural;
             assert_eq!(fact["putOfAbsent"] == 201, info.is_created_by_update(), "{name}");
             // A pod and a Job refuse for other reasons: what may not change in them.
             let refuses = fact["putWithoutResourceVersionMessage"].as_str();
@@ -308,7 +360,8 @@ mod tests {
             assert_eq!(refuses, info.needs_version(), "{name}");
             assert_eq!(fact["statusSubresource"] == true, info.status, "{name}");
             // A Job and a few others stay for a finalizer.
-            let waits = ["jobs", "servicecidrs", "customresourcedefinitions"].contains(&name);
+            let waits =
+                ["jobs", "servicecidrs", "customresourcedefinitions"].contains(&name.as_str());
             let object = fact["deleteReturns"] != "Status" && !waits;
             assert_eq!(object, info.delete_gives_object(), "{name}");
             assert_eq!(fact["generationOnCreate"] == 1, info.generation, "{name}");
@@ -330,11 +383,11 @@ mod tests {
             let at = |name: &str, kind: &str, group: &str, verbs: &[&str]| {
                 format!("{} {name} {kind} {group} {}", info.api_version, verbs.join(","))
             };
-            let mut served = vec![at(info.plural, info.kind, "", info.verbs())];
-            for sub in info.subresources() {
+            let mut served = vec![at(&info.plural, &info.kind, "", info.verbs())];
+            for sub in info.subresources(&info.api_version) {
                 let group = sub.group_version.map_or("", |(group, _)| group);
                 let name = format!("{}/{}", info.plural, sub.name);
-                served.push(at(&name, sub.kind, group, sub.verbs));
+                served.push(at(&name, &sub.kind, group, sub.verbs));
             }
             for line in &served {
                 assert!(known.contains(line), "{line}");
@@ -342,7 +395,7 @@ mod tests {
             let of_kind = |line: &&String| {
                 let name = line.split(' ').nth(1).unwrap_or_default();
                 line.starts_with(&format!("{} {}", info.api_version, info.plural))
-                    && name.split('/').next() == Some(info.plural)
+                    && name.split('/').next() == Some(&info.plural)
             };
             for line in known.iter().filter(of_kind) {
                 assert!(served.contains(line), "missing: {line}");

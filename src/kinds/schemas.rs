@@ -6,7 +6,7 @@ use k8s_openapi::Resource;
 use schemars::JsonSchema;
 use serde_json::{Value, json};
 
-use super::{Kind, KindInfo, registry};
+use super::{Kind, KindInfo, registry, registry::Nature};
 
 /// The schema of every kind by file name (`apps_v1_deployment.json`).
 ///
@@ -17,7 +17,15 @@ pub fn schemas() -> BTreeMap<String, Value> {
         let version = api_version.replace(['/', '.'], "_");
         format!("{version}_{}.json", kind.to_lowercase())
     };
-    registry().iter().map(|i| (file(i.api_version, i.kind), (i.door.schema)())).collect()
+    registry().iter().filter_map(|i| Some((file(&i.api_version, &i.kind), of(i)?))).collect()
+}
+
+/// The schema of a built-in kind.
+fn of(info: &KindInfo) -> Option<Value> {
+    match &info.nature {
+        Nature::BuiltIn { door, .. } => Some((door.schema)()),
+        Nature::Custom(_) => None,
+    }
 }
 
 pub(super) fn schema<T: Kind>() -> Value {
@@ -63,7 +71,10 @@ fn close(value: &mut Value) {
 /// The fields that may stand under `path` (`spec.template.spec.containers[0]`) of a kind; none when
 /// the path leads nowhere. Makes the kind's schema anew: for messages, not for every object.
 pub fn field_names(info: &KindInfo, path: &str) -> Vec<String> {
-    let root = (info.door.schema)();
+    let root = match &info.nature {
+        Nature::BuiltIn { door, .. } => (door.schema)(),
+        Nature::Custom(custom) => custom.schema(&info.api_version).cloned().unwrap_or_default(),
+    };
     let mut here = resolve(&root, &root);
     for step in path.split(['.', '[']).filter(|s| !s.is_empty()) {
         let next = match step.strip_suffix(']') {

@@ -5,20 +5,30 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{FieldError, KindInfo, Strictness, decode, definitions, registry, schemas};
+use smol_str::SmolStr;
+
+use super::{FieldError, KindInfo, Strictness, decode, definitions, registry::Nature, schemas};
 
 /// Another group and version at which a kind is served.
 #[derive(Debug)]
 pub struct ServedAs {
     /// `autoscaling`
-    pub group: &'static str,
+    pub group: SmolStr,
     /// `v1`
-    pub version: &'static str,
+    pub version: SmolStr,
     /// `autoscaling/v1`
-    pub api_version: &'static str,
+    pub api_version: SmolStr,
+    /// How the stored shape becomes this one; `None` for a version of a custom kind, which differs
+    /// by its schema alone.
+    shape: Option<Shape>,
+}
+
+/// The shape of a built-in kind at another version.
+#[derive(Debug)]
+struct Shape {
     read: fn(Value, Strictness) -> Result<Shaped, Vec<FieldError>>,
     schema: fn() -> Value,
-    pub(super) define: fn(&mut SchemaGenerator) -> String,
+    define: fn(&mut SchemaGenerator) -> String,
     to_stored: fn(&mut Value),
     from_stored: fn(&mut Value),
 }
@@ -33,20 +43,38 @@ impl ServedAs {
         T: Resource + Serialize + DeserializeOwned + JsonSchema,
     {
         Self {
-            group: T::GROUP,
-            version: T::VERSION,
-            api_version: T::API_VERSION,
-            read: decode::shaped::<T>,
-            schema: schemas::schema_of::<T>,
-            define: definitions::define::<T>,
-            to_stored,
-            from_stored,
+            group: SmolStr::new_static(T::GROUP),
+            version: SmolStr::new_static(T::VERSION),
+            api_version: SmolStr::new_static(T::API_VERSION),
+            shape: Some(Shape {
+                read: decode::shaped::<T>,
+                schema: schemas::schema_of::<T>,
+                define: definitions::define::<T>,
+                to_stored,
+                from_stored,
+            }),
         }
     }
 
-    /// The JSON schema of this shape.
-    pub fn schema(&self) -> Value {
-        (self.schema)()
+    /// Another version of a custom kind.
+    pub(super) fn custom(api_version: &str) -> Self {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        Self {
+            group: group.into(),
+            version: version.into(),
+            api_version: api_version.into(),
+            shape: None,
+        }
+    }
+
+    /// The JSON schema of this shape; `None` for a version of a custom kind.
+    pub fn schema(&self) -> Option<Value> {
+        self.shape.as_ref().map(|shape| (shape.schema)())
+    }
+
+    /// Registers this shape with a generator, and says its name.
+    pub(super) fn define(&self, generator: &mut SchemaGenerator) -> Option<String> {
+        self.shape.as_ref().map(|shape| (shape.define)(generator))
     }
 
     /// Reads a value of this shape and gives the stored one.
@@ -56,9 +84,10 @@ impl ServedAs {
         value: Value,
         strictness: Strictness,
     ) -> Result<Shaped, Vec<FieldError>> {
-        let (mut value, warnings) = (self.read)(value, strictness)?;
-        (self.to_stored)(&mut value);
-        value["apiVersion"] = info.api_version.into();
+        let Some(shape) = &self.shape else { return Ok((value, Vec::new())) };
+        let (mut value, warnings) = (shape.read)(value, strictness)?;
+        (shape.to_stored)(&mut value);
+        value["apiVersion"] = info.api_version.as_str().into();
         Ok((value, warnings))
     }
 }
@@ -67,33 +96,39 @@ impl KindInfo {
     /// A stored value as it is shown at `api_version`; as it is when that is where it is stored, or
     /// when the kind is not served there.
     pub fn served_at(&self, api_version: &str, mut value: Value) -> Value {
-        if let Some(other) = self.also.iter().find(|o| o.api_version == api_version) {
-            (other.from_stored)(&mut value);
+        if let Nature::Custom(custom) = &self.nature {
+            return custom.shown(api_version, value);
+        }
+        let other = self.also.iter().find(|other| other.api_version == api_version);
+        if let Some(shape) = other.and_then(|other| other.shape.as_ref()) {
+            (shape.from_stored)(&mut value);
             value["apiVersion"] = api_version.into();
         }
         value
     }
-}
 
-/// A kind, and the shape it has where it was looked up; `None` for the stored one.
-type Served = (&'static KindInfo, Option<&'static ServedAs>);
+    /// Whether its objects are shown at `api_version` byte for byte as they are stored.
+    pub fn is_shown_as_stored(&self, api_version: &str) -> bool {
+        let plain = match &self.nature {
+            Nature::BuiltIn { .. } => true,
+            Nature::Custom(custom) => custom.is_plain(),
+        };
+        plain && self.api_version == api_version
+    }
 
-/// The kind that is served as `kind` at `api_version`.
-pub fn lookup_served(api_version: &str, kind: &str) -> Option<Served> {
-    find(|info, at| info.kind == kind && at == api_version)
-}
-
-/// The kind behind a path (`autoscaling/v1`, `horizontalpodautoscalers`).
-pub fn lookup_served_resource(api_version: &str, plural: &str) -> Option<Served> {
-    find(|info, at| info.plural == plural && at == api_version)
-}
-
-fn find(wanted: impl Fn(&KindInfo, &str) -> bool) -> Option<Served> {
-    registry().iter().find_map(|info| {
-        if wanted(info, info.api_version) {
-            return Some((info, None));
+    /// Whether it is served at the version it is stored at.
+    pub(super) fn is_served_as_stored(&self) -> bool {
+        match &self.nature {
+            Nature::BuiltIn { .. } => true,
+            Nature::Custom(custom) => custom.serves(&self.api_version),
         }
-        let other = info.also.iter().find(|other| wanted(info, other.api_version));
-        other.map(|other| (info, Some(other)))
-    })
+    }
+
+    /// Every group, version and both in one at which it is served.
+    pub fn places(&self) -> impl Iterator<Item = (&SmolStr, &SmolStr, &SmolStr)> {
+        let stored = self.is_served_as_stored();
+        let stored = stored.then_some((&self.group, &self.version, &self.api_version));
+        let others = self.also.iter().map(|o| (&o.group, &o.version, &o.api_version));
+        stored.into_iter().chain(others)
+    }
 }

@@ -62,7 +62,7 @@ fn compare(folder: &str, case: impl Fn(&str) -> Result<(), String>) {
 fn with_namespace(mut value: Value) -> Value {
     let api_version = value["apiVersion"].as_str().unwrap_or_default().to_owned();
     let kind = value["kind"].as_str().unwrap_or_default().to_owned();
-    let info = lookup_served(&api_version, &kind).map(|(info, _)| info);
+    let info = Kinds::default().served(&api_version, &kind).map(|(info, _)| info.clone());
     let bare = value.get("metadata").is_some_and(|m| m.get("namespace").is_none());
     if info.is_some_and(|i| i.namespaced) && bare {
         value["metadata"]["namespace"] = "demo".into();
@@ -434,7 +434,7 @@ fn the_door_is_idempotent() {
         let once = admit(stored, Strictness::Strict).unwrap_or_else(|e| panic!("{name}: {e:?}"));
         let twice = admit(once.object.value(), Strictness::Strict).unwrap();
         assert_eq!(once.object, twice.object, "{name}");
-        assert!(decodes(&once.object, &once.object.value()), "{name}");
+        assert!(Kinds::default().decodes(&once.object, &once.object.value()), "{name}");
     }
 }
 
@@ -545,10 +545,10 @@ fn an_adopted_pod_keeps_its_node_and_its_spec() {
 fn every_kind_is_found_by_its_names() {
     for info in registry() {
         assert!(std::ptr::eq(lookup(&info.group_kind()).unwrap(), info));
-        assert!(std::ptr::eq(lookup_resource(info.group, info.plural).unwrap(), info));
+        assert!(std::ptr::eq(lookup_resource(&info.group, &info.plural).unwrap(), info));
         assert_eq!(info.singular, info.kind.to_lowercase());
         let ours = info.group == GROUP;
-        assert_eq!(known_kubernetes_kind(info.api_version, info.kind), !ours, "{}", info.kind);
+        assert_eq!(known_kubernetes_kind(&info.api_version, &info.kind), !ours, "{}", info.kind);
     }
 }
 
@@ -561,12 +561,12 @@ fn every_kind_has_the_names_and_paths_of_kubernetes() {
     let list = |v: &Value| serde_json::from_value::<Vec<String>>(v.clone()).unwrap_or_default();
     for info in registry().iter().filter(|info| info.group != GROUP) {
         let of = |name: &str| {
-            let here = |r: &&Value| r["groupVersion"] == info.api_version && r["name"] == name;
+            let here = |r: &&Value| r["groupVersion"] == *info.api_version && r["name"] == name;
             resources.iter().find(here)
         };
-        let theirs = of(info.plural).unwrap_or_else(|| panic!("{} is unknown", info.plural));
-        assert_eq!(theirs["kind"], info.kind);
-        assert_eq!(theirs["singularName"], info.singular, "{}", info.kind);
+        let theirs = of(&info.plural).unwrap_or_else(|| panic!("{} is unknown", info.plural));
+        assert_eq!(theirs["kind"], *info.kind);
+        assert_eq!(theirs["singularName"], *info.singular, "{}", info.kind);
         assert_eq!(theirs["namespaced"], info.namespaced, "{}", info.kind);
         assert_eq!(list(&theirs["shortNames"]), info.short_names, "{}", info.kind);
         assert_eq!(list(&theirs["categories"]), info.categories, "{}", info.kind);

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{FieldError, KindInfo, door};
+use super::{FieldError, KindInfo, door, registry::Nature};
 
 /// Fields that Kubernetes leaves out when they are false.
 const FALSE_IS_ABSENT: [&str; 14] = [
@@ -94,7 +94,9 @@ pub(super) fn to_value<T: Serialize>(info: &KindInfo, typed: &T) -> Result<Value
     if info.kind == "Event" && info.group.is_empty() && value.get("eventTime").is_none() {
         value["eventTime"] = Value::Null;
     }
-    (info.door.written)(&mut value);
+    if let Nature::BuiltIn { door, .. } = &info.nature {
+        (door.written)(&mut value);
+    }
     Ok(value)
 }
 

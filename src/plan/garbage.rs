@@ -14,7 +14,6 @@ use serde_json::Value;
 
 use super::{Controller, Inputs, Plan};
 use crate::{
-    kinds,
     model::{GroupKind, Key, Object},
     state::{Change, Command, Expect, Op, Part, View},
 };
@@ -83,7 +82,7 @@ enum Owner<'a> {
 
 fn find<'a>(view: &'a View, object: &Object, reference: &OwnerReference) -> Owner<'a> {
     let kind = GroupKind::from_api_version(&reference.api_version, &reference.kind);
-    let Some(info) = kinds::lookup(&kind) else { return Owner::Unknown };
+    let Some(info) = view.kinds().lookup(&kind) else { return Owner::Unknown };
     let namespace = object.key().namespace.as_str();
     if info.namespaced && namespace.is_empty() {
         return Owner::Unknown;

@@ -31,6 +31,7 @@ mod batch;
 mod bound;
 mod cause;
 mod commit;
+mod definition;
 mod deployment;
 mod deployment_status;
 mod disruption;
@@ -150,6 +151,7 @@ pub const ENTRY_COMMANDS_MAX: usize = 64;
 pub const CONTROLLERS: &[Controller] = &[
     namespace::CONTROLLER,
     api_service::CONTROLLER,
+    definition::CONTROLLER,
     rbac::CONTROLLER,
     aggregation::CONTROLLER,
     priority::CONTROLLER,

@@ -11,7 +11,6 @@ use k8s_openapi::{
 
 use super::{Controller, Inputs, Plan, batch::Batch};
 use crate::{
-    kinds,
     model::{GroupKind, Key, Object, Timestamp},
     state::{Change, View},
 };
@@ -172,7 +171,7 @@ impl Remains {
     fn of(view: &View, namespace: &str) -> Self {
         let mut remains = Self { objects: BTreeMap::new(), finalizers: BTreeMap::new() };
         for kind in view.stored_kinds() {
-            let resource = resource(&kind);
+            let resource = resource(view, &kind);
             for object in view.of_kind(&kind, Some(namespace)) {
                 *remains.objects.entry(resource.clone()).or_default() += 1;
                 for finalizer in object.meta().finalizers.iter().flatten() {
@@ -228,8 +227,8 @@ impl Remains {
 }
 
 /// `pods.`, `deployments.apps`: a resource and its group, as Kubernetes counts them.
-fn resource(kind: &GroupKind) -> String {
-    let plural = kinds::lookup(kind).map_or(kind.kind.as_str(), |info| info.plural);
+fn resource(view: &View, kind: &GroupKind) -> String {
+    let plural = view.kinds().lookup(kind).map_or(kind.kind.as_str(), |info| &info.plural);
     format!("{plural}.{}", kind.group)
 }
 

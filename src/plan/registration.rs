@@ -44,14 +44,8 @@ fn key((group, version): &Place) -> Key {
 
 /// Groups and versions that definitions of custom kinds add.
 fn custom(view: &View) -> BTreeSet<Place> {
-    let of = |definition: &CustomResourceDefinition| {
-        let conditions = definition.status.iter().flat_map(|s| s.conditions.iter().flatten());
-        let mut established = conditions.filter(|c| c.type_ == "Established" && c.status == "True");
-        let served = definition.spec.versions.iter().filter(|version| version.served);
-        let places = served.map(|version| (definition.spec.group.clone(), version.name.clone()));
-        established.next().map(|_| places.collect::<Vec<_>>()).unwrap_or_default()
-    };
-    view.list::<CustomResourceDefinition>(None).flat_map(|(_, d)| of(d)).collect()
+    let all = view.kinds().custom().flat_map(|info| info.places());
+    all.map(|(group, version, _)| (group.to_string(), version.to_string())).collect()
 }
 
 /// Everything that is served.

@@ -64,8 +64,8 @@ impl Attempt<'_> {
     }
 
     fn refused(&self, name: &str, why: &str) -> Refused {
-        let resource = match self.info.group {
-            "" => self.info.plural.to_owned(),
+        let resource = match self.info.group.as_str() {
+            "" => self.info.plural.to_string(),
             group => format!("{}.{group}", self.info.plural),
         };
         Refused { resource, name: name.to_owned(), why: why.to_owned() }

@@ -93,7 +93,7 @@ pub(super) fn validate(attempt: &Attempt<'_>, value: &Value) -> Result<Vec<Strin
 
 /// The pod of an object that has one; of a pod that is stored already, only when it changes.
 fn spec_of<'a>(attempt: &Attempt<'_>, value: &'a Value) -> Option<&'a Value> {
-    let place = match (attempt.info.group, attempt.info.plural) {
+    let place = match (attempt.info.group.as_str(), attempt.info.plural.as_str()) {
         ("", "pods") => "/spec",
         ("apps", "deployments" | "replicasets" | "daemonsets" | "statefulsets")
         | ("batch", "jobs")

@@ -177,6 +177,15 @@ fn read_object(spot: &Spot<'_>, mut value: Value, result: &mut FileResult) {
         return;
     }
     let info = kinds::lookup(&GroupKind::from_api_version(&api_version, &kind));
+    if info.is_none() && may_be_custom(&api_version) {
+        let message = format!(
+            "Unsupported value: {kind:?}: objects of a kind that a CustomResourceDefinition adds \
+             are not taken from a repository yet: create this one with kubectl, in a namespace \
+             marked mainstay.io/writes: direct"
+        );
+        push(spot, &mut result.problems, || spot.problem("kind", message));
+        return;
+    }
     if let Some(info) = info {
         if info.runtime {
             let message = format!(
@@ -202,7 +211,16 @@ fn read_object(spot: &Spot<'_>, mut value: Value, result: &mut FileResult) {
             return;
         }
     }
-    admit(spot, info, value, result);
+    admit(spot, info.map(|info| &**info), value, result);
+}
+
+/// Whether a group is one that neither Kubernetes nor we have kinds in.
+fn may_be_custom(api_version: &str) -> bool {
+    let Some((group, _)) = api_version.split_once('/').filter(|(group, _)| group.contains('.'))
+    else {
+        return false;
+    };
+    !group.ends_with(".k8s.io") && kinds::registry().iter().all(|info| info.group != group)
 }
 
 /// The items of a `List` (or `PodList`, …).

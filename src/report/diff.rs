@@ -12,7 +12,6 @@ use serde_json::Value;
 
 use super::health::pods_of;
 use crate::{
-    kinds,
     model::{Key, Object, Problem},
     state::{Desired, View},
 };
@@ -118,7 +117,7 @@ fn one(view: &View, desired: &Desired, report: &mut PlanReport, restarts: &mut B
         report.added.push(place);
         return;
     };
-    let next = match kinds::adopt(live, &desired.object) {
+    let next = match view.kinds().adopt(live, &desired.object) {
         Ok(next) => next,
         Err(errors) => {
             report.problems.extend(errors.into_iter().map(|e| Problem {

@@ -20,9 +20,12 @@ use crate::{
         fnv1a_from, session::ObservedPod,
     },
 };
-use k8s_openapi::api::{
-    batch::v1::Job,
-    core::v1::{Namespace, Node, Pod, Service},
+use k8s_openapi::{
+    api::{
+        batch::v1::Job,
+        core::v1::{Namespace, Node, Pod, Service},
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 
 /// How many applied request ids are remembered. A proposer retries for seconds, not for 16,384
@@ -203,8 +206,11 @@ impl State {
     ) -> Result<(), Refusal> {
         let mut value = match self.expected(key, expect)? {
             None => {
-                let mut value =
-                    kinds::create_value(&key.kind, wanted).ok_or_else(|| shapeless(key))?;
+                let mut value = self
+                    .view
+                    .kinds
+                    .create_value(&key.kind, wanted)
+                    .ok_or_else(|| shapeless(key))?;
                 value["metadata"]["uid"] = context.uid().into();
                 value["metadata"]["creationTimestamp"] = json!(context.at.to_time());
                 if key.is::<Job>() {
@@ -215,8 +221,8 @@ impl State {
             Some(live) => {
                 let object = parsed(&wanted, key)?;
                 let updated = match way {
-                    Way::Owner => kinds::update(&live, &object),
-                    Way::Git => kinds::adopt(&live, &object),
+                    Way::Owner => self.view.kinds.update(&live, &object),
+                    Way::Git => self.view.kinds.adopt(&live, &object),
                 }
                 .map_err(|errors| invalid(&errors))?;
                 let mut value = updated.value();
@@ -225,7 +231,7 @@ impl State {
                     // finalizers.
                     carry(&mut value, &wanted, "spec");
                 }
-                if value == live.value() {
+                if value == live.value() && !key.is::<CustomResourceDefinition>() {
                     return Ok(());
                 }
                 value
@@ -235,6 +241,13 @@ impl State {
             allocate::service(&self.view, key, &mut value)?;
         } else if key.is::<Node>() {
             allocate::node(&self.view, &mut value)?;
+        } else if key.is::<CustomResourceDefinition>() {
+            let others = self.view.list::<CustomResourceDefinition>(None).map(|(_, other)| other);
+            kinds::accept_names(&mut value, others, context.at);
+            // Nothing but the names of another one may have changed.
+            if self.view.objects.get(key).is_some_and(|live| live.value() == value) {
+                return Ok(());
+            }
         }
         if is_finished(&value) {
             self.remove(key);
@@ -276,7 +289,8 @@ impl State {
             (Some(own), asked) => asked.unwrap_or(own).max(0),
             (None, _) => 0,
         };
-        if grace == 0 && !has_finalizers(&live.value()) {
+        let is_definition = key.is::<CustomResourceDefinition>() && !live.is_terminating();
+        if grace == 0 && !has_finalizers(&live.value()) && !is_definition {
             self.remove(key);
             return Ok(());
         }
@@ -296,6 +310,9 @@ impl State {
         meta["deletionGracePeriodSeconds"] = grace.into();
         if key.kind == GroupKind::new("", "Namespace") {
             value["status"]["phase"] = "Terminating".into();
+        }
+        if is_definition {
+            kinds::mark_for_cleanup(&mut value, at);
         }
         self.set(value)
     }
@@ -510,7 +527,7 @@ impl State {
         let revision = self.view.revision.next();
         value["metadata"]["resourceVersion"] = revision.to_string().into();
         let object = Object::from_value(&value).map_err(|e| Refusal::Misplaced(e.to_string()))?;
-        if !kinds::decodes(&object, &value) {
+        if !self.view.kinds.decodes(&object, &value) {
             return Err(shapeless(object.key()));
         }
         self.replace(&object.key().clone(), Some(object), revision);
@@ -548,6 +565,9 @@ impl View {
     /// Adds an object to every index.
     pub(super) fn index(&mut self, object: &Object) {
         self.digest ^= digest(object);
+        if object.key().is::<CustomResourceDefinition>() {
+            self.kinds.define(object);
+        }
         for owner in owners(object) {
             self.owned.entry(owner).or_default().insert(object.key().clone());
         }
@@ -575,6 +595,7 @@ impl View {
     /// Takes an object out of every index.
     pub(super) fn forget(&mut self, object: &Object) {
         self.digest ^= digest(object);
+        self.kinds.forget(object.key());
         for owner in owners(object) {
             if let Some(owned) = self.owned.get_mut(&owner) {
                 owned.remove(object.key());

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use smol_str::SmolStr;
 
 use super::command::OutboxItem;
-use crate::model::{CommitId, GroupKind, Key, NodeName, Object, Revision, Timestamp};
+use crate::{
+    kinds::Kinds,
+    model::{CommitId, GroupKind, Key, NodeName, Object, Revision, Timestamp},
+};
 
 /// How many changes the history keeps for watches. A watch that asks for an older revision gets 410
 /// and lists again. Old and new versions are shared with State, so an entry costs what the
@@ -111,6 +114,7 @@ pub struct View {
     pub(super) addresses: OrdMap<Ipv4Addr, Key>,
     pub(super) node_ports: OrdMap<u16, Key>,
     pub(super) digest: u64,
+    pub(super) kinds: Kinds,
 }
 
 impl ClusterConfig {
@@ -135,6 +139,11 @@ impl View {
     /// The proposer's clock of the last entry.
     pub fn applied_at(&self) -> Timestamp {
         self.applied_at
+    }
+
+    /// Every kind that is served: built-in ones, and those of the definitions.
+    pub fn kinds(&self) -> &Kinds {
+        &self.kinds
     }
 
     /// A hash over everything stored; equal on replicas that applied the same entries.
@@ -307,8 +316,8 @@ impl View {
 
     /// The objects as they were at an earlier revision, made by taking back what changed since;
     /// `None` when the history no longer reaches back that far, or for a revision that is yet to
-    /// come. Costs what changed. Nothing but [`object`](Self::object), [`of_kind`](Self::of_kind)
-    /// and the revision may be asked of it: the indexes stay empty.
+    /// come. Costs what changed. Nothing but [`object`](Self::object), [`of_kind`](Self::of_kind),
+    /// the revision and the kinds (those of today) may be asked of it: the indexes stay empty.
     pub fn at(&self, revision: Revision) -> Option<Self> {
         if revision > self.revision {
             return None;
@@ -321,7 +330,8 @@ impl View {
                 None => objects.remove(&change.key),
             };
         }
-        Some(Self { objects, revision, ..Self::default() })
+        let kinds = self.kinds.clone();
+        Some(Self { objects, revision, kinds, ..Self::default() })
     }
 
     /// The Service that holds a ClusterIP.

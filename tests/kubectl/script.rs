@@ -258,3 +258,8 @@ fn workloads() {
 fn cluster() {
     check("cluster.txt");
 }
+
+#[test]
+fn kinds_that_users_add() {
+    check("custom.txt");
+}

@@ -43,7 +43,7 @@ pub(in crate::api) fn may_grant(
     } else {
         Vec::new()
     };
-    if missing.is_empty() || asks(view, user, "escalate", info.plural, namespace, name) {
+    if missing.is_empty() || asks(view, user, "escalate", &info.plural, namespace, name) {
         return Ok(());
     }
     Err(refusal(user, info, name, &missing))

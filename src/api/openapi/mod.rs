@@ -1,6 +1,6 @@
 //! The OpenAPI documents: what `kubectl explain`, validation and generated clients read.
 //!
-//! In: the registry's entries. Out: [`Documents`], kept compressed, and [`routes`] that serve them.
+//! In: the kinds of a View. Out: [`Documents`], kept compressed, and [`routes`] that serve them.
 //! `api` merges the routes; kubectl asks. Never here: a document that is built before somebody asks
 //! for one, or kept unpacked.
 //!
@@ -35,7 +35,7 @@ use sha2::{Digest, Sha512};
 
 use super::{Api, Failure};
 use crate::{
-    kinds::{self, Definitions, KindInfo},
+    kinds::{Definitions, Kinds},
     model::Timestamp,
 };
 use operations::{Operation, Place, Route};
@@ -63,10 +63,10 @@ struct Documents {
 
 impl Documents {
     /// Builds them; takes tens of milliseconds and, for that time, some MiB.
-    fn build(kinds: &[&KindInfo]) -> Self {
-        let definitions = Definitions::of(kinds.iter().copied());
+    fn build(kinds: &Kinds) -> Self {
+        let definitions = Definitions::of(kinds.iter().map(|info| &**info));
         let mut groups: BTreeMap<String, Vec<Route>> = BTreeMap::new();
-        for info in kinds {
+        for info in kinds.iter() {
             for at in Place::all(info) {
                 let routes = groups.entry(at.base()).or_default();
                 routes.extend(operations::of_kind(info, at, &definitions));
@@ -165,24 +165,26 @@ fn code_text(code: u16) -> &'static str {
     }
 }
 
-/// The documents of the registry as it was last asked for.
+/// The documents of the kinds as they were when they were last asked for.
 #[derive(Debug, Default)]
-struct Shelf(Mutex<Option<Arc<Documents>>>);
+struct Shelf(Mutex<Option<(Kinds, Arc<Documents>)>>);
 
 impl Shelf {
-    fn documents(&self) -> Arc<Documents> {
+    fn documents(&self, kinds: &Kinds) -> Arc<Documents> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let build = || {
-            let kinds: Vec<&KindInfo> = kinds::registry().iter().collect();
-            Arc::new(Documents::build(&kinds))
-        };
-        kept.get_or_insert_with(build).clone()
+        if let Some((_, documents)) = kept.as_ref().filter(|(of, _)| of.is_same(kinds)) {
+            return documents.clone();
+        }
+        let documents = Arc::new(Documents::build(kinds));
+        *kept = Some((kinds.clone(), documents.clone()));
+        documents
     }
 }
 
 /// Builds on a thread that may take its time.
-async fn documents(shelf: Arc<Shelf>) -> Result<Arc<Documents>, Failure> {
-    let built = tokio::task::spawn_blocking(move || shelf.documents()).await;
+async fn documents(api: &Api, shelf: Arc<Shelf>) -> Result<Arc<Documents>, Failure> {
+    let view = api.view();
+    let built = tokio::task::spawn_blocking(move || shelf.documents(view.kinds())).await;
     built.map_err(|e| Failure::internal(format!("building the OpenAPI documents: {e}")))
 }
 
@@ -196,12 +198,13 @@ pub(super) fn routes() -> Router<Api> {
 }
 
 async fn whole(
+    State(api): State<Api>,
     Extension(shelf): Extension<Arc<Shelf>>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let accept = accept.unwrap_or_default();
-    let documents = documents(shelf).await?;
+    let documents = documents(&api, shelf).await?;
     let wants = |name: &str| accept.split(',').any(|one| one.split(';').next() == Some(name));
     if wants(gnostic::ASKED) {
         return documents.v2_protobuf.answer(&headers, gnostic::ANSWERED);
@@ -210,10 +213,11 @@ async fn whole(
 }
 
 async fn index(
+    State(api): State<Api>,
     Extension(shelf): Extension<Arc<Shelf>>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let index = documents(shelf).await?.index().to_string();
+    let index = documents(&api, shelf).await?.index().to_string();
     Document::pack(index.as_bytes()).answer(&headers, "application/json")
 }
 
@@ -224,7 +228,7 @@ async fn of_group(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let documents = documents(shelf).await?;
+    let documents = documents(&api, shelf).await?;
     let Some(document) = documents.v3.get(&path) else {
         return Err(Failure::not_found(format!("there is no OpenAPI document of {path}")));
     };

@@ -1,5 +1,7 @@
 //! What may be asked of each path, in values from which both versions of OpenAPI are written.
 
+use smol_str::SmolStr;
+
 use crate::kinds::{Definitions, KindInfo, Subresource};
 
 /// One path.
@@ -61,23 +63,22 @@ const WRITE: [&str; 3] = ["dryRun", "fieldManager", "fieldValidation"];
 const DELETE: [&str; 4] = ["dryRun", "gracePeriodSeconds", "orphanDependents", "propagationPolicy"];
 
 /// A group and version at which a kind is served.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Place {
-    group: &'static str,
-    version: &'static str,
-    api_version: &'static str,
+    group: String,
+    version: String,
+    api_version: String,
 }
 
 impl Place {
     /// Every place at which a kind is served.
     pub(super) fn all(info: &KindInfo) -> Vec<Self> {
-        let KindInfo { group, version, api_version, .. } = *info;
-        let others = info.also.iter().map(|other| Self {
-            group: other.group,
-            version: other.version,
-            api_version: other.api_version,
-        });
-        std::iter::once(Self { group, version, api_version }).chain(others).collect()
+        let of = |(group, version, api_version): (&SmolStr, &SmolStr, &SmolStr)| Self {
+            group: group.to_string(),
+            version: version.to_string(),
+            api_version: api_version.to_string(),
+        };
+        info.places().map(of).collect()
     }
 
     /// `apis/apps/v1`
@@ -89,12 +90,13 @@ impl Place {
 
 /// Every path of one kind at one place.
 pub(super) fn of_kind(info: &KindInfo, at: Place, definitions: &Definitions) -> Vec<Route> {
+    let subresources = info.subresources(&at.api_version);
     let maker = Maker { info, at, definitions };
     let mut routes = vec![maker.collection(), maker.object()];
     if info.namespaced {
         routes.push(maker.all_namespaces());
     }
-    for subresource in info.subresources() {
+    for subresource in &subresources {
         routes.push(maker.subresource(subresource));
         if subresource.name == "proxy" {
             routes.push(maker.proxy_path(subresource));
@@ -138,14 +140,14 @@ impl Maker<'_> {
         Route { path, places: vec![], operations: vec![list] }
     }
 
-    fn subresource(&self, sub: Subresource) -> Route {
+    fn subresource(&self, sub: &Subresource) -> Route {
         let Route { path, places, .. } = self.object();
         let operations = sub.verbs.iter().map(|verb| self.below(verb, sub)).collect();
         Route { path: format!("{path}/{}", sub.name), places, operations }
     }
 
     /// What is proxied has a path of its own.
-    fn proxy_path(&self, sub: Subresource) -> Route {
+    fn proxy_path(&self, sub: &Subresource) -> Route {
         let Route { path, mut places, mut operations } = self.subresource(sub);
         places.push("path");
         operations.iter_mut().for_each(|operation| operation.id += "WithPath");
@@ -159,7 +161,7 @@ impl Maker<'_> {
     }
 
     fn operation(&self, verb: &'static str) -> Operation {
-        let (own, list) = (self.definition(self.info.kind), self.definition_of_list());
+        let (own, list) = (self.definition(&self.info.kind), self.definition_of_list());
         let status = Some(format!("{META}.Status"));
         let options = Some(format!("{META}.DeleteOptions"));
         let shape = Shape::of(verb);
@@ -179,7 +181,7 @@ impl Maker<'_> {
             tag: self.tag(),
             description: format!("{} {}.", shape.says, self.info.kind),
             action: shape.action,
-            about: self.about(self.info.kind, None),
+            about: self.about(&self.info.kind, None),
             query: shape.query,
             body,
             answer,
@@ -188,12 +190,12 @@ impl Maker<'_> {
     }
 
     /// An operation on a subresource.
-    fn below(&self, verb: &'static str, sub: Subresource) -> Operation {
+    fn below(&self, verb: &'static str, sub: &Subresource) -> Operation {
         let streams = sub.kind.ends_with("Options");
         let shape = Shape::of(verb);
         let own = self.definition_of(sub);
         let mut made = self.operation(verb);
-        made.about = self.about(sub.kind, sub.group_version);
+        made.about = self.about(&sub.kind, sub.group_version);
         made.id += &capital(sub.name);
         made.description = format!("{} the {} of a {}.", shape.says, sub.name, self.info.kind);
         made.answer = own.clone();
@@ -220,37 +222,37 @@ impl Maker<'_> {
     }
 
     fn definition(&self, kind: &str) -> Option<String> {
-        self.definitions.name_of(self.at.api_version, kind).map(str::to_owned)
+        self.definitions.name_of(&self.at.api_version, kind).map(str::to_owned)
     }
 
     fn definition_of_list(&self) -> Option<String> {
-        self.definition(&format!("{}List", self.info.kind))
+        self.definition(&self.info.list_kind)
     }
 
-    fn definition_of(&self, sub: Subresource) -> Option<String> {
-        let Some((group, version)) = sub.group_version else { return self.definition(sub.kind) };
-        let found = self.definitions.name_of(&format!("{group}/{version}"), sub.kind);
+    fn definition_of(&self, sub: &Subresource) -> Option<String> {
+        let Some((group, version)) = sub.group_version else { return self.definition(&sub.kind) };
+        let found = self.definitions.name_of(&format!("{group}/{version}"), &sub.kind);
         found.map(str::to_owned)
     }
 
     fn about(&self, kind: &str, other: Option<(&str, &str)>) -> (String, String, String) {
-        let (group, version) = other.unwrap_or((self.at.group, self.at.version));
+        let (group, version) = other.unwrap_or((&self.at.group, &self.at.version));
         (group.to_owned(), version.to_owned(), kind.to_owned())
     }
 
     /// `AppsV1`, `CoreV1`, `RbacAuthorizationV1`
     fn group_version(&self) -> String {
-        let group = match self.at.group {
+        let group = match self.at.group.as_str() {
             "" => "core",
             group => group.strip_suffix(".k8s.io").unwrap_or(group),
         };
         let words = group.split(['.', '-']).map(capital);
-        format!("{}{}", words.collect::<String>(), capital(self.at.version))
+        format!("{}{}", words.collect::<String>(), capital(&self.at.version))
     }
 
     /// `apps_v1`
     fn tag(&self) -> String {
-        let group = match self.at.group {
+        let group = match self.at.group.as_str() {
             "" => "core",
             group => group.strip_suffix(".k8s.io").unwrap_or(group),
         };

@@ -1,9 +1,10 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::kinds;
 
-fn all() -> Vec<&'static KindInfo> {
-    kinds::registry().iter().collect()
+fn all() -> Kinds {
+    Kinds::default()
 }
 
 fn built() -> Documents {

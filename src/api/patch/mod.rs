@@ -41,6 +41,12 @@ pub(super) enum PatchError {
     /// 415.
     #[error("415: Unsupported Media Type")]
     UnknownType,
+    /// 415: a strategic merge patch of a kind that a definition added.
+    #[error(
+        "the body of the request was in an unknown format - accepted media types include: \
+         application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
+    )]
+    NotStrategic,
     /// 400.
     #[error("{0}")]
     Malformed(String),
@@ -117,7 +123,8 @@ pub(super) fn apply(live: &Value, patch: &Patch, schema: Schema<'_>) -> Result<V
         Patch::Json(operations) => json::apply(live, operations),
         Patch::Merge(patch) => Ok(merge::apply(live, patch)),
         Patch::Strategic(patch) if schema.is_built_in() => strategic::apply(live, patch, schema),
-        Patch::Strategic(_) | Patch::Apply(_) => Err(PatchError::UnknownType),
+        Patch::Strategic(_) => Err(PatchError::NotStrategic),
+        Patch::Apply(_) => Err(PatchError::UnknownType),
     }
 }
 

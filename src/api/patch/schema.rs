@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use crate::api::types::{self, Field, ListType, Type};
+use crate::{
+    api::types::{self, Field, ListType, Type},
+    kinds::KindInfo,
+};
 
 /// A place in an object, by what its kind says of it.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +42,17 @@ static META: Type = Type::Message("meta.v1.ObjectMeta");
 static TEXT: Type = Type::String;
 
 impl<'a> Schema<'a> {
-    /// The schema of a kind: Kubernetes' own, else what is deduced from the values.
-    pub(in crate::api) fn of(api_version: &str, kind: &str) -> Schema<'static> {
+    /// The schema of a kind at `api_version`: Kubernetes' own, that of its definition, else what is
+    /// deduced from the values.
+    pub(in crate::api) fn of(info: &'a KindInfo, api_version: &str) -> Self {
+        match info.structural_schema(api_version) {
+            Some(schema) => Schema::Structural(schema, true),
+            None => Schema::named(api_version, &info.kind),
+        }
+    }
+
+    /// The schema of a kind of Kubernetes, by name.
+    pub(in crate::api) fn named(api_version: &str, kind: &str) -> Schema<'static> {
         match types::of_kind(api_version, kind) {
             Some(name) => Schema::<'static>::Kind(name),
             None => Schema::<'static>::Deduced,

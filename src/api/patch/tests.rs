@@ -17,7 +17,7 @@ fn read(path: &Path) -> Value {
 
 fn code(error: &PatchError) -> u64 {
     match error {
-        PatchError::UnknownType => 415,
+        PatchError::UnknownType | PatchError::NotStrategic => 415,
         PatchError::Malformed(_) => 400,
         PatchError::TooLarge(_) => 413,
         PatchError::Rejected | PatchError::Invalid { .. } => 422,
@@ -59,7 +59,7 @@ fn sets_and_maps_of_custom_kinds_are_owned_item_by_item() {
         }
     }
     let refused = apply(&json!({}), &Patch::Strategic(json!({})), Schema::Structural(schema, true));
-    assert_eq!(refused, Err(PatchError::UnknownType));
+    assert_eq!(refused, Err(PatchError::NotStrategic));
 }
 
 /// Few operations must not make much of little.
@@ -79,7 +79,7 @@ fn copies_and_operations_are_bounded() {
 /// The eleventh updater does not make an eleventh entry.
 #[test]
 fn old_updates_are_put_together() {
-    let schema = Schema::of("v1", "ConfigMap");
+    let schema = Schema::named("v1", "ConfigMap");
     let mut live: Option<Value> = None;
     for n in 10..30 {
         let writer = Writer {
@@ -132,7 +132,7 @@ fn any_value() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn no_patch_panics(live in any_value(), patch in any_value(), bytes: Vec<u8>) {
-        let schema = Schema::of("apps/v1", "Deployment");
+        let schema = Schema::named("apps/v1", "Deployment");
         drop(apply(&live, &Patch::Merge(patch.clone()), schema));
         drop(apply(&live, &Patch::Strategic(patch.clone()), schema));
         drop(apply(&live, &Patch::Json(vec![patch.clone()]), schema));

@@ -1,6 +1,6 @@
 //! From objects to the bytes of an answer, in the form that was asked for.
 
-use std::{borrow::Cow, io::Write};
+use std::{borrow::Cow, io::Write, sync::Arc};
 
 use axum::{
     body::{Body, Bytes},
@@ -11,6 +11,7 @@ use flate2::{Compression, write::GzEncoder};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
+use smol_str::SmolStr;
 
 use super::{
     Ask,
@@ -34,11 +35,11 @@ const CHUNK_BYTES: usize = 64 << 10;
 const GZIP_BYTES_MIN: usize = 128 << 10;
 
 /// The form of one answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Shape {
-    pub(super) info: &'static KindInfo,
+    pub(super) info: Arc<KindInfo>,
     /// Where its objects are asked for.
-    pub(super) api_version: &'static str,
+    pub(super) api_version: SmolStr,
     pub(super) accepted: Accepted,
     pub(super) include: Include,
     pretty: bool,
@@ -66,13 +67,13 @@ impl Shape {
         };
         let pretty = ask.query.flag("pretty").unwrap_or_default();
         let gzip = takes_gzip(&ask.headers);
-        let (info, api_version) = (ask.info, ask.api_version);
+        let (info, api_version) = (ask.info.clone(), ask.api_version.clone());
         Ok(Self { info, api_version, accepted, include, pretty, gzip, now })
     }
 
     /// Whether objects are shown as they are stored.
     pub(super) fn is_stored(&self) -> bool {
-        self.api_version == self.info.api_version
+        self.info.is_shown_as_stored(&self.api_version)
     }
 
     /// An object as it is shown where it was asked for.
@@ -80,7 +81,7 @@ impl Shape {
         if self.is_stored() {
             return Cow::Borrowed(object.bytes());
         }
-        let shown = self.info.served_at(self.api_version, object.value());
+        let shown = self.info.served_at(&self.api_version, object.value());
         Cow::Owned(shown.to_string().into_bytes())
     }
 
@@ -91,7 +92,7 @@ impl Shape {
             Form::Metadata => self.bytes(code, metadata_of(object)),
             Form::Table(version) => {
                 let meta = json!({ "resourceVersion": object.revision().to_string() });
-                let mut body = table::head(self.info, version, &meta.to_string());
+                let mut body = table::head(self, version, &meta.to_string());
                 table::row(self, object, self.now, &mut body);
                 body.extend_from_slice(b"]}");
                 self.bytes(code, body)
@@ -132,7 +133,7 @@ impl Shape {
     pub(super) fn list(&self, meta: &ListMeta, objects: Vec<Object>) -> Response {
         let meta = serde_json::to_string(meta).unwrap_or_default();
         let size: usize = objects.iter().map(|object| object.bytes().len()).sum();
-        let pieces = Pieces { shape: *self, meta: Some(meta), objects: objects.into_iter() };
+        let pieces = Pieces { shape: self.clone(), meta: Some(meta), objects: objects.into_iter() };
         if self.accepted.format == Format::Yaml || self.pretty {
             let whole: Vec<u8> = pieces.flat_map(|piece| piece.to_vec()).collect();
             return self.bytes(StatusCode::OK, whole);
@@ -154,9 +155,9 @@ impl Shape {
 
     fn list_head(&self, meta: &str) -> Vec<u8> {
         match self.accepted.form {
-            Form::Table(version) => table::head(self.info, version, meta),
+            Form::Table(version) => table::head(self, version, meta),
             Form::Metadata => head("PartialObjectMetadataList", "meta.k8s.io/v1", meta),
-            Form::Objects => head(&format!("{}List", self.info.kind), self.api_version, meta),
+            Form::Objects => head(&self.info.list_kind, &self.api_version, meta),
         }
     }
 

@@ -32,15 +32,13 @@ pub(super) async fn serve(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let wanted = |live: &Object| {
         let live = live.value();
         let mut asked = match &patch {
-            Some(patch) => {
-                patching::apply(Schema::of(ask.api_version, ask.info.kind), patch, &live)?
-            }
-            None => body::decode(&ask.headers, &ask.body, ask.info.kind)?,
+            Some(patch) => patching::apply(Schema::of(&ask.info, &ask.api_version), patch, &live)?,
+            None => body::decode(&ask.headers, &ask.body, &ask.info.kind)?,
         };
         body::identify(ask, &mut asked)?;
         write::named_as_path(ask, &asked)?;
         decided(&live, &asked, now).map_err(|error| {
-            Failure::not_valid((ask.info.kind, ask.info.group), &ask.resource.name, &[error])
+            Failure::not_valid((&ask.info.kind, &ask.info.group), &ask.resource.name, &[error])
         })
     };
     let (written, warnings) = write::replaced(api, ask, options, Part::Status, &wanted).await?;

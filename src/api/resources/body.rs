@@ -25,12 +25,12 @@ pub(in crate::api) fn decode(
 /// Reads the body of a write. Fields that are there twice are refused when it is strict, else
 /// told, unless nobody wants to hear.
 pub(super) fn sent(ask: &Ask, strictness: Strictness) -> Result<(Value, Vec<FieldError>), Failure> {
-    let Decoded { value, problems } = read(&ask.headers, &ask.body, ask.info.kind)?;
+    let Decoded { value, problems } = read(&ask.headers, &ask.body, &ask.info.kind)?;
     let problems: Vec<FieldError> = problems.into_iter().map(write::warned).collect();
     match strictness {
         Strictness::Strict if !problems.is_empty() => {
             let name = value["metadata"]["name"].as_str().unwrap_or_default();
-            Err(write::not_admitted(ask.info, name, problems))
+            Err(write::not_admitted(&ask.info, name, problems))
         }
         Strictness::Ignore => Ok((value, Vec::new())),
         _ => Ok((value, problems)),
@@ -64,7 +64,7 @@ fn read(headers: &HeaderMap, bytes: &Bytes, kind: &str) -> Result<Decoded, Failu
 
 /// Gives a value the `apiVersion` and `kind` of its path where it has none, and refuses others.
 pub(super) fn identify(ask: &Ask, value: &mut Value) -> Result<(), Failure> {
-    typed_as(value, ask.api_version, ask.info.kind)
+    typed_as(value, &ask.api_version, &ask.info.kind)
 }
 
 /// As [`identify`], for what is no stored kind.

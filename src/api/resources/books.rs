@@ -66,13 +66,13 @@ fn manager(ask: &Ask) -> String {
 fn writer(api: &Api, ask: &Ask) -> Writer {
     Writer {
         manager: manager(ask),
-        api_version: ask.api_version.to_owned(),
+        api_version: ask.api_version.to_string(),
         subresource: match ask.resource.subresource.as_str() {
             "status" => "status",
             "scale" => "scale",
             _ => "",
         },
-        has_status: ask.info.status,
+        has_status: ask.info.subresource(&ask.api_version, "status").is_some(),
         time: serde_json::json!(api.backend.now().to_time())
             .as_str()
             .unwrap_or_default()
@@ -80,8 +80,8 @@ fn writer(api: &Api, ask: &Ask) -> Writer {
     }
 }
 
-fn schema(ask: &Ask) -> Schema<'static> {
-    Schema::of(ask.api_version, ask.info.kind)
+fn schema(ask: &Ask) -> Schema<'_> {
+    Schema::of(&ask.info, &ask.api_version)
 }
 
 /// What a server-side apply makes of the live object, or of nothing, with its books.

@@ -31,7 +31,7 @@ pub(super) fn serve(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     }
     let name = ask.resource.name.as_str();
     let found = all.iter().find(|component| component.key().name == name);
-    let found = found.ok_or_else(|| Failure::no_object(ask.info, name))?;
+    let found = found.ok_or_else(|| Failure::no_object(&ask.info, name))?;
     Ok(shape.one(StatusCode::OK, found))
 }
 

@@ -134,16 +134,16 @@ fn propagation(value: &Value) -> Result<Option<Propagation>, Failure> {
 pub(super) async fn one(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let shape = Shape::of(ask, false, api.backend.now())?;
     let options = DeleteOptions::of(ask)?;
-    kept(ask.info, &ask.resource.name)?;
+    kept(&ask.info, &ask.resource.name)?;
     let view = api.view();
     let live = view.object(&ask.key());
-    let live = live.ok_or_else(|| Failure::no_object(ask.info, &ask.resource.name))?;
-    let written = delete(api, ask.info, &view, live, &options).await?;
+    let live = live.ok_or_else(|| Failure::no_object(&ask.info, &ask.resource.name))?;
+    let written = delete(api, &ask.info, &view, live, &options).await?;
     let mut response = match written.gone && !ask.info.delete_gives_object() {
-        true => shape.value(StatusCode::OK, &gone(ask.info, &written.object)),
+        true => shape.value(StatusCode::OK, &gone(&ask.info, &written.object)),
         false => shape.one(StatusCode::OK, &written.object),
     };
-    if is_job(ask.info) && options.propagation.is_none() {
+    if is_job(&ask.info) && options.propagation.is_none() {
         let text = "child pods are preserved by default when jobs are deleted; set \
                     propagationPolicy=Background to remove them or set \
                     propagationPolicy=Orphan to suppress this warning";
@@ -153,7 +153,7 @@ pub(super) async fn one(api: &Api, ask: &Ask) -> Result<Response, Failure> {
 }
 
 fn is_job(info: &KindInfo) -> bool {
-    (info.group, info.kind) == ("batch", "Job")
+    info.group == "batch" && info.kind == "Job"
 }
 
 fn gone(info: &KindInfo, object: &Object) -> Value {
@@ -161,7 +161,7 @@ fn gone(info: &KindInfo, object: &Object) -> Value {
     status["details"] =
         json!({ "name": object.key().name, "kind": info.plural, "uid": object.uid() });
     if !info.group.is_empty() {
-        status["details"]["group"] = info.group.into();
+        status["details"]["group"] = info.group.as_str().into();
     }
     status
 }
@@ -176,7 +176,7 @@ pub(super) async fn collection(api: &Api, ask: &Ask) -> Result<Response, Failure
     let found = view.of_kind(&kind, ask.namespace()).filter(|object| filter.matches(object));
     let mut deleted = Vec::new();
     for live in found {
-        match delete(api, ask.info, &view, live, &options).await {
+        match delete(api, &ask.info, &view, live, &options).await {
             Ok(written) => deleted.push(written.object),
             // Somebody else was faster.
             Err(failure) if failure.code == StatusCode::NOT_FOUND => {}
@@ -191,7 +191,7 @@ pub(super) async fn collection(api: &Api, ask: &Ask) -> Result<Response, Failure
 /// Refuses the end of what every cluster needs.
 fn kept(info: &KindInfo, name: &str) -> Result<(), Failure> {
     let system = |(class, _): &(&str, i32)| *class == name;
-    match (info.group, info.plural) {
+    match (info.group.as_str(), info.plural.as_str()) {
         ("", "namespaces") if KEPT.contains(&name) => {
             Err(Failure::refused(info, name, "this namespace may not be deleted"))
         }
@@ -226,10 +226,10 @@ fn preconditions(info: &KindInfo, live: &Object, options: &DeleteOptions) -> Res
         );
         let text = format!(
             "Operation cannot be fulfilled on {} {:?}: {why}",
-            qualified(info.kind, info.group),
+            qualified(&info.kind, &info.group),
             live.key().name
         );
-        let kind = info.kind.to_owned();
+        let kind = info.kind.to_string();
         let details = Details { kind, ..Details::of(info, &live.key().name) };
         Err(Failure::conflict(text).with(details))
     };

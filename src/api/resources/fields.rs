@@ -1,6 +1,9 @@
 //! Field selectors: which fields a kind lets be asked, and what an object has there.
 
+use std::sync::Arc;
+
 use serde_json::Value;
+use smol_str::SmolStr;
 
 use super::super::Failure;
 use crate::{kinds::KindInfo, model::Object};
@@ -10,7 +13,7 @@ use crate::{kinds::KindInfo, model::Object};
 pub(super) struct Fields {
     requirements: Vec<Requirement>,
     /// Where the fields have the names that were asked for; as they are stored when absent.
-    at: Option<(&'static KindInfo, &'static str)>,
+    at: Option<(Arc<KindInfo>, SmolStr)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,13 +26,14 @@ struct Requirement {
 impl Fields {
     /// Reads `a=b,c!=d`, and refuses fields the kind does not let be asked.
     pub(super) fn parse(
-        info: &'static KindInfo,
-        api_version: &'static str,
+        info: &Arc<KindInfo>,
+        api_version: &str,
         text: &str,
     ) -> Result<Self, Failure> {
         let parts = text.split(',').filter(|part| !part.is_empty());
         let read = parts.map(|part| requirement(info, api_version, text, part));
-        let at = (api_version != info.api_version).then_some((info, api_version));
+        let at =
+            (!info.is_shown_as_stored(api_version)).then(|| (info.clone(), api_version.into()));
         Ok(Self { requirements: read.collect::<Result<_, _>>()?, at })
     }
 
@@ -51,7 +55,7 @@ impl Fields {
 
     fn shown(&self, object: &Object) -> Value {
         let value = object.value();
-        match self.at {
+        match &self.at {
             Some((info, api_version)) => info.served_at(api_version, value),
             None => value,
         }
@@ -134,7 +138,7 @@ mod tests {
             "spec": { "nodeName": "n1" }, "status": { "phase": "Running" },
         });
         let info = lookup(&GroupKind::new("", "Pod")).unwrap();
-        let fields = Fields::parse(info, info.api_version, selector).unwrap();
+        let fields = Fields::parse(info, &info.api_version, selector).unwrap();
         assert_eq!(fields.matches(&Object::from_value(&pod).unwrap()), expected, "{selector}");
     }
 
@@ -154,7 +158,7 @@ mod tests {
     fn what_may_not_be_asked_is_refused_by_name() {
         let told = |kind: &str, selector: &str| {
             let info = lookup(&GroupKind::new("", kind)).unwrap();
-            Fields::parse(info, info.api_version, selector).unwrap_err().message
+            Fields::parse(info, &info.api_version, selector).unwrap_err().message
         };
         assert_eq!(
             told("ConfigMap", "metadata.name"),

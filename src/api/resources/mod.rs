@@ -59,6 +59,7 @@ use axum::{
 };
 
 use serde_json::Value;
+use smol_str::SmolStr;
 
 pub use door::Writes;
 pub(in crate::api) use options::Query;
@@ -69,7 +70,7 @@ use super::{
     streams,
 };
 use crate::{
-    kinds::{self, KindInfo},
+    kinds::KindInfo,
     model::{Key, Object},
     state::View,
 };
@@ -79,9 +80,9 @@ pub(in crate::api) struct Ask {
     pub(in crate::api) user: User,
     pub(in crate::api) verb: &'static str,
     pub(in crate::api) resource: ResourceInfo,
-    pub(in crate::api) info: &'static KindInfo,
+    pub(in crate::api) info: Arc<KindInfo>,
     /// `apps/v1`, as the path has it: a kind may be served at others than the one it is stored at.
-    pub(in crate::api) api_version: &'static str,
+    pub(in crate::api) api_version: SmolStr,
     pub(in crate::api) query: Query,
     pub(in crate::api) headers: HeaderMap,
     pub(in crate::api) body: Bytes,
@@ -101,7 +102,7 @@ impl Ask {
 
     /// An object as it is shown where it is asked for.
     fn shown(&self, object: &Object) -> Value {
-        self.info.served_at(self.api_version, object.value())
+        self.info.served_at(&self.api_version, object.value())
     }
 
     /// Whether the asker is content with what this server knows, however old.
@@ -138,7 +139,7 @@ async fn answer(api: &Api, parts: Parts, body: Body) -> Result<Response, Failure
             false => Ok(discovery::no_page()),
         };
     };
-    fits(info, &resource, asked.verb, &parts.method)?;
+    fits(&info, &api_version, &resource, asked.verb, &parts.method)?;
     let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| too_large())?;
     if let Some(record) = parts.extensions.get::<Arc<Record>>() {
         record.keep(&parts.headers, &body);
@@ -149,7 +150,7 @@ async fn answer(api: &Api, parts: Parts, body: Body) -> Result<Response, Failure
         api.backend.barrier().await?;
     }
     let answer = told(api, &ask).await;
-    let Some(warning) = info.deprecation() else { return answer };
+    let Some(warning) = ask.info.deprecation() else { return answer };
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     answer::add_warning(&mut response, warning);
     Ok(response)
@@ -180,7 +181,7 @@ fn too_large() -> Failure {
 
 /// The kind behind a path, and the group and version it is asked for at.
 /// `POST /api/v1/namespaces/x/bindings` names the pod in its body.
-fn find(_view: &View, resource: &mut ResourceInfo) -> Option<(&'static KindInfo, &'static str)> {
+fn find(view: &View, resource: &mut ResourceInfo) -> Option<(Arc<KindInfo>, SmolStr)> {
     if (resource.group.as_str(), resource.resource.as_str()) == ("", "bindings") {
         resource.resource = "pods".to_owned();
         resource.subresource = "binding".to_owned();
@@ -189,13 +190,14 @@ fn find(_view: &View, resource: &mut ResourceInfo) -> Option<(&'static KindInfo,
         "" => resource.version.clone(),
         group => format!("{group}/{}", resource.version),
     };
-    let (info, other) = kinds::lookup_served_resource(&api_version, &resource.resource)?;
-    Some((info, other.map_or(info.api_version, |other| other.api_version)))
+    let (info, _) = view.kinds().served_resource(&api_version, &resource.resource)?;
+    Some((info.clone(), api_version.into()))
 }
 
 /// Whether the path has the shape the kind has, and the method fits the path.
 fn fits(
     info: &KindInfo,
+    api_version: &str,
     resource: &ResourceInfo,
     verb: &str,
     method: &Method,
@@ -207,7 +209,7 @@ fn fits(
     if inside != info.namespaced && (inside || named) {
         return Err(Failure::no_resource());
     }
-    let allowed: &[&str] = match info.subresource(sub) {
+    let allowed: &[&str] = match info.subresource(api_version, sub) {
         Some(sub) => sub.verbs,
         None if sub.is_empty() => info.verbs(),
         None => return Err(Failure::no_resource()),

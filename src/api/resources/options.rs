@@ -101,7 +101,7 @@ impl Filter {
         let labels = query.get("labelSelector").unwrap_or_default();
         let labels = Selector::parse(labels).map_err(|e| Failure::bad_request(e.to_string()))?;
         let fields = query.get("fieldSelector").unwrap_or_default();
-        let fields = Fields::parse(ask.info, ask.api_version, fields)?;
+        let fields = Fields::parse(&ask.info, &ask.api_version, fields)?;
         Ok(Self { labels, fields })
     }
 

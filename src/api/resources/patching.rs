@@ -54,7 +54,7 @@ pub(super) fn not_admitted(ask: &Ask, name: &str, errors: Vec<FieldError>) -> Fa
             let lines: Vec<String> = unknown.map(|error| error.detail.clone()).collect();
             not_strict(&patch, &lines)
         }
-        _ => write::not_admitted(ask.info, name, errors),
+        _ => write::not_admitted(&ask.info, name, errors),
     }
 }
 
@@ -76,7 +76,7 @@ pub(super) fn apply(schema: Schema<'_>, patch: &Patch, live: &Value) -> Result<V
 pub(super) fn failure(error: PatchError) -> Failure {
     let text = error.to_string();
     match error {
-        PatchError::UnknownType => {
+        PatchError::UnknownType | PatchError::NotStrategic => {
             let code = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             Failure::of(code, "UnsupportedMediaType", text).with(Details::default())
         }

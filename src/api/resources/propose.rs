@@ -88,7 +88,7 @@ fn refused(info: &KindInfo, key: &Key, refusal: Refusal) -> Failure {
         Refusal::NotFound(_) => Failure::not_found(refusal.to_string()),
         Refusal::Invalid { problems } => {
             let errors: Vec<FieldError> = problems.into_iter().map(field_error).collect();
-            Failure::not_valid((info.kind, info.group), &key.name, &errors)
+            Failure::not_valid((&info.kind, &info.group), &key.name, &errors)
         }
         Refusal::Exhausted(text) => {
             Failure::of(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", text)

@@ -28,7 +28,7 @@ pub(super) async fn get(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let asked = options::version(&ask.query).map_err(options::without_reason)?;
     let view = view_at_least(api, asked).await?;
     let object = view.object(&ask.key());
-    let object = object.ok_or_else(|| Failure::no_object(ask.info, &ask.resource.name))?;
+    let object = object.ok_or_else(|| Failure::no_object(&ask.info, &ask.resource.name))?;
     Ok(shape.one(StatusCode::OK, object))
 }
 

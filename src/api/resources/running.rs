@@ -40,7 +40,7 @@ pub(super) async fn serve(api: &Api, ask: &Ask) -> Result<Response, Failure> {
         let mut sent = match &patch {
             Some(Patch::Apply(wish)) => books::apply(api, ask, Some(live), wish)?,
             Some(patch) => {
-                let schema = Schema::of(ask.api_version, ask.info.kind);
+                let schema = Schema::of(&ask.info, &ask.api_version);
                 patching::apply(schema, patch, &ask.shown(live))?
             }
             None => sent.clone(),

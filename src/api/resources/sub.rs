@@ -18,7 +18,7 @@ use crate::{
         Api, Failure,
         patch::{Patch, Schema},
     },
-    kinds::{FieldError, Reason, Strictness},
+    kinds::{FieldError, Reason, ScalePaths, Strictness},
     model::{self, NodeName, Object},
     state::{Command, Expect, Op, Part, View},
 };
@@ -54,7 +54,7 @@ async fn status(api: &Api, ask: &Ask) -> Result<Response, Failure> {
 /// Replaces what a namespace waits for before it goes.
 async fn finalize(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let shape = Shape::of(ask, false, api.backend.now())?;
-    let value = body::decode(&ask.headers, &ask.body, ask.info.kind)?;
+    let value = body::decode(&ask.headers, &ask.body, &ask.info.kind)?;
     write::named_as_path(ask, &value)?;
     let view = api.view();
     let live = live(ask, &view)?;
@@ -62,7 +62,7 @@ async fn finalize(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     wanted["spec"]["finalizers"] = value["spec"]["finalizers"].clone();
     let object = Object::from_value(&wanted).map_err(|e| Failure::bad_request(e.to_string()))?;
     let put = Op::Put { object, expect: Expect::At(live.revision()), part: Part::Main };
-    let written = propose::write(api, ask.info, &ask.key(), vec![put], false).await?;
+    let written = propose::write(api, &ask.info, &ask.key(), vec![put], false).await?;
     Ok(shape.one(StatusCode::OK, &written.object))
 }
 
@@ -82,18 +82,22 @@ async fn replace(api: &Api, ask: &Ask, part: Part) -> Result<Response, Failure> 
 }
 
 fn live<'a>(ask: &Ask, view: &'a View) -> Result<&'a Object, Failure> {
-    view.object(&ask.key()).ok_or_else(|| Failure::no_object(ask.info, &ask.resource.name))
+    view.object(&ask.key()).ok_or_else(|| Failure::no_object(&ask.info, &ask.resource.name))
 }
 
 fn scale(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let shape = Shape::of(ask, false, api.backend.now())?;
     let view = api.view();
-    Ok(shape.value(StatusCode::OK, &scale_of(live(ask, &view)?)))
+    Ok(shape.value(StatusCode::OK, &scale_of(ask, live(ask, &view)?)))
 }
 
 /// An object as its Scale; a spec of no replicas is left out, as Kubernetes does.
-fn scale_of(object: &Object) -> Value {
-    let value = object.value();
+fn scale_of(ask: &Ask, object: &Object) -> Value {
+    let value = ask.shown(object);
+    let paths = ask.info.scale_paths(&ask.api_version);
+    let at = |own: fn(&ScalePaths) -> &str, built_in: &str| {
+        value.pointer(paths.map_or(built_in, own)).and_then(Value::as_i64).unwrap_or_default()
+    };
     let meta = &value["metadata"];
     let mut metadata = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
@@ -101,11 +105,16 @@ fn scale_of(object: &Object) -> Value {
             metadata[field] = meta[field].clone();
         }
     }
-    let replicas = value["spec"]["replicas"].as_i64().unwrap_or_default();
+    let replicas = at(|paths| &paths.spec, "/spec/replicas");
     let spec = if replicas == 0 { json!({}) } else { json!({ "replicas": replicas }) };
-    let mut status =
-        json!({ "replicas": value["status"]["replicas"].as_i64().unwrap_or_default() });
-    let selector = selector_text(&value["spec"]["selector"]);
+    let mut status = json!({ "replicas": at(|paths| &paths.status, "/status/replicas") });
+    let selector = match paths {
+        None => selector_text(&value["spec"]["selector"]),
+        Some(paths) => {
+            let found = paths.selector.as_deref().and_then(|path| value.pointer(path));
+            found.and_then(Value::as_str).unwrap_or_default().to_owned()
+        }
+    };
     if !selector.is_empty() {
         status["selector"] = selector.into();
     }
@@ -158,20 +167,20 @@ async fn rescale(api: &Api, ask: &Ask) -> Result<Response, Failure> {
         }
         match patching::is_apply(ask) {
             true => books::apply(api, ask, Some(live), &applied(ask, &scale)),
-            false => Ok(replaced(live, &scale, replicas)),
+            false => Ok(replaced(ask, live, &scale, replicas)),
         }
     };
     // The stored object is known to be well-formed; fields of later versions are kept silently.
     let options = WriteOptions { strictness: Strictness::Ignore, ..options };
     let (written, _) = write::replaced(api, ask, options, Part::Main, &wanted).await?;
     let warnings = patch.map(|(_, warnings)| warnings).unwrap_or_default();
-    Ok(answer::warn(shape.value(StatusCode::OK, &scale_of(&written.object)), &warnings))
+    Ok(answer::warn(shape.value(StatusCode::OK, &scale_of(ask, &written.object)), &warnings))
 }
 
 /// An object with what a Scale says of it.
-fn replaced(live: &Object, scale: &Value, replicas: i64) -> Value {
-    let mut value = live.value();
-    value["spec"]["replicas"] = replicas.into();
+fn replaced(ask: &Ask, live: &Object, scale: &Value, replicas: i64) -> Value {
+    let mut value = ask.shown(live);
+    set_replicas(ask, &mut value, replicas.into());
     let meta = &mut value["metadata"];
     match scale["metadata"]["resourceVersion"].as_str() {
         Some(version) => meta["resourceVersion"] = version.into(),
@@ -183,10 +192,21 @@ fn replaced(live: &Object, scale: &Value, replicas: i64) -> Value {
     value
 }
 
+/// Writes the replicas where the kind has them.
+fn set_replicas(ask: &Ask, value: &mut Value, replicas: Value) {
+    let paths = ask.info.scale_paths(&ask.api_version);
+    let path = paths.map_or("/spec/replicas", |paths| &paths.spec);
+    let mut here = value;
+    for step in path.split('/').skip(1) {
+        here = &mut here[step];
+    }
+    *here = replicas;
+}
+
 /// A Scale that is applied, as a wish about the object it is of.
 fn applied(ask: &Ask, scale: &Value) -> Value {
     let mut wish = json!({
-        "apiVersion": ask.info.api_version, "kind": ask.info.kind,
+        "apiVersion": ask.api_version, "kind": ask.info.kind,
         "metadata": { "name": ask.resource.name },
     });
     for field in ["uid", "resourceVersion"] {
@@ -195,18 +215,18 @@ fn applied(ask: &Ask, scale: &Value) -> Value {
         }
     }
     if let Some(replicas) = scale["spec"].get("replicas") {
-        wish["spec"] = json!({ "replicas": replicas });
+        set_replicas(ask, &mut wish, replicas.clone());
     }
     wish
 }
 
 fn patched_scale(ask: &Ask, live: &Object, patch: &Patch) -> Result<Value, Failure> {
-    let mut before = scale_of(live);
+    let mut before = scale_of(ask, live);
     // A patch that names no version means whichever is the newest.
     if let Some(meta) = before["metadata"].as_object_mut() {
         meta.remove("resourceVersion");
     }
-    let schema = Schema::of("autoscaling/v1", "Scale");
+    let schema = Schema::named("autoscaling/v1", "Scale");
     as_scale(ask, patching::apply(schema, patch, &before)?)
 }
 
@@ -241,15 +261,15 @@ async fn bind(api: &Api, ask: &Ask) -> Result<Response, Failure> {
         return Err(Failure::bad_request("target.name: Required value: the node"));
     }
     let view = api.view();
-    let object = view.object(&key).ok_or_else(|| Failure::no_object(ask.info, &key.name))?;
+    let object = view.object(&key).ok_or_else(|| Failure::no_object(&ask.info, &key.name))?;
     let spec = object.view::<Pod>().and_then(|pod| pod.spec.as_ref());
     if let Some(bound) = spec.and_then(|spec| spec.node_name.as_deref()) {
         let why = format!("pod {} is already assigned to node {bound:?}", key.name);
-        return Err(Failure::cannot(ask.info, &key.name, &why));
+        return Err(Failure::cannot(&ask.info, &key.name, &why));
     }
     let node = NodeName::new(node);
     let command = Command::Bind { pod: key.clone(), uid: object.uid().to_owned(), node };
-    propose::run(api, ask.info, &key, command, options.dry_run).await?;
+    propose::run(api, &ask.info, &key, command, options.dry_run).await?;
     Ok(shape.value(StatusCode::CREATED, &answer::success(StatusCode::CREATED)))
 }
 
@@ -295,7 +315,7 @@ async fn evict_once(
     let view = api.view();
     let pod = live(ask, &view)?;
     let change = door::Change {
-        info: ask.info,
+        info: &ask.info,
         key: pod.key(),
         subresource: "eviction",
         live: Some(pod),
@@ -307,8 +327,8 @@ async fn evict_once(
         ops.extend(budget::spend(&view, pod, api.backend.now())?);
     }
     ops.extend(disrupted(api, pod));
-    ops.extend(asked.ops(ask.info, pod)?);
-    propose::write(api, ask.info, pod.key(), ops, dry_run).await?;
+    ops.extend(asked.ops(&ask.info, pod)?);
+    propose::write(api, &ask.info, pod.key(), ops, dry_run).await?;
     Ok(())
 }
 

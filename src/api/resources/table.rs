@@ -1,7 +1,7 @@
 //! Objects as rows of the server's table, which is what `kubectl get` prints
 //! (kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables).
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     answer::{self, Shape},
@@ -9,10 +9,7 @@ use super::{
 };
 use crate::{
     api::Failure,
-    kinds::{
-        KindInfo,
-        table::{self, Column},
-    },
+    kinds::table,
     model::{Object, Timestamp},
 };
 
@@ -39,20 +36,9 @@ impl Include {
     }
 }
 
-/// The columns of a kind, as the definitions in a table.
-fn definitions(info: &KindInfo) -> Value {
-    let definition = |column: &Column| {
-        json!({
-            "name": column.name, "type": column.type_, "format": column.format,
-            "description": column.description, "priority": column.priority,
-        })
-    };
-    table::columns(info).iter().map(definition).collect()
-}
-
 /// A table up to its first row.
-pub(super) fn head(info: &KindInfo, version: &str, meta: &str) -> Vec<u8> {
-    let columns = definitions(info);
+pub(super) fn head(shape: &Shape, version: &str, meta: &str) -> Vec<u8> {
+    let columns = table::definitions(&shape.info, &shape.api_version);
     format!(
         r#"{{"kind":"Table","apiVersion":"{version}","metadata":{meta},"columnDefinitions":{columns},"rows":["#
     )
@@ -69,7 +55,7 @@ pub(super) fn later_head(version: &str, meta: &str) -> Vec<u8> {
 
 /// One row.
 pub(super) fn row(shape: &Shape, object: &Object, now: Timestamp, out: &mut Vec<u8>) {
-    let cells = Value::from(table::cells(shape.info, object, now));
+    let cells = Value::from(table::cells(&shape.info, &shape.api_version, object, now));
     out.extend_from_slice(format!(r#"{{"cells":{cells},"#).as_bytes());
     let conditions = table::conditions(object);
     if !conditions.is_empty() {

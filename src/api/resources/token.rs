@@ -27,7 +27,7 @@ pub(super) async fn create(api: &Api, ask: &Ask) -> Result<Response, Failure> {
         let text = format!("{KIND} in version \"v1\" cannot be handled as a {KIND}: {e}");
         Failure::bad_request(text)
     })?;
-    let wanted = Wanted { view: &view, info: ask.info, key: &key, spec: &spec };
+    let wanted = Wanted { view: &view, info: &ask.info, key: &key, spec: &spec };
     tokens::may_node(&wanted, &ask.user)?;
     let granted = tokens::grant(&wanted, now, headers::uuid(api.backend.random()))?;
     let claims = serde_json::to_vec(&granted.claims);

@@ -281,7 +281,7 @@ impl Watcher {
                 let meta = json!({ "resourceVersion": object.revision().to_string() }).to_string();
                 let first = !std::mem::replace(&mut self.columns_sent, true);
                 out.extend(match first {
-                    true => table::head(self.shape.info, version, &meta),
+                    true => table::head(&self.shape, version, &meta),
                     false => table::later_head(version, &meta),
                 });
                 let now = self.api.backend.now();
@@ -298,7 +298,7 @@ impl Watcher {
         if initial_end {
             metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }
-        let info = self.shape.info;
+        let info = &self.shape.info;
         let object = match self.shape.accepted.form {
             Form::Objects => json!({
                 "kind": info.kind, "apiVersion": self.shape.api_version, "metadata": metadata,

@@ -39,6 +39,7 @@ const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 pub(super) async fn create(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let shape = Shape::of(ask, false, api.backend.now())?;
     let options = WriteOptions::of("CreateOptions", &ask.query)?;
+    takes_new(ask)?;
     let (mut value, told) = body::sent(ask, options.strictness)?;
     body::identify(ask, &mut value)?;
     place(ask, &mut value)?;
@@ -60,6 +61,15 @@ pub(super) async fn create(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     created(api, ask, &shape, options, with_name(api, value), &told).await
 }
 
+/// A custom kind whose definition goes takes no new objects.
+fn takes_new(ask: &Ask) -> Result<(), Failure> {
+    if !ask.info.is_terminating() {
+        return Ok(());
+    }
+    let text = "create not allowed while custom resource definition is terminating";
+    Err(Failure::of(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", text.to_owned()))
+}
+
 async fn created(
     api: &Api,
     ask: &Ask,
@@ -72,19 +82,19 @@ async fn created(
     let (admitted, verdict) = prepare(ask, &view, options.strictness, value, None)?;
     let key = admitted.object.key().clone();
     let change = door::Change {
-        info: ask.info,
+        info: &ask.info,
         key: &key,
         subresource: "",
         live: None,
         wanted: Some(&admitted.object),
     };
     door::judge(&view, api.backend.writes(), &change)?;
-    let made = kinds::create(&admitted.object);
+    let made = view.kinds().create(&admitted.object);
     let kept = books::after(api, ask, None, &admitted.object, &made);
     let object = books::with(&admitted.object, kept)?;
     let mut ops = verdict.charges;
     ops.push(Op::Put { object, expect: Expect::Absent, part: Part::Main });
-    let written = propose::write(api, ask.info, &key, ops, options.dry_run).await?;
+    let written = propose::write(api, &ask.info, &key, ops, options.dry_run).await?;
     let object = match options.dry_run {
         true => as_before(&written.object, None),
         false => written.object,
@@ -163,19 +173,19 @@ pub(super) fn prepare(
     live: Option<&Object>,
 ) -> Result<(Admitted, Verdict), Failure> {
     if live.is_none() {
-        place_exists(ask.info, view, &value)?;
+        place_exists(&ask.info, view, &value)?;
     }
     let subresource = if live.is_none() { "" } else { ask.resource.subresource.as_str() };
-    let attempt = Attempt { user: &ask.user, view, info: ask.info, subresource, live };
+    let attempt = Attempt { user: &ask.user, view, info: &ask.info, subresource, live };
     admission::mutate(&attempt, &mut value)?;
     let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let admitted = match live {
-        Some(_) => kinds::admit_change(value, strictness),
-        None => kinds::admit(value, strictness),
+        Some(_) => view.kinds().admit_change(value, strictness),
+        None => view.kinds().admit(value, strictness),
     };
     let admitted = admitted.map_err(|errors| match ask.verb {
         "patch" => patching::not_admitted(ask, &name, errors),
-        _ => not_admitted(ask.info, &name, errors),
+        _ => not_admitted(&ask.info, &name, errors),
     })?;
     let verdict = admission::validate(&attempt, &admitted.object)?;
     Ok((admitted, verdict))
@@ -230,7 +240,7 @@ pub(super) fn not_admitted(info: &KindInfo, name: &str, errors: Vec<FieldError>)
     if any(Reason::Unknown) {
         return unreadable("strict decoding error: ", &|error| error.detail.clone());
     }
-    Failure::not_valid((info.kind, info.group), name, &errors)
+    Failure::not_valid((&info.kind, &info.group), name, &errors)
 }
 
 /// Replaces an object.
@@ -290,7 +300,7 @@ pub(super) async fn patched(api: &Api, ask: &Ask, part: Part) -> Result<Response
         let mut value = match &patch {
             Patch::Apply(wish) => books::apply(api, ask, Some(live), wish)?,
             patch => {
-                let schema = Schema::of(ask.api_version, ask.info.kind);
+                let schema = Schema::of(&ask.info, &ask.api_version);
                 patching::apply(schema, patch, &ask.shown(live))?
             }
         };
@@ -318,6 +328,7 @@ async fn applied_anew(
     told: &[FieldError],
 ) -> Result<Response, Failure> {
     authz::demand(&api.view(), &ask.user, "create", &ask.resource)?;
+    takes_new(ask)?;
     let mut value = books::apply(api, ask, None, wish)?;
     fits_path(ask, &mut value)?;
     if let Some(uid) = value["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty()) {
@@ -325,7 +336,7 @@ async fn applied_anew(
             "uid mismatch: the provided object specified uid {uid}, and no existing object was \
              found"
         );
-        return Err(Failure::cannot(ask.info, &ask.resource.name, &why));
+        return Err(Failure::cannot(&ask.info, &ask.resource.name, &why));
     }
     if let Some(meta) = value["metadata"].as_object_mut() {
         meta.remove("resourceVersion");
@@ -347,7 +358,7 @@ pub(super) async fn replaced(
         tries += 1;
         let view = api.view();
         let live = view.object(&ask.key());
-        let live = live.ok_or_else(|| Failure::no_object(ask.info, &ask.resource.name))?;
+        let live = live.ok_or_else(|| Failure::no_object(&ask.info, &ask.resource.name))?;
         let value = wanted(live)?;
         // A patch carries the version it was applied to; one that it names is compared each time.
         let named = checked_version(ask, live, &value)? && ask.verb != "patch";
@@ -365,17 +376,18 @@ fn checked_version(ask: &Ask, live: &Object, value: &Value) -> Result<bool, Fail
     let uid = value["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty());
     if let Some(uid) = uid.filter(|uid| *uid != live.uid()) {
         if ask.verb == "patch" {
-            return Err(immutable_uid(ask.info, name, uid));
+            return Err(immutable_uid(&ask.info, name, uid));
         }
         let why = format!(
             "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
             live.uid()
         );
-        return Err(Failure::cannot(ask.info, name, &why));
+        return Err(Failure::cannot(&ask.info, name, &why));
     }
     let Some(text) = version_of(value) else {
-        return match ask.info.needs_version() {
-            true => Err(needs_version(ask.info, name)),
+        // A Scale that names no version means whichever is the newest.
+        return match ask.info.needs_version() && ask.resource.subresource != "scale" {
+            true => Err(needs_version(&ask.info, name)),
             false => Ok(false),
         };
     };
@@ -384,7 +396,7 @@ fn checked_version(ask: &Ask, live: &Object, value: &Value) -> Result<bool, Fail
         number.map_err(|_| options::without_reason(options::no_number("ParseUint", text)))?;
     match Revision(number) == live.revision() {
         true => Ok(true),
-        false => Err(Failure::modified(ask.info, name)),
+        false => Err(Failure::modified(&ask.info, name)),
     }
 }
 
@@ -394,7 +406,7 @@ fn immutable_uid(info: &KindInfo, name: &str, uid: &str) -> Failure {
         reason: Reason::Invalid,
         detail: format!("Invalid value: {uid:?}: field is immutable"),
     };
-    Failure::not_valid((info.kind, info.group), name, &[error])
+    Failure::not_valid((&info.kind, &info.group), name, &[error])
 }
 
 fn needs_version(info: &KindInfo, name: &str) -> Failure {
@@ -403,7 +415,7 @@ fn needs_version(info: &KindInfo, name: &str) -> Failure {
         reason: Reason::Invalid,
         detail: "Invalid value: 0: must be specified for an update".to_owned(),
     };
-    Failure::not_valid((info.plural, info.group), name, &[error])
+    Failure::not_valid((&info.plural, &info.group), name, &[error])
 }
 
 /// A warning beside those of the door, which are printed by their detail alone when they name no
@@ -425,19 +437,19 @@ async fn replace_once(
     admitted.warnings.extend(verdict.warnings.into_iter().map(warned));
     let key = live.key();
     let change = door::Change {
-        info: ask.info,
+        info: &ask.info,
         key,
         subresource: &ask.resource.subresource,
         live: Some(live),
         wanted: Some(&admitted.object),
     };
     door::judge(view, api.backend.writes(), &change)?;
-    let ops = ops(api, ask, part, live, &admitted.object)?;
+    let ops = ops(api, ask, view, part, live, &admitted.object)?;
     if ops.is_empty() {
         let written = Written { object: live.clone(), gone: false };
         return Ok((written, admitted.warnings));
     }
-    let mut written = propose::write(api, ask.info, key, ops, options.dry_run).await?;
+    let mut written = propose::write(api, &ask.info, key, ops, options.dry_run).await?;
     if options.dry_run {
         written.object = as_before(&written.object, Some(live));
     }
@@ -445,11 +457,18 @@ async fn replace_once(
 }
 
 /// The ops that make the live object the new one; none when they say the same.
-fn ops(api: &Api, ask: &Ask, part: Part, live: &Object, new: &Object) -> Result<Vec<Op>, Failure> {
-    let refused = |errors: Vec<FieldError>| not_admitted(ask.info, &live.key().name, errors);
+fn ops(
+    api: &Api,
+    ask: &Ask,
+    view: &View,
+    part: Part,
+    live: &Object,
+    new: &Object,
+) -> Result<Vec<Op>, Failure> {
+    let refused = |errors: Vec<FieldError>| not_admitted(&ask.info, &live.key().name, errors);
     let expect = Expect::At(live.revision());
     if part == Part::Main {
-        let next = kinds::update(live, new).map_err(refused)?;
+        let next = view.kinds().update(live, new).map_err(refused)?;
         let own_path = kinds::only_by_own_path(live, new);
         if let Some(error) = own_path.filter(|_| ask.resource.subresource.is_empty()) {
             return Err(refused(vec![error]));
@@ -459,7 +478,7 @@ fn ops(api: &Api, ask: &Ask, part: Part, live: &Object, new: &Object) -> Result<
         return Ok(if books::with(&next, kept)? == *live { Vec::new() } else { vec![put] });
     }
     // A status brings labels and annotations along; State keeps the two parts apart.
-    let next = kinds::update_status(live, new).map_err(refused)?;
+    let next = view.kinds().update_status(live, new).map_err(refused)?;
     let kept = books::after(api, ask, Some(live), new, &next);
     let next = books::with(&next, kept)?;
     let (before, after) = (live.value(), next.value());

@@ -99,6 +99,16 @@ pub(super) fn default_fields(value: &mut Value, schema: &Value) {
     }
 }
 
+/// Whether the schema fills anything in.
+pub(super) fn has_defaults(schema: &Value) -> bool {
+    let inner = |word: &str| schema.get(word).is_some_and(|inner| has_defaults(inner));
+    let fields = schema.get("properties").and_then(Value::as_object);
+    schema.get("default").is_some()
+        || inner("items")
+        || inner("additionalProperties")
+        || fields.is_some_and(|fields| fields.values().any(has_defaults))
+}
+
 /// The schema of a field: its own, or that of all others.
 fn field<'a>(schema: &'a Value, key: &str) -> Option<&'a Value> {
     let own = schema.get("properties").and_then(|fields| fields.get(key));

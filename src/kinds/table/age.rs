@@ -35,7 +35,7 @@ pub fn duration(seconds: i64) -> String {
 }
 
 /// How long before `now` a moment was.
-pub(super) fn since(moment: Timestamp, now: Timestamp) -> String {
+pub(in crate::kinds) fn since(moment: Timestamp, now: Timestamp) -> String {
     duration(now.0.saturating_sub(moment.0).div_euclid(1000))
 }
 

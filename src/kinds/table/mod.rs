@@ -26,6 +26,7 @@ mod text;
 mod workload;
 
 pub use age::duration;
+pub(super) use age::since;
 pub(super) use batch::{CRON_JOB, JOB, cron_job, job};
 pub(super) use certificate::{
     POD_REQUEST, SIGNING_REQUEST, TRUST_BUNDLE, pod_request, signing_request, trust_bundle,
@@ -71,7 +72,7 @@ pub(super) use workload::{
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::KindInfo;
+use super::{KindInfo, registry::Nature};
 use crate::model::{Object, Timestamp};
 
 /// One column of a table.
@@ -105,6 +106,14 @@ impl Column {
         Self { type_: "boolean", ..Self::text(name, description) }
     }
 
+    /// As it stands in a Table.
+    pub(super) fn definition(&self) -> Value {
+        json!({
+            "name": self.name, "type": self.type_, "format": self.format,
+            "description": self.description, "priority": self.priority,
+        })
+    }
+
     /// Shown by `-o wide` only.
     const fn wide(self) -> Self {
         Self { priority: 1, ..self }
@@ -112,7 +121,7 @@ impl Column {
 }
 
 /// The name of the object.
-const NAME: Column = Column {
+pub(super) const NAME: Column = Column {
     format: "name",
     ..Column::text("Name", "The object's name, unique for its kind within its namespace.")
 };
@@ -147,18 +156,33 @@ fn bare(object: &Object, _: Timestamp) -> Option<Vec<Value>> {
     Some(vec![text::name(object), created])
 }
 
-/// The columns of a kind.
-pub fn columns(info: &KindInfo) -> &'static [Column] {
-    info.table.columns
+/// The columns of a kind as it is served at `api_version`, as the definitions of a Table.
+pub fn definitions(info: &KindInfo, api_version: &str) -> Value {
+    match &info.nature {
+        Nature::BuiltIn { table, .. } => table.columns.iter().map(Column::definition).collect(),
+        Nature::Custom(custom) => custom.columns(api_version),
+    }
 }
 
-/// The cells of one object, one for each of [`columns`], as of `now`.
+/// The columns of a built-in kind; none for a custom one.
+pub fn columns(info: &KindInfo) -> &'static [Column] {
+    match &info.nature {
+        Nature::BuiltIn { table, .. } => table.columns,
+        Nature::Custom(_) => &[],
+    }
+}
+
+/// The cells of one object, one for each of [`definitions`], as of `now`.
 ///
 /// An object that does not decode as its kind shows its name and nothing else.
-pub fn cells(info: &KindInfo, object: &Object, now: Timestamp) -> Vec<Value> {
-    (info.table.cells)(object, now).unwrap_or_else(|| {
+pub fn cells(info: &KindInfo, api_version: &str, object: &Object, now: Timestamp) -> Vec<Value> {
+    let table = match &info.nature {
+        Nature::BuiltIn { table, .. } => table,
+        Nature::Custom(custom) => return custom.cells(api_version, object, now),
+    };
+    (table.cells)(object, now).unwrap_or_else(|| {
         let cell = |c: &Column| if c.format == "name" { text::name(object) } else { Value::Null };
-        info.table.columns.iter().map(cell).collect()
+        table.columns.iter().map(cell).collect()
     })
 }
 

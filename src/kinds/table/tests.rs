@@ -62,7 +62,7 @@ fn every_row_is_as_kubernetes_prints_it() {
         let info = lookup(&object.key().kind).unwrap();
         let now: k8s_openapi::jiff::Timestamp = case["now"].as_str().unwrap().parse().unwrap();
         let now = Timestamp(now.as_millisecond());
-        let ours = Value::Array(cells(info, &object, now));
+        let ours = Value::Array(cells(info, &info.api_version, &object, now));
         let told = case.get("conditions").cloned().unwrap_or_else(|| json!([]));
         if ours != case["cells"] || Value::Array(conditions(&object)) != told {
             wrong.push(format!("{}\n  ours   {ours}\n  theirs {}", file.display(), case["cells"]));
@@ -76,7 +76,8 @@ fn our_own_kinds_say_what_a_person_wants_to_know() {
     let now = Timestamp(1_767_268_800_000);
     let row = |value: Value| {
         let object = Object::from_value(&value).unwrap();
-        Value::Array(cells(lookup(&object.key().kind).unwrap(), &object, now)).to_string()
+        let info = lookup(&object.key().kind).unwrap();
+        Value::Array(cells(info, &info.api_version, &object, now)).to_string()
     };
     let meta = |name: &str| json!({ "name": name, "creationTimestamp": "2026-01-01T11:00:00Z" });
     let commit = row(json!({
@@ -135,7 +136,7 @@ fn rows_of_kinds_that_are_seldom_printed() {
     let rows = names.map(|name| {
         let object = Object::from_value(&oracle(&format!("defaults/{name}.json"))).unwrap();
         let info = lookup(&object.key().kind).unwrap();
-        let cells = cells(info, &object, now);
+        let cells = cells(info, &info.api_version, &object, now);
         assert_eq!(cells.len(), columns(info).len(), "{name}");
         Value::Array(cells).to_string()
     });
@@ -168,7 +169,7 @@ fn an_object_that_does_not_decode_shows_its_name() {
     });
     let object = Object::from_value(&broken).unwrap();
     let info = lookup(&object.key().kind).unwrap();
-    let row = cells(info, &object, Timestamp(0));
+    let row = cells(info, &info.api_version, &object, Timestamp(0));
     assert_eq!(row.len(), columns(info).len());
     assert_eq!(row[0], "web");
     assert!(row[1..].iter().all(Value::is_null));

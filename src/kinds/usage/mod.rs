@@ -113,15 +113,15 @@ fn kinds_of(name: &str) -> Vec<GroupKind> {
 pub fn counted(object: &Object, value: &Value, hard: &Amounts) -> Amounts {
     let Some(info) = lookup(&object.key().kind) else { return Amounts::new() };
     let one = Amount::units(1);
-    let qualified = match info.group {
-        "" => info.plural.to_owned(),
+    let qualified = match info.group.as_str() {
+        "" => info.plural.to_string(),
         group => format!("{}.{group}", info.plural),
     };
     let mut adds = Amounts::from([(format!("count/{qualified}"), one)]);
-    if info.group.is_empty() && BARE.contains(&info.plural) {
-        adds.insert(info.plural.to_owned(), one);
+    if info.group.is_empty() && BARE.contains(&info.plural.as_str()) {
+        adds.insert(info.plural.to_string(), one);
     }
-    match (info.group, info.plural) {
+    match (info.group.as_str(), info.plural.as_str()) {
         ("", "pods") => adds.extend(compute(&value["spec"])),
         ("", "persistentvolumeclaims") => {
             let storage = &value["spec"]["resources"]["requests"]["storage"];

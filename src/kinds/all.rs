@@ -1,0 +1,136 @@
+//! Every kind that is served: those that are built in and those that definitions add.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use serde_json::Value;
+
+use super::{Admitted, FieldError, KindInfo, ServedAs, Strictness, custom, door, lookup, registry};
+use crate::model::{GroupKind, Key, Object};
+
+/// The kinds of a cluster. Cheap to clone; its default holds what is built in.
+#[derive(Clone, Debug, Default)]
+pub struct Kinds {
+    /// By kind; a built-in kind never stands here.
+    custom: OrdMap<GroupKind, Arc<KindInfo>>,
+    /// Which definition gave which kind.
+    given: OrdMap<Key, GroupKind>,
+}
+
+/// A kind, and the shape it has where it was looked up; `None` for the stored one.
+pub type Served<'a> = (&'a Arc<KindInfo>, Option<&'a ServedAs>);
+
+impl Kinds {
+    /// What is known of a kind; `None` when it is not served.
+    pub fn lookup(&self, kind: &GroupKind) -> Option<&Arc<KindInfo>> {
+        match lookup(kind) {
+            Some(built_in) => Some(built_in),
+            None => self.custom.get(kind),
+        }
+    }
+
+    /// Every kind, built-in ones first.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<KindInfo>> {
+        registry().iter().chain(self.custom.values())
+    }
+
+    /// The kinds that definitions add.
+    pub fn custom(&self) -> impl Iterator<Item = &Arc<KindInfo>> {
+        self.custom.values()
+    }
+
+    /// Whether both hold the very same kinds: what was made of one holds for the other.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.custom.ptr_eq(&other.custom)
+    }
+
+    /// The kind that is served as `kind` at `api_version`.
+    pub fn served(&self, api_version: &str, kind: &str) -> Option<Served<'_>> {
+        let group_kind = GroupKind::from_api_version(api_version, kind);
+        let own = self.custom.get(&group_kind).and_then(|info| at(info, api_version));
+        let built_in = || registry().iter().filter(|info| info.kind == kind);
+        own.or_else(|| built_in().find_map(|info| at(info, api_version)))
+    }
+
+    /// The kind behind a path (`autoscaling/v1`, `horizontalpodautoscalers`).
+    pub fn served_resource(&self, api_version: &str, plural: &str) -> Option<Served<'_>> {
+        self.iter().filter(|info| info.plural == plural).find_map(|info| at(info, api_version))
+    }
+
+    /// Takes in a definition in place of what it said before; one that is not established gives
+    /// nothing.
+    pub fn define(&mut self, definition: &Object) {
+        self.forget(definition.key());
+        let Some(info) = custom::entry(definition) else { return };
+        let kind = info.group_kind();
+        if lookup(&kind).is_none() && !self.custom.contains_key(&kind) {
+            self.custom.insert(kind.clone(), Arc::new(info));
+            self.given.insert(definition.key().clone(), kind);
+        }
+    }
+
+    /// Takes out the kind that a definition gave.
+    pub fn forget(&mut self, definition: &Key) {
+        if !definition.is::<CustomResourceDefinition>() {
+            return;
+        }
+        if let Some(kind) = self.given.remove(definition) {
+            self.custom.remove(&kind);
+        }
+    }
+
+    /// As [`admit`](super::admit), for every kind.
+    pub fn admit(&self, value: Value, strictness: Strictness) -> Result<Admitted, Vec<FieldError>> {
+        door::admit(self, value, strictness)
+    }
+
+    /// As [`admit`](Self::admit), for a new version of what is stored: it may have what comes only
+    /// later (the containers for debugging of a pod).
+    pub fn admit_change(
+        &self,
+        value: Value,
+        strictness: Strictness,
+    ) -> Result<Admitted, Vec<FieldError>> {
+        door::admit_change(self, value, strictness)
+    }
+
+    /// As [`create`](super::create), for every kind.
+    pub fn create(&self, object: &Object) -> Object {
+        door::create(self, object)
+    }
+
+    /// As [`create_value`](super::create_value), for every kind.
+    pub fn create_value(&self, kind: &GroupKind, value: Value) -> Option<Value> {
+        door::create_value(self, kind, value)
+    }
+
+    /// As [`update`](super::update), for every kind.
+    pub fn update(&self, live: &Object, new: &Object) -> Result<Object, Vec<FieldError>> {
+        door::change(self, live, new, door::Way::Update)
+    }
+
+    /// As [`adopt`](super::adopt), for every kind.
+    pub fn adopt(&self, live: &Object, new: &Object) -> Result<Object, Vec<FieldError>> {
+        door::change(self, live, new, door::Way::Adopt)
+    }
+
+    /// As [`update_status`](super::update_status), for every kind.
+    pub fn update_status(&self, live: &Object, new: &Object) -> Result<Object, Vec<FieldError>> {
+        door::change(self, live, new, door::Way::Status)
+    }
+
+    /// Whether an object decodes as the type that its kind has; `value` is what it was made of.
+    pub fn decodes(&self, object: &Object, value: &Value) -> bool {
+        door::decodes(self, object, value)
+    }
+}
+
+/// A kind where it is served at `api_version`.
+fn at<'a>(info: &'a Arc<KindInfo>, api_version: &str) -> Option<Served<'a>> {
+    if info.api_version == api_version {
+        return info.is_served_as_stored().then_some((info, None));
+    }
+    let other = info.also.iter().find(|other| other.api_version == api_version)?;
+    Some((info, Some(other)))
+}
