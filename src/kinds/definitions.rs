@@ -61,6 +61,9 @@ impl Definitions {
             if name.ends_with(".IntOrString") {
                 schema["format"] = "int-or-string".into();
             }
+            if is_any_json(&name) {
+                retain_description(&mut schema);
+            }
             all.schemas.insert(qualified(&name), schema);
         }
         for (api_version, kind, name, list) in named {
@@ -144,6 +147,24 @@ const BESIDE: [(&str, &str, Define); 12] = [
     ("v1", "Status", define::<Status>),
     ("v1", "WatchEvent", define::<WatchEvent<k8s_openapi::api::core::v1::Pod>>),
 ];
+
+/// Whether a definition stands for any JSON, or for one of several kinds of it: Kubernetes says no
+/// type of those, and clients that check refuse what is no map where one is said.
+fn is_any_json(name: &str) -> bool {
+    const ANY: [&str; 4] = [
+        ".JSON",
+        ".JSONSchemaPropsOrArray",
+        ".JSONSchemaPropsOrBool",
+        ".JSONSchemaPropsOrStringArray",
+    ];
+    ANY.iter().any(|end| name.ends_with(end))
+}
+
+fn retain_description(schema: &mut Value) {
+    if let Some(map) = schema.as_object_mut() {
+        map.retain(|word, _| word == "description");
+    }
+}
 
 /// Kubernetes' definitions have long names; ours get one that is as long.
 fn qualified(name: &str) -> String {
