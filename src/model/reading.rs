@@ -176,7 +176,7 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
             Value::Object(_) => {
                 Err(de::Error::invalid_value(Unexpected::Map, &"map with a single key"))
             }
-            _ => self.deserialize_any(NoVariant).and_then(|never| match never {}),
+            _ => self.deserialize_any(NoVariant).map(|never| match never {}),
         }
     }
 

@@ -112,7 +112,6 @@ impl AsciiChart {
 
     /// Adds a histogram under a name.
     #[must_use]
-    #[expect(clippy::should_implement_trait, reason = "the name that is asked for")]
     pub fn add<T>(mut self, name: impl ToString, histogram: Histogram<T>) -> Self {
         self.0.push((name.to_string(), histogram.percentile_stats()));
         self
@@ -133,7 +132,9 @@ mod tests {
     fn values_are_counted_by_their_magnitude() {
         let mut histogram = Histogram::<()>::new();
         assert_eq!(histogram.percentile_stats().p50, 0);
-        [0, 1, 3, 5, 5, 6, 7, 4, 1000, u64::MAX].map(|value| histogram.record(value));
+        for value in [0, 1, 3, 5, 5, 6, 7, 4, 1000, u64::MAX] {
+            histogram.record(value);
+        }
         let stats = histogram.percentile_stats();
         assert_eq!((stats.samples, stats.p10, stats.p50, stats.p90), (10, 0, 4, 512));
         assert_eq!(stats.p99, 1 << 63);

@@ -101,7 +101,7 @@ pub(super) fn default_fields(value: &mut Value, schema: &Value) {
 
 /// Whether the schema fills anything in.
 pub(super) fn has_defaults(schema: &Value) -> bool {
-    let inner = |word: &str| schema.get(word).is_some_and(|inner| has_defaults(inner));
+    let inner = |word: &str| schema.get(word).is_some_and(has_defaults);
     let fields = schema.get("properties").and_then(Value::as_object);
     schema.get("default").is_some()
         || inner("items")
