@@ -100,7 +100,8 @@ impl Kinds {
         door::create(self, object)
     }
 
-    /// As [`create_value`](super::create_value), for every kind.
+    /// As [`create`](Self::create), from and to a JSON value. `None` when the kind is not served or
+    /// the value does not decode as it.
     pub fn create_value(&self, kind: &GroupKind, value: Value) -> Option<Value> {
         door::create_value(self, kind, value)
     }

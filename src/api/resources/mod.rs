@@ -16,7 +16,7 @@
 //! | request bodies | [`body::decode`]: bytes and media type to a JSON value |
 //! | patches | [`patching`]: a live value and a patch to the value that is wanted |
 //! | who owns which fields | [`books`]: managedFields, before an object is stored |
-//! | tables | [`kinds::table`]: columns and cells of a kind |
+//! | tables | [`kinds::table`](crate::kinds::table): columns and cells of a kind |
 //! | streams | [`streams::serve`], before a body is read |
 //! | tokens | [`token::create`]: what a token says is decided in [`tokens`](super::tokens) |
 //! | who may write where | [`door::judge`], pure; the way through Git joins there |

@@ -9,8 +9,8 @@ use serde_json::Value;
 pub(super) struct JsonPath(serde_json_path::JsonPath);
 
 impl JsonPath {
-    /// Reads `.spec.a-b`, `.metadata.annotations.example\.com/x`, `.status.conditions[?(@.type=="Ready")].status`;
-    /// `None` when it is no path.
+    /// Reads `.spec.a-b`, `.metadata.annotations.example\.com/x`,
+    /// `.status.conditions[?(@.type=="Ready")].status`; `None` when it is no path.
     pub(super) fn parse(text: &str) -> Option<Self> {
         serde_json_path::JsonPath::parse(&standard(text)).ok().map(Self)
     }

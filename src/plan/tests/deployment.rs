@@ -142,6 +142,21 @@ fn recreate_waits_for_the_last_old_pod() {
     assert_eq!(sets(&world), "r1 0/0, r2 2/2");
 }
 
+/// Found by a random seed of the simulator.
+#[test]
+fn a_rolling_update_that_becomes_recreate_with_another_number_ends() {
+    let mut world = world("8");
+    world.put(deployment("web", 1, "web:1", json!({})));
+    world.roll();
+    world.put(deployment("web", 1, "web:2", json!({})));
+    world.settle();
+    assert_eq!(sets(&world), "r1 1/1, r2 0/1");
+    world.put(deployment("web", 0, "web:2", json!({ "strategy": { "type": "Recreate" } })));
+    world.roll();
+    assert_eq!(sets(&world), "r1 0/0, r2 0/0");
+    assert!(world.all::<Pod>().is_empty());
+}
+
 #[test]
 fn pods_count_only_after_min_ready_seconds() {
     let mut world = world("8");

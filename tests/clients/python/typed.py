@@ -125,6 +125,19 @@ def pages(core, namespace):
     core.delete_namespaced_config_map("page-0", namespace)
 
 
+def rescaled(apps, namespace, replicas):
+    """Writes the scale it read, unless the Deployment changed in between."""
+    scale = apps.read_namespaced_deployment_scale("py", namespace)
+    scale.spec.replicas = replicas
+    try:
+        written = apps.replace_namespaced_deployment_scale("py", namespace, scale)
+    except ApiException as refused:
+        assert refused.status == 409, refused
+        return False
+    assert written.spec.replicas == replicas, written
+    return True
+
+
 def deployments(apps, core, namespace):
     made = apps.create_namespaced_deployment(namespace, deployment("py"))
     assert made.spec.strategy.rolling_update.max_surge == "25%", made.spec.strategy
@@ -132,8 +145,7 @@ def deployments(apps, core, namespace):
         namespace, label_selector="app=py").items) == 2)
     scale = apps.read_namespaced_deployment_scale("py", namespace)
     assert (scale.spec.replicas, scale.status.selector) == (2, "app=py"), scale
-    scale.spec.replicas = 3
-    assert apps.replace_namespaced_deployment_scale("py", namespace, scale).spec.replicas == 3
+    until("three are wanted", lambda: rescaled(apps, namespace, 3))
     apps.patch_namespaced_deployment_scale("py", namespace, {"spec": {"replicas": 1}})
     until("one pod", lambda: len(core.list_namespaced_pod(
         namespace, label_selector="app=py").items) == 1)
