@@ -111,17 +111,22 @@ impl Disk {
         }
     }
 
-    /// The path on the node that appears in a container at `mount`.
+    /// The path on the node that appears in a container at `mount`. What was written once serves a
+    /// container that starts again while nobody can say what it should hold now: no server gives
+    /// a token, a ConfigMap is gone.
     pub fn mount_source(&self, want: &Assignment, mount: &Mount) -> io::Result<PathBuf> {
-        let volume = want.volumes.iter().find(|v| v.name == mount.volume);
-        let source = volume.and_then(|v| v.source.as_ref().ok());
-        let source = source
-            .ok_or_else(|| io::Error::other(format!("volume {:?} is not ready", mount.volume)))?;
-        let base = match source {
-            Source::Host { path, .. } => PathBuf::from(path),
-            source => {
-                let pod = self.base(source).join("pods").join(component(&want.uid)?);
-                pod.join("volumes").join(component(&mount.volume)?)
+        let not_ready = || io::Error::other(format!("volume {:?} is not ready", mount.volume));
+        let volume = want.volumes.iter().find(|v| v.name == mount.volume).ok_or_else(not_ready)?;
+        let below = |base: &Path| -> io::Result<PathBuf> {
+            let pod = base.join("pods").join(component(&want.uid)?);
+            Ok(pod.join("volumes").join(component(&mount.volume)?))
+        };
+        let base = match &volume.source {
+            Ok(Source::Host { path, .. }) => PathBuf::from(path),
+            Ok(source) => below(self.base(source))?,
+            Err(_) => {
+                let kept = [below(&self.memory)?, below(&self.root)?];
+                kept.into_iter().find(|dir| dir.exists()).ok_or_else(not_ready)?
             }
         };
         if mount.sub_path.is_empty() { Ok(base) } else { sub_path(&base, &mount.sub_path) }
@@ -373,6 +378,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let disk = Disk::new(dir.path().join("disk"), dir.path().join("memory"));
         (dir, disk)
+    }
+
+    #[test]
+    fn what_was_written_serves_while_nobody_says_what_it_should_be() {
+        let (_dir, disk) = disk();
+        let unknown = || VolumeSpec { source: Err("no token".into()), ..files(&[], true) };
+        let refused = disk.mount_source(&pod(vec![unknown()]), &mount("")).unwrap_err();
+        assert_eq!(refused.to_string(), "volume \"v\" is not ready");
+        let known = pod(vec![files(&[("token", "t")], true)]);
+        disk.write(&known).unwrap();
+        let want = pod(vec![unknown()]);
+        disk.write(&want).unwrap();
+        let at = disk.mount_source(&want, &mount("")).unwrap();
+        assert_eq!(at, disk.mount_source(&known, &mount("")).unwrap());
+        assert_eq!(fs::read_to_string(at.join("token")).unwrap(), "t");
     }
 
     #[test]

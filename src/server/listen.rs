@@ -4,8 +4,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    body::Body,
     extract::{ConnectInfo, Request},
 };
+use http_body_util::BodyExt;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
@@ -13,6 +15,7 @@ use hyper_util::{
 };
 use rustls::ServerConfig;
 use tokio::{
+    io::{AsyncBufReadExt, BufReader},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
@@ -33,6 +36,20 @@ const HANDSHAKE_SECONDS_MAX: u64 = 10;
 /// How many connections are served at once: a few hundred agents, as many watches, and headroom.
 /// Further ones wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 8192;
+
+/// Most bytes of the head of an HTTP/1 request. A token has at most 16 KiB, the rest of a real head
+/// a few more; every connection at this bound, before anybody knows who asks, takes half a GiB.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// How long the first byte of a connection, and the head of an HTTP/1 request, may take.
+const HEAD_SECONDS_MAX: u64 = 30;
+
+/// How long a connection may have no request to answer, as Kubernetes' API servers; clients open
+/// another one then.
+const IDLE_SECONDS_MAX: u64 = 90;
+
+/// How long a connection that is asked to end may take for it.
+const FAREWELL_SECONDS_MAX: u64 = 10;
 
 /// How long a peer may take nothing of what is written to it. A watcher that does not read holds a
 /// connection and nothing else; after this it holds nothing.
@@ -97,7 +114,10 @@ async fn connection(
         match alpn.as_deref() {
             Some(ALPN_AGENT) => agent(doors, stream, peer, from).await,
             Some(ALPN_RAFT) => server(doors, stream, peer, from).await,
-            _ => http(doors.http, stream, peer, from).await,
+            Some(b"h2") => {
+                http(builder().http2_only(), doors.http, stream, peer, from).await;
+            }
+            _ => http(builder().http1_only(), doors.http, stream, peer, from).await,
         }
     };
     tokio::select! {
@@ -138,21 +158,93 @@ async fn server(
     }
 }
 
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http2().timer(hyper_util::rt::TokioTimer::new());
+    builder
+        .http1()
+        .timer(hyper_util::rt::TokioTimer::new())
+        .max_buf_size(HEAD_BYTES_MAX)
+        .header_read_timeout(Duration::from_secs(HEAD_SECONDS_MAX));
+    builder
+}
+
+/// Serves a connection in the version of HTTP that its handshake agreed on, until its peer ends it
+/// or has nothing to ask for a while.
 async fn http(
+    builder: auto::Builder<TokioExecutor>,
     router: Router,
     stream: TlsStream<TcpStream>,
     peer: Option<Identity>,
     from: SocketAddr,
 ) {
     let peer = peer.map(|identity| Peer { user: identity.user, groups: identity.groups });
-    let service = tower_layer(router, peer, from);
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(hyper_util::rt::TokioTimer::new());
-    builder.http2().timer(hyper_util::rt::TokioTimer::new());
+    let mut stream = BufReader::new(stream);
+    let limit = Duration::from_secs(HEAD_SECONDS_MAX);
+    // Once something has come, hyper has times of its own.
+    match tokio::time::timeout(limit, stream.fill_buf()).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => return tracing::debug!(event = "http ended", %from, %error),
+        Err(_) => return tracing::debug!(event = "nothing was asked", %from),
+    }
+    let asked = Asked::default();
+    let service = tower_layer(router, peer, from, asked.clone());
     let stream = Moving::new(stream, Duration::from_secs(STALL_SECONDS_MAX));
-    let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = asked.idle(Duration::from_secs(IDLE_SECONDS_MAX)) => {
+            connection.as_mut().graceful_shutdown();
+            let limit = Duration::from_secs(FAREWELL_SECONDS_MAX);
+            tokio::time::timeout(limit, connection).await.unwrap_or(Ok(()))
+        }
+    };
     if let Err(error) = served {
         tracing::debug!(event = "http ended", %from, %error);
+    }
+}
+
+/// The requests of one connection.
+#[derive(Clone, Default)]
+struct Asked(Arc<watch::Sender<Count>>);
+
+#[derive(Clone, Copy, Default)]
+struct Count {
+    /// How many began.
+    begun: u64,
+    /// How many of them are being answered, to the last byte.
+    open: u64,
+}
+
+/// A request that is being answered.
+struct Open(Asked);
+
+impl Asked {
+    fn begin(&self) -> Open {
+        self.0.send_modify(|count| {
+            count.begun += 1;
+            count.open += 1;
+        });
+        Open(self.clone())
+    }
+
+    /// Ends when there was nothing to answer for `limit`.
+    async fn idle(&self, limit: Duration) {
+        let mut counts = self.0.subscribe();
+        // The sender lives as long as this, so waiting does not fail.
+        while let Ok(quiet) = counts.wait_for(|count| count.open == 0).await.map(|count| *count) {
+            let next = counts.wait_for(|count| count.begun != quiet.begun);
+            if tokio::time::timeout(limit, next).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|count| count.open -= 1);
     }
 }
 
@@ -161,6 +253,7 @@ fn tower_layer(
     router: Router,
     peer: Option<Peer>,
     from: SocketAddr,
+    asked: Asked,
 ) -> TowerToHyperService<Router> {
     let router = router.layer(axum::middleware::from_fn(
         move |mut request: Request, next: axum::middleware::Next| {
@@ -168,7 +261,17 @@ fn tower_layer(
             if let Some(peer) = peer.clone() {
                 request.extensions_mut().insert(peer);
             }
-            next.run(request)
+            let open = asked.begin();
+            async move {
+                let answer = next.run(request).await;
+                answer.map(|body| {
+                    Body::new(body.map_frame(move |frame| {
+                        // The request is answered when its body is gone.
+                        let _open = &open;
+                        frame
+                    }))
+                })
+            }
         },
     ));
     TowerToHyperService::new(router)
@@ -183,4 +286,28 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(200);
+
+    #[tokio::test]
+    async fn a_connection_is_idle_when_nothing_is_answered_for_a_while() {
+        let asked = Asked::default();
+        let began = tokio::time::Instant::now();
+        let watched = asked.begin();
+        let other = asked.clone();
+        let busy = async move {
+            tokio::time::sleep(2 * LIMIT).await;
+            drop(watched);
+            tokio::time::sleep(LIMIT / 2).await;
+            // A request that is over before anybody looks counts as well.
+            drop(other.begin());
+        };
+        tokio::join!(busy, asked.idle(LIMIT));
+        assert!(began.elapsed() >= 2 * LIMIT + LIMIT / 2 + LIMIT);
+    }
 }

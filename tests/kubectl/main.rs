@@ -9,6 +9,7 @@ mod everyday;
 mod proxy;
 mod script;
 mod servers;
+mod strangers;
 mod traces;
 #[allow(dead_code, reason = "shared with the tests of other clients")]
 mod world;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use axum::body::Body;
 use hyper::{Request, Response, body::Incoming, header, service::service_fn};
 use hyper_util::rt::TokioIo;
-use mainstay::trust::{self, KeyFiles};
+use mainstay::trust;
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Runtime,
@@ -42,7 +42,7 @@ struct Behind {
 
 impl Proxy {
     pub(crate) fn before(server: &Server) -> Self {
-        let keys = KeyFiles::new(server.kubeconfig().with_file_name("pki"));
+        let keys = server.keys();
         let (ca, issued) = (keys.ca_certificate().unwrap(), keys.issued("admin").unwrap());
         let tls = trust::client(&ca, &issued, b"http/1.1").unwrap();
         let behind = Behind { address: server.address().to_owned(), tls };

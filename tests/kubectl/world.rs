@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mainstay::trust::KeyFiles;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -89,6 +90,18 @@ impl Server {
     /// The number of its process.
     pub(crate) fn pid(&self) -> u32 {
         fs::read_to_string(self.dir.join("server.pid")).unwrap().trim().parse().unwrap()
+    }
+
+    /// Its memory, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = text.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+    }
+
+    /// The certificate by which it is known.
+    pub(crate) fn keys(&self) -> KeyFiles {
+        KeyFiles::new(self.dir.join("pki"))
     }
 
     fn leads(&self) -> bool {
