@@ -48,6 +48,7 @@ def operations(document):
 
 def main():
     where, namespace, requests = sys.argv[1:]
+    seed = os.environ.get("MAINSTAY_SCHEMATHESIS_SEED")
     config.load_kube_config(where)
     with client.ApiClient() as api, tempfile.TemporaryDirectory() as folder:
         document = documents(api)
@@ -68,9 +69,12 @@ def main():
             "--request-cert", told.cert_file, "--request-cert-key", told.key_file,
             "--phases", "fuzzing", "--max-examples", str(examples),
             "--checks", "not_a_server_error,response_schema_conformance",
-            "--request-timeout", "30", "--generation-database", "none", "--no-shrink",
+            "--request-timeout", "30", "--no-shrink",
             "--continue-on-failure", "--warnings", "off", "--no-color",
             "--suppress-health-check", "all", "--output-truncate", "true",
+            # The same requests each time, unless somebody wants others.
+            *(["--seed", seed, "--generation-database", "none"] if seed
+              else ["--generation-deterministic"]),
         ], env=environment, cwd=folder, check=False)
         sys.exit(verdict.returncode)
 
