@@ -121,6 +121,14 @@ impl KindInfo {
         GroupKind::new(&self.group, &self.kind)
     }
 
+    /// Plural and group, `deployments.apps`; the core group has no name.
+    pub fn resource(&self) -> String {
+        match self.group.as_str() {
+            "" => self.plural.to_string(),
+            group => format!("{}.{group}", self.plural),
+        }
+    }
+
     /// Starts an entry for `T` with what most kinds have.
     fn of<T: Kind>(singular: &'static str, apply_order: u8) -> Self {
         Self {

@@ -64,11 +64,7 @@ impl Attempt<'_> {
     }
 
     fn refused(&self, name: &str, why: &str) -> Refused {
-        let resource = match self.info.group.as_str() {
-            "" => self.info.plural.to_string(),
-            group => format!("{}.{group}", self.info.plural),
-        };
-        Refused { resource, name: name.to_owned(), why: why.to_owned() }
+        Refused { resource: self.info.resource(), name: name.to_owned(), why: why.to_owned() }
     }
 }
 

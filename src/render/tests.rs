@@ -205,6 +205,16 @@ metadata: {name: mine}
 }
 
 #[test]
+fn objects_of_custom_kinds_are_refused_with_what_to_do() {
+    check(
+        &[("a.yaml", "apiVersion: fruit.example/v1\nkind: Plum\nmetadata: {name: p}\n")],
+        expect![[r#"
+            problem a.yaml:2: kind: Unsupported value: "Plum": objects of a kind that a CustomResourceDefinition adds are not taken from a repository yet: create this one with kubectl, in a namespace marked mainstay.io/writes: direct
+        "#]],
+    );
+}
+
+#[test]
 fn what_yaml_itself_forbids() {
     check(
         &[

@@ -103,10 +103,8 @@ pub(super) fn entry(definition: &Object) -> Option<KindInfo> {
         .zip(value["spec"]["versions"].as_array()?)
         .map(|(version, raw)| Version::of(&group, version, raw))
         .collect();
-    let stored_at = spec.versions.iter().find(|version| version.storage)?;
+    let (stored_at, stored) = spec.versions.iter().zip(&versions).find(|(v, _)| v.storage)?;
     let one_version = status.stored_versions.as_deref().unwrap_or_default().len() <= 1;
-    let stored =
-        versions.iter().find(|v| v.api_version.ends_with(&*format!("/{}", stored_at.name)))?;
     let has_status = stored.has_status;
     let is_plain = one_version && !structural::has_defaults(&stored.schema);
     let also = versions.iter().filter(|v| v.is_served && v.api_version != stored.api_version);

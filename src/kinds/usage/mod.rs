@@ -113,11 +113,7 @@ fn kinds_of(name: &str) -> Vec<GroupKind> {
 pub fn counted(object: &Object, value: &Value, hard: &Amounts) -> Amounts {
     let Some(info) = lookup(&object.key().kind) else { return Amounts::new() };
     let one = Amount::units(1);
-    let qualified = match info.group.as_str() {
-        "" => info.plural.to_string(),
-        group => format!("{}.{group}", info.plural),
-    };
-    let mut adds = Amounts::from([(format!("count/{qualified}"), one)]);
+    let mut adds = Amounts::from([(format!("count/{}", info.resource()), one)]);
     if info.group.is_empty() && BARE.contains(&info.plural.as_str()) {
         adds.insert(info.plural.to_string(), one);
     }
