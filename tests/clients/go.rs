@@ -120,8 +120,8 @@ impl Running {
         for line in &said {
             eprintln!("{line}");
         }
-        let problems = said.iter().filter(|line| line.starts_with("problem")).count();
-        assert!(self.child.wait().unwrap().success(), "{problems} problems, see above");
+        let problems: Vec<_> = said.iter().filter(|line| line.starts_with("problem")).collect();
+        assert!(self.child.wait().unwrap().success(), "{problems:#?}");
         assert_eq!(said.last().map(String::as_str), Some("fine"));
     }
 }
@@ -150,15 +150,19 @@ fn informers_see_every_event_once_while_the_leader_dies_and_they_change_servers(
     let mut all = [begin(0), begin(1)];
     all.iter().for_each(|one| one.hears("synced"));
     all.iter_mut().for_each(|one| one.say("write"));
-    let written = |times| all.iter().for_each(|one| one.hears_again("written", times));
-    written(4);
+    let written = |all: &mut [Running], times| {
+        all.iter().for_each(|one| one.hears_again("written", times));
+        all.iter_mut().for_each(|one| one.say("seen"));
+        all.iter().for_each(|one| one.hears("seen"));
+    };
+    written(&mut all, 4);
     world.kill(leader);
-    written(8);
+    written(&mut all, 8);
     all.iter_mut().for_each(|one| one.say("next"));
-    all.iter().for_each(|one| one.hears_again("written", 4));
+    written(&mut all, 4);
     world.start_again(leader);
     all.iter_mut().for_each(|one| one.say("next"));
-    all.iter().for_each(|one| one.hears_again("written", 4));
+    written(&mut all, 4);
     // Both write into one namespace: one may only look when both are quiet.
     all.iter_mut().for_each(|one| one.say("quiet"));
     all.iter().for_each(|one| one.hears("quiet"));

@@ -4,8 +4,10 @@ use std::{
     fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
+    ops::Range,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
@@ -18,6 +20,9 @@ use tempfile::TempDir;
 
 /// Generous: the machine may be busy with other tests.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Below the node ports, which are below those of outgoing connections.
+const PORTS: Range<u16> = 20000..30000;
 
 /// What every cluster of these tests follows: a namespace that takes writes, with one object that
 /// Git owns, and one that refuses them.
@@ -316,8 +321,16 @@ fn mainstay(args: &[&str]) {
     assert!(told.is_ok(), "mainstay {args:?}: {told:?}");
 }
 
+/// A port that nobody listens on, below those that the kernel gives to whoever connects: a server
+/// that was killed finds its own free again.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Programs of tests that run beside each other begin at places of their own.
+    let begin = u16::try_from(std::process::id() % 1000).unwrap() * 10;
+    let ports = (0..u16::MAX).map(|_| NEXT.fetch_add(1, Ordering::Relaxed));
+    let ports = ports.map(|n| PORTS.start + (begin + n) % (PORTS.end - PORTS.start));
+    let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.next().unwrap()
 }
 
 fn repository(dir: &Path) {

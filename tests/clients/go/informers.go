@@ -78,9 +78,13 @@ func newWatcher(c cluster, first int) *watcher {
 // runInformers watches from two servers at once and writes through the third, while words tell it what
 // befalls them; then it says what the watchers were told that was not so.
 //
-// Words: `write` begins to write; `next` makes every watcher leave its server for the next one;
-// `quiet` ends writing; `check` checks. It prints `synced` first, `written N` now and then, and
-// `quiet`.
+// Words: `write` begins to write; `seen` waits until every watcher was told of all that is
+// acknowledged, thus has a watch under way; `next` makes every watcher leave its server for the next
+// one; `quiet` ends writing; `check` checks. It prints `synced` first, `written N` now and then,
+// `seen` and `quiet`.
+//
+// A word that cuts connections belongs after `seen`: an informer whose watch is cut before it is
+// answered begins anew, on Kubernetes too.
 func runInformers(c cluster, words <-chan string) []string {
 	watchers := []*watcher{newWatcher(c, 0), newWatcher(c, 1)}
 	writer := newWriter(c, 2)
@@ -91,6 +95,11 @@ func runInformers(c cluster, words <-chan string) []string {
 		switch word {
 		case "write":
 			writer.start()
+		case "seen":
+			if problem := catchUp(watchers, writer.all()); problem != "" {
+				return []string{problem}
+			}
+			fmt.Println("seen")
 		case "next":
 			for _, w := range watchers {
 				w.door.next()
@@ -105,6 +114,39 @@ func runInformers(c cluster, words <-chan string) []string {
 	return []string{"nobody said check"}
 }
 
+// catchUp waits until every watcher was told of all these writes.
+func catchUp(watchers []*watcher, all []acked) string {
+	var behind string
+	within(func() bool {
+		behind = missing(watchers, all)
+		return behind == ""
+	})
+	return behind
+}
+
+// missing names a write that a watcher was not told of.
+func missing(watchers []*watcher, all []acked) string {
+	for n, w := range watchers {
+		for name, of := range w.resources {
+			events, _ := of.ledger.all()
+			if found := unseen(events, all, name); len(found) > 0 {
+				return fmt.Sprintf("watcher %d of %s: %s", n, name, found[0])
+			}
+		}
+	}
+	return ""
+}
+
+// within waits until something holds, and says whether it came to.
+func within(holds func() bool) bool {
+	for begun := time.Now(); time.Since(begun) < settleMost; time.Sleep(look) {
+		if holds() {
+			return true
+		}
+	}
+	return false
+}
+
 // judge compares what the watchers were told with what is there, with what was acknowledged, and
 // with each other.
 func judge(c cluster, watchers []*watcher, all []acked) []string {
@@ -112,14 +154,15 @@ func judge(c cluster, watchers []*watcher, all []acked) []string {
 	var problems []string
 	for _, resource := range []string{"configmaps", "pods"} {
 		listed := list(c, client, resource)
+		settle(watchers, resource, listed)
 		var told [][]event
 		for n, w := range watchers {
 			say := func(what string) {
 				problems = append(problems, fmt.Sprintf("watcher %d of %s: %s", n, resource, what))
 			}
 			of := w.resources[resource]
-			if !settles(of.cache.GetStore(), listed) {
-				say(fmt.Sprintf("its cache has %v, the list %v", stored(of.cache.GetStore()), listed))
+			if has := stored(of.cache.GetStore()); !maps.Equal(has, listed) {
+				say(fmt.Sprintf("its cache has %v, the list %v", has, listed))
 			}
 			events, missed := of.ledger.all()
 			for _, what := range slices.Concat(missed, check(events, uids(listed))) {
@@ -130,8 +173,8 @@ func judge(c cluster, watchers []*watcher, all []acked) []string {
 			}
 			told = append(told, events)
 		}
-		if !slices.Equal(told[0], told[1]) {
-			problems = append(problems, "the watchers of "+resource+" were not told the same")
+		if what := difference(told[0], told[1]); what != "" {
+			problems = append(problems, "the watchers of "+resource+" were not told the same: "+what)
 		}
 		fmt.Println(resource, len(told[0]), "events,", len(listed), "objects left")
 	}
@@ -143,6 +186,17 @@ func judge(c cluster, watchers []*watcher, all []acked) []string {
 	}
 	fmt.Println(len(all), "writes acknowledged")
 	return problems
+}
+
+// difference shows the first place where two were told something else.
+func difference(one, other []event) string {
+	for n := range max(len(one), len(other)) {
+		if n >= len(one) || n >= len(other) || one[n] != other[n] {
+			return fmt.Sprintf("event %d of %d and %d: %+v, %+v", n, len(one), len(other),
+				one[min(n, len(one)):min(n+2, len(one))], other[min(n, len(other)):min(n+2, len(other))])
+		}
+	}
+	return ""
 }
 
 // unseen names the acknowledged writes that were not told.
@@ -205,12 +259,18 @@ func stored(store cache.Store) map[string]string {
 	return found
 }
 
-// settles waits until a cache has what was listed.
-func settles(store cache.Store, listed map[string]string) bool {
-	for begun := time.Now(); time.Since(begun) < settleMost; time.Sleep(look) {
-		if maps.Equal(stored(store), listed) {
-			return true
+// settle waits until all caches have what was listed and all were told the same: a handler is told
+// after the cache has it.
+func settle(watchers []*watcher, resource string, listed map[string]string) {
+	first, _ := watchers[0].resources[resource].ledger.all()
+	within(func() bool {
+		same := true
+		for _, w := range watchers {
+			of := w.resources[resource]
+			events, _ := of.ledger.all()
+			same = same && maps.Equal(stored(of.cache.GetStore()), listed) && slices.Equal(events, first)
+			first = events
 		}
-	}
-	return false
+		return same
+	})
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -27,14 +29,16 @@ type event struct {
 
 // ledger is all that the handler of one informer was told, in its order.
 type ledger struct {
-	mu       sync.Mutex
-	events   []event
+	mu     sync.Mutex
+	events []event
+	// How many of them were there before the informer: they come first, in any order.
+	first    int
 	problems []string
 }
 
-func (l *ledger) OnAdd(object any, _ bool) { l.put(added, object) }
+func (l *ledger) OnAdd(object any, first bool) { l.put(added, object, first) }
 
-func (l *ledger) OnUpdate(_, object any) { l.put(updated, object) }
+func (l *ledger) OnUpdate(_, object any) { l.put(updated, object, false) }
 
 func (l *ledger) OnDelete(object any) {
 	if gone, is := object.(cache.DeletedFinalStateUnknown); is {
@@ -43,26 +47,36 @@ func (l *ledger) OnDelete(object any) {
 		l.problems = append(l.problems, "the deletion of "+gone.Key+" was not seen")
 		return
 	}
-	l.put(deleted, object)
+	l.put(deleted, object, false)
 }
 
-func (l *ledger) put(verb verb, object any) {
+func (l *ledger) put(verb verb, object any, first bool) {
 	of, err := meta.Accessor(object)
 	must(err)
 	key := of.GetNamespace() + "/" + of.GetName()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.events = append(l.events, event{verb, key, string(of.GetUID()), of.GetResourceVersion()})
+	if first {
+		l.first++
+	}
 }
 
+// all is what was told, ordered as it happened, and what was wrong with how it was told.
 func (l *ledger) all() ([]event, []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return append([]event(nil), l.events...), append([]string(nil), l.problems...)
+	events, problems := slices.Clone(l.events), slices.Clone(l.problems)
+	byVersion := func(a, b event) int { return cmp.Compare(number(a.version), number(b.version)) }
+	if !slices.IsSortedFunc(events[l.first:], byVersion) {
+		problems = append(problems, "what happened was not told in its order")
+	}
+	slices.SortStableFunc(events, byVersion)
+	return events, problems
 }
 
-// check says what is wrong with the order of the events: an object is added once, its versions
-// grow, and nothing of it comes after its deletion. present holds the uids that must be left.
+// check says what is wrong with the events: an object is added once, its versions grow, and nothing
+// of it comes after its deletion. present holds the uids that must be left.
 func check(events []event, present map[string]bool) []string {
 	var problems []string
 	problem := func(e event, what string) {

@@ -85,6 +85,13 @@ func (w *writer) quiet() ([]acked, []string) {
 	return w.acked, w.failed
 }
 
+// all is what was acknowledged until now.
+func (w *writer) all() []acked {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]acked(nil), w.acked...)
+}
+
 func (w *writer) did(a acked) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

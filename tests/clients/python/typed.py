@@ -157,8 +157,9 @@ def deployments(apps, core, namespace):
     with Refused(422, "Invalid", "spec.template.metadata.labels"):
         apps.create_namespaced_deployment(namespace, wrong)
     apps.delete_namespaced_deployment("py", namespace, propagation_policy="Foreground")
-    until("nothing of it is left", lambda: not core.list_namespaced_pod(
-        namespace, label_selector="app=py").items)
+    until("it went, after what it owned", lambda: not apps.list_namespaced_deployment(
+        namespace, field_selector="metadata.name=py").items)
+    assert not core.list_namespaced_pod(namespace, label_selector="app=py").items
     with Refused(404):
         apps.read_namespaced_deployment("py", namespace)
 
