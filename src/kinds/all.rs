@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use serde_json::Value;
 
 use super::{Admitted, FieldError, KindInfo, ServedAs, Strictness, custom, door, lookup, registry};
-use crate::model::{GroupKind, Key, Object};
+use crate::model::{GroupKind, Key, Object, Timestamp};
 
 /// The kinds of a cluster. Cheap to clone; its default holds what is built in.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +67,25 @@ impl Kinds {
         if lookup(&kind).is_none() && !self.custom.contains_key(&kind) {
             self.custom.insert(kind.clone(), Arc::new(info));
             self.given.insert(definition.key().clone(), kind);
+        }
+    }
+
+    /// Takes in a definition that is about to be stored, as it will be once State has decided about
+    /// its names. `live` is what is stored of it, `others` are all that are stored.
+    pub fn promise<'a>(
+        &mut self,
+        definition: &Object,
+        live: Option<&Object>,
+        others: impl Iterator<Item = &'a CustomResourceDefinition>,
+    ) {
+        let mut value = definition.value();
+        if let Some(status) = live.and_then(|live| live.value().get("status").cloned()) {
+            value["status"] = status;
+        }
+        // When its names were accepted makes no difference to its kind.
+        custom::accept_names(&mut value, others, Timestamp(0));
+        if let Ok(promised) = Object::from_value(&value) {
+            self.define(&promised);
         }
     }
 

@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
-    api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::Condition as SourceCondition,
+    api::core::v1::Namespace,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    apimachinery::pkg::apis::meta::v1::Condition as SourceCondition,
 };
 
 use super::bound;
 use crate::{
     kinds::{
         Commit, CommitChanges, CommitSpec, CommitState, CommitStatus, CommitTimings, GitSource,
-        GitSourceSpec, PruneSpec,
+        GitSourceSpec, Kinds, PruneSpec,
     },
-    model::{CommitId, Key, Object, ObjectError, Problem, Timestamp},
+    model::{CommitId, GroupKind, Key, Object, ObjectError, Problem, Timestamp},
     render::{self, Picture, PruneOptions, RenderedObject},
     state::{Adopt, Command, Desired, ENTRY_BYTES_MAX, Expect, Op, Origin, OutboxItem, Part, View},
 };
@@ -81,6 +83,10 @@ pub fn candidate(
     mut problems: Vec<Problem>,
 ) -> Candidate {
     let Facts { commit, spec, trailers, seen_at } = facts;
+    let mut custom = custom_keys(view);
+    let picture = &picture.with_custom(&kinds(view, picture), &mut custom);
+    let suspects = suspects.map(|keys| keys.union(&custom).cloned().collect::<BTreeSet<_>>());
+    let suspects = suspects.as_ref();
     let options = render::Options { live_namespaces: foreign_namespaces(view) };
     problems.extend(picture.problems(&options));
     let mut deletes = Vec::new();
@@ -113,6 +119,25 @@ pub fn candidate(
         warnings,
         commit,
     }
+}
+
+/// The kinds that there will be once the commit is what runs.
+fn kinds(view: &View, picture: &Picture) -> Kinds {
+    let mut kinds = view.kinds().clone();
+    let owned = view.origins_of(&GroupKind::of::<CustomResourceDefinition>());
+    owned.filter(|(key, _)| !picture.contains(key)).for_each(|(key, _)| kinds.forget(key));
+    for found in picture.definitions() {
+        let stored = view.list::<CustomResourceDefinition>(None).map(|(_, other)| other);
+        kinds.promise(&found.object, view.object(found.object.key()), stored);
+    }
+    kinds
+}
+
+/// The objects of custom kinds that Git owns.
+fn custom_keys(view: &View) -> BTreeSet<Key> {
+    let kinds: Vec<GroupKind> = view.kinds().custom().map(|info| info.group_kind()).collect();
+    let keys = |kind: &GroupKind| view.origins_of(kind).map(|(key, _)| key.clone());
+    kinds.iter().flat_map(keys).collect()
 }
 
 /// The objects of a commit: those of `suspects`, or all.
@@ -222,7 +247,9 @@ pub fn admit(
     now: Timestamp,
 ) -> Result<Vec<Command>, ObjectError> {
     let head = view.head().map(|h| h.commit.clone());
-    let changed: Vec<&Desired> = candidate.wanted.iter().filter(|d| differs(view, d)).collect();
+    let mut changed: Vec<&Desired> = candidate.wanted.iter().filter(|d| differs(view, d)).collect();
+    // A kind comes before its objects.
+    changed.sort_by_key(|desired| !desired.object.key().is::<CustomResourceDefinition>());
     let (added, changed_n) = changed.iter().fold((0, 0), |(added, changed), desired| {
         let known = view.origin(desired.object.key()).is_some();
         if known { (added, changed + 1) } else { (added + 1, changed) }

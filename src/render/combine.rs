@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{FileResult, Picture, Rendered};
-use crate::{kinds, model::Key};
+use crate::{
+    kinds::{self, Kinds},
+    model::Key,
+};
 
 /// What a commit is rendered against.
 #[derive(Clone, Debug, Default)]
@@ -16,10 +19,13 @@ pub struct Options {
 }
 
 /// Puts the files of one commit together: an object that is written twice and a namespace that is
-/// nowhere are problems. Costs a map of the objects; their bytes are shared with the results.
+/// nowhere are problems. Custom kinds are those that the files define. Costs a map of the objects; their bytes are shared with the results.
 pub fn combine<'a>(files: impl IntoIterator<Item = &'a FileResult>, options: &Options) -> Rendered {
     let (mut picture, mut touched) = (Picture::default(), BTreeSet::new());
     files.into_iter().for_each(|file| picture.put(Arc::new(file.clone()), &mut touched));
+    let mut kinds = Kinds::default();
+    picture.definitions().for_each(|d| kinds.promise(&d.object, None, std::iter::empty()));
+    let picture = picture.with_custom(&kinds, &mut touched);
     let objects: BTreeMap<_, _> = picture.objects().map(|(k, o)| (k.clone(), o)).collect();
     let (problems, warnings) = (picture.problems(options), picture.warnings());
     Rendered { objects, problems, warnings }

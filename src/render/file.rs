@@ -1,12 +1,15 @@
 //! One file: documents, lists, objects, problems with their lines.
 
-use std::cell::{Cell, OnceCell};
+use std::{
+    cell::{Cell, OnceCell},
+    sync::Arc,
+};
 
 use serde_json::Value;
 
 use super::{suggest, yaml};
 use crate::{
-    kinds::{self, FieldError, KindInfo, Reason, Strictness},
+    kinds::{self, FieldError, KindInfo, Kinds, Reason, Strictness},
     model::{GroupKind, Object, Problem},
 };
 
@@ -48,6 +51,18 @@ pub struct FileResult {
     pub problems: Vec<Problem>,
     /// What is worth knowing.
     pub warnings: Vec<Problem>,
+    /// Objects of kinds that are not built in: what they may say is known when all files are.
+    pub custom: Vec<Unknown>,
+}
+
+/// An object of a kind that a definition may add.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unknown {
+    value: Value,
+    /// See [`Spot`].
+    line: u32,
+    prefix: String,
+    place: Arc<yaml::Place>,
 }
 
 /// Where in a file an object stands: the document and, inside a list, the path of the item.
@@ -63,20 +78,37 @@ struct Reader<'a> {
     path: &'a str,
     bytes: &'a [u8],
     /// Read at the first problem only.
-    places: OnceCell<Vec<yaml::Place>>,
+    places: OnceCell<Vec<Arc<yaml::Place>>>,
     /// Problems and warnings beyond [`PROBLEMS_MAX`].
     more: Cell<usize>,
 }
 
+impl Reader<'_> {
+    fn place(&self, document: usize) -> Option<&Arc<yaml::Place>> {
+        let read = || yaml::places(self.bytes).into_iter().map(Arc::new).collect();
+        self.places.get_or_init(read).get(document)
+    }
+
+    /// Orders what was told, and says how much was not.
+    fn finish(&self, result: &mut FileResult) {
+        result.problems.sort();
+        result.warnings.sort();
+        if self.more.get() > 0 {
+            let message = format!("and {} more in this file", self.more.get());
+            let file = self.path.to_owned();
+            result.problems.push(Problem { file, message, ..Problem::default() });
+        }
+    }
+}
+
 impl Spot<'_> {
     fn line_of(&self, field: &str) -> u32 {
-        let places = self.reader.places.get_or_init(|| yaml::places(self.reader.bytes));
         let field = match (self.prefix.as_str(), field) {
             ("", field) => field.to_owned(),
             (prefix, "") => prefix.to_owned(),
             (prefix, field) => format!("{prefix}.{field}"),
         };
-        places.get(self.document).map_or(self.line, |p| p.line_of(&field))
+        self.reader.place(self.document).map_or(self.line, |p| p.line_of(&field))
     }
 
     fn problem(&self, field: &str, message: String) -> Problem {
@@ -108,13 +140,27 @@ pub fn render_file(path: &str, bytes: &[u8]) -> FileResult {
             result.problems.push(problem);
         }
     }
-    result.problems.sort();
-    result.warnings.sort();
-    if reader.more.get() > 0 {
-        let message = format!("and {} more in this file", reader.more.get());
-        result.problems.push(Problem { file: path.to_owned(), message, ..Problem::default() });
-    }
+    reader.finish(&mut result);
     result
+}
+
+/// The file with its objects of custom kinds judged by the kinds that there will be; `None` when it
+/// has none.
+pub(super) fn judge_custom(file: &FileResult, kinds: &Kinds) -> Option<FileResult> {
+    if file.custom.is_empty() {
+        return None;
+    }
+    let mut result = file.clone();
+    let unknown = std::mem::take(&mut result.custom);
+    let places: Vec<_> = unknown.iter().map(|u| u.place.clone()).collect();
+    let reader =
+        Reader { path: &file.path, bytes: &[], places: OnceCell::from(places), more: Cell::new(0) };
+    for (document, Unknown { value, line, prefix, .. }) in unknown.into_iter().enumerate() {
+        let spot = Spot { document, prefix, line, reader: &reader };
+        take_object(&spot, kinds, value, &mut result);
+    }
+    reader.finish(&mut result);
+    Some(result)
 }
 
 /// Adds a problem while there is room, and counts it when there is none: telling costs more than
@@ -176,12 +222,27 @@ fn read_object(spot: &Spot<'_>, mut value: Value, result: &mut FileResult) {
         }
         return;
     }
-    let info = kinds::lookup(&GroupKind::from_api_version(&api_version, &kind));
+    if kinds::lookup(&GroupKind::from_api_version(&api_version, &kind)).is_none()
+        && may_be_custom(&api_version)
+    {
+        // A file that was read has a place for each of its documents.
+        let place = spot.reader.place(spot.document).cloned().unwrap_or_default();
+        let (line, prefix) = (spot.line, spot.prefix.clone());
+        result.custom.push(Unknown { value, line, prefix, place });
+        return;
+    }
+    take_object(spot, &Kinds::default(), value, result);
+}
+
+/// Judges one object by its kind, when there is one.
+fn take_object(spot: &Spot<'_>, kinds: &Kinds, mut value: Value, result: &mut FileResult) {
+    let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
+    let (api_version, kind) = (text("apiVersion").to_owned(), text("kind").to_owned());
+    let info = kinds.lookup(&GroupKind::from_api_version(&api_version, &kind));
     if info.is_none() && may_be_custom(&api_version) {
         let message = format!(
-            "Unsupported value: {kind:?}: objects of a kind that a CustomResourceDefinition adds \
-             are not taken from a repository yet: create this one with kubectl, in a namespace \
-             marked mainstay.io/writes: direct"
+            "Unsupported value: {kind:?}: no CustomResourceDefinition adds this kind to \
+             {api_version}: add it to the repository"
         );
         push(spot, &mut result.problems, || spot.problem("kind", message));
         return;
@@ -211,7 +272,7 @@ fn read_object(spot: &Spot<'_>, mut value: Value, result: &mut FileResult) {
             return;
         }
     }
-    admit(spot, info.map(|info| &**info), value, result);
+    admit(spot, kinds, info.map(|info| &**info), value, result);
 }
 
 /// Whether a group is one that neither Kubernetes nor we have kinds in.
@@ -245,8 +306,14 @@ fn prepare(info: &KindInfo, value: &mut Value) {
     }
 }
 
-fn admit(spot: &Spot<'_>, info: Option<&KindInfo>, value: Value, result: &mut FileResult) {
-    match kinds::admit(value, Strictness::Strict) {
+fn admit(
+    spot: &Spot<'_>,
+    kinds: &Kinds,
+    info: Option<&KindInfo>,
+    value: Value,
+    result: &mut FileResult,
+) {
+    match kinds.admit(value, Strictness::Strict) {
         Ok(admitted) => {
             for warning in &admitted.warnings {
                 push(spot, &mut result.warnings, || tell(spot, info, warning));

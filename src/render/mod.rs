@@ -21,7 +21,7 @@ mod yaml;
 use std::collections::BTreeMap;
 
 pub use combine::{Options, apply_order, combine};
-pub use file::{FileObject, FileResult, render_file};
+pub use file::{FileObject, FileResult, Unknown, render_file};
 pub use ignore::{IGNORE_FILE, Ignore};
 pub use picture::Picture;
 pub use prune::{PruneOptions, TRAILER, prune_guard};

@@ -3,11 +3,17 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use imbl::{OrdMap, OrdSet};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::{
+    api::core::v1::Namespace,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
 use smol_str::SmolStr;
 
-use super::{FileResult, Options, RenderedObject};
-use crate::model::{GroupKind, Key, Problem};
+use super::{FileResult, Options, RenderedObject, file::judge_custom};
+use crate::{
+    kinds::Kinds,
+    model::{GroupKind, Key, Problem},
+};
 
 /// Namespaces that every cluster has.
 const BUILT_IN: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
@@ -29,6 +35,8 @@ pub struct Picture {
     twice: OrdSet<Key>,
     /// Files with problems or warnings.
     told: OrdSet<SmolStr>,
+    /// Files with objects of kinds that are not built in.
+    custom: OrdSet<SmolStr>,
     namespaces: OrdMap<SmolStr, usize>,
     kinds: OrdMap<GroupKind, u64>,
 }
@@ -60,6 +68,9 @@ impl Picture {
         if !file.problems.is_empty() || !file.warnings.is_empty() {
             self.told.insert(path.clone());
         }
+        if !file.custom.is_empty() {
+            self.custom.insert(path.clone());
+        }
         self.files.insert(path, file);
     }
 
@@ -67,6 +78,7 @@ impl Picture {
     pub fn remove(&mut self, path: &str, touched: &mut BTreeSet<Key>) {
         let Some(file) = self.files.remove(path) else { return };
         self.told.remove(path);
+        self.custom.remove(path);
         for (number, found) in file.objects.iter().enumerate() {
             touched.insert(found.object.key().clone());
             self.unwrite(found.object.key(), &Writer { path: path.into(), number });
@@ -104,6 +116,25 @@ impl Picture {
         if writers.rest.is_empty() {
             self.twice.remove(key);
         }
+    }
+
+    /// The picture with its objects of custom kinds, which are judged by `kinds`; adds their keys to
+    /// `touched`. Until then they count for nothing. Costs the files that have any.
+    #[must_use]
+    pub fn with_custom(&self, kinds: &Kinds, touched: &mut BTreeSet<Key>) -> Self {
+        let mut whole = self.clone();
+        let files = self.custom.iter().filter_map(|path| self.files.get(path));
+        let judged = files.filter_map(|file| judge_custom(file, kinds));
+        judged.for_each(|file| whole.put(Arc::new(file), touched));
+        whole
+    }
+
+    /// The definitions of custom kinds.
+    pub fn definitions(&self) -> impl Iterator<Item = RenderedObject> {
+        let kind = GroupKind::of::<CustomResourceDefinition>();
+        let first = Key::new(kind.clone(), "", "");
+        let found = self.writers.range(first..).take_while(move |(key, _)| key.kind == kind);
+        found.map(|(_, writers)| self.found(&writers.first))
     }
 
     /// What a file says; `None` when it is not in here.

@@ -204,14 +204,70 @@ metadata: {name: mine}
     );
 }
 
+/// A definition of plums, which are ripe or not and weigh something.
+const PLUMS: &str = "\
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: plums.fruit.example}
+spec:
+  group: fruit.example
+  scope: Namespaced
+  names: {kind: Plum, plural: plums, singular: plum, listKind: PlumList}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          spec:
+            type: object
+            required: [grams]
+            properties: {grams: {type: integer, minimum: 1}, ripe: {type: boolean, default: false}}
+";
+
 #[test]
-fn objects_of_custom_kinds_are_refused_with_what_to_do() {
+fn objects_of_custom_kinds_are_judged_by_their_definition() {
+    let plum = |name: &str, rest: &str| {
+        format!("apiVersion: fruit.example/v1\nkind: Plum\nmetadata: {{name: {name}}}\n{rest}---\n")
+    };
+    let good = plum("a", "spec: {grams: 20}\nstatus: {eaten: true}\n");
+    let bad =
+        plum("light", "spec:\n  grams: 0\n") + &plum("typo", "spec:\n  grams: 1\n  ripa: true\n");
+    let twice = plum("a", "spec: {grams: 21}\n");
+    let other = "apiVersion: fruit.example/v2\nkind: Plum\nmetadata: {name: p}\n---\n\
+                 apiVersion: fruit.example/v1\nkind: Pear\nmetadata: {name: p}\n";
+    let list = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: fruit.example/v1\n  kind: Plum\n  \
+                metadata:\n    generateName: p-\n  spec: {grams: 1}\n";
     check(
-        &[("a.yaml", "apiVersion: fruit.example/v1\nkind: Plum\nmetadata: {name: p}\n")],
+        &[
+            // What stands before its definition is judged by it all the same.
+            ("a.yaml", &good),
+            ("bad.yaml", &bad),
+            ("kinds.yaml", PLUMS),
+            ("list.yaml", list),
+            ("other.yaml", other),
+            ("twice.yaml", &twice),
+        ],
         expect![[r#"
-            problem a.yaml:2: kind: Unsupported value: "Plum": objects of a kind that a CustomResourceDefinition adds are not taken from a repository yet: create this one with kubectl, in a namespace marked mainstay.io/writes: direct
+            CustomResourceDefinition plums.fruit.example (kinds.yaml:1)
+            Plum default/a (a.yaml:1)
+            problem bad.yaml:5: spec.grams: Invalid value: 0: spec.grams in body should be greater than or equal to 1
+            problem bad.yaml:12: spec.ripa: unknown field "ripa": did you mean "ripe"?
+            problem list.yaml:7: metadata.generateName: Forbidden: a generated name would make a new object with each commit: write metadata.name
+            problem other.yaml:2: kind: Unsupported value: "Plum": fruit.example/v2 has no kind Plum
+            problem other.yaml:6: kind: Unsupported value: "Pear": no CustomResourceDefinition adds this kind to fruit.example/v1: add it to the repository
+            problem twice.yaml:1: metadata.name: Plum default/a is already defined at a.yaml:1: keep one of the two
         "#]],
     );
+    let ripe = super::render(
+        [("a.yaml", good.as_bytes()), ("kinds.yaml", PLUMS.as_bytes())],
+        &Options::default(),
+    );
+    let found = ripe.objects.values().find(|o| o.file == "a.yaml").unwrap();
+    assert_eq!(found.object.value()["spec"], serde_json::json!({"grams": 20, "ripe": false}));
+    assert_eq!(found.object.value().get("status"), None);
 }
 
 #[test]

@@ -110,14 +110,15 @@ fn fault(error: &Error) -> Fault {
 }
 
 /// Where everything in a document stands.
-#[derive(Debug)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Place {
     line: u32,
     inner: Inner,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default, PartialEq)]
 enum Inner {
+    #[default]
     Scalar,
     List(Vec<Place>),
     /// Key, line of the key, value.

@@ -328,6 +328,61 @@ mod tests {
         }
     }
 
+    /// A definition of plums; `spec` is the schema of their spec.
+    fn plums(spec: &str) -> String {
+        format!(
+            "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {{name: \
+             plums.fruit.example}}\nspec:\n  group: fruit.example\n  scope: Namespaced\n  names: {{kind: \
+             Plum, plural: plums, singular: plum, listKind: PlumList}}\n  versions:\n  - name: v1\n    \
+             served: true\n    storage: true\n    schema: {{openAPIV3Schema: {{type: object, properties: \
+             {{spec: {{type: object, properties: {spec}}}}}}}}}\n"
+        )
+    }
+
+    fn plum(name: &str, spec: &str) -> String {
+        format!(
+            "apiVersion: fruit.example/v1\nkind: Plum\nmetadata: {{name: {name}}}\nspec: {spec}\n---\n"
+        )
+    }
+
+    /// What must not happen: an object of a custom kind that is kept as it was when its definition
+    /// changes, or that outlives its file.
+    #[test]
+    fn custom_kinds_and_their_objects_come_and_go_with_commits() {
+        let mut world = World::new();
+        let key = |name: &str| Key::parse(&format!("Plum.fruit.example/default/{name}")).unwrap();
+        let spec = |world: &World, name: &str| {
+            world.state.view().object(&key(name)).map(|o| o.value()["spec"].clone())
+        };
+        // Without a definition.
+        let (a, other) = (plum("a", "{grams: 1}"), map("other", "text"));
+        let early = world.commit(&[("a.yaml", Some(a)), ("other.yaml", Some(other))]);
+        assert_eq!(early.problems.len(), 1);
+        // Both at once.
+        let grams = plums("{grams: {type: integer}}");
+        let first = world.commit(&[("z/kinds.yaml", Some(grams.clone()))]);
+        assert_eq!((first.problems, first.deletes), (vec![], vec![]));
+        assert_eq!(spec(&world, "a"), Some(serde_json::json!({"grams": 1})));
+        // Another one later, in a file of its own.
+        world.commit(&[("b.yaml", Some(plum("b", "{grams: 2}")))]);
+        // The definition gets a default: what did not change in Git gets it too.
+        let ripe = plums("{grams: {type: integer}, ripe: {type: boolean, default: true}}");
+        assert_eq!(world.commit(&[("z/kinds.yaml", Some(ripe))]).problems, []);
+        assert_eq!(spec(&world, "a"), Some(serde_json::json!({"grams": 1, "ripe": true})));
+        // It begins to forbid what is there: refused, with the place of the object.
+        let small = plums("{grams: {type: integer, maximum: 1}}");
+        let refused = world.commit(&[("z/kinds.yaml", Some(small))]);
+        assert_eq!(refused.problems[0].file, "b.yaml");
+        // An object goes with its file, and all with the definition.
+        let fewer = world.commit(&[("z/kinds.yaml", Some(grams)), ("b.yaml", None)]);
+        assert_eq!((fewer.problems, fewer.deletes), (vec![], vec![key("b")]));
+        assert_eq!(spec(&world, "b"), None);
+        let orphan = world.commit(&[("z/kinds.yaml", None)]);
+        assert_eq!(orphan.problems.len(), 1);
+        assert_eq!(world.commit(&[("a.yaml", None)]).problems, []);
+        assert_eq!(spec(&world, "a"), None);
+    }
+
     /// What must not happen: a commit read as a difference that changes something else than the
     /// same commit read whole; a difference that walks over everything.
     #[test]
