@@ -45,7 +45,6 @@ mod streams;
 pub mod talk;
 mod tokens;
 mod top;
-mod types;
 
 use std::sync::Arc;
 

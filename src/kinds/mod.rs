@@ -77,6 +77,7 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 mod tidy;
+pub mod types;
 pub mod usage;
 mod volume;
 mod webhook;

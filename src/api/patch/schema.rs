@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use crate::{
-    api::types::{self, Field, ListType, Type},
-    kinds::KindInfo,
+use crate::kinds::{
+    KindInfo,
+    types::{self, Field, ListType, Type},
 };
 
 /// A place in an object, by what its kind says of it.

@@ -1,4 +1,4 @@
-//! Kubernetes' protobuf bodies, by the table of [`super::types`].
+//! Kubernetes' protobuf bodies, by the table of [`types`].
 //!
 //! In: bytes (`k8s\0` and an envelope that names kind and version). Out: the value their JSON would
 //! have. [`codec`](super::codec) calls. Never here: defaults or validation. Unknown fields are
@@ -9,7 +9,7 @@ mod wire;
 
 use serde_json::{Map, Value, json};
 
-use super::types::{self, Field, Message, Type};
+use crate::kinds::types::{self, Field, Message, Type};
 use wire::{Raw, Reader};
 
 /// What every body begins with.

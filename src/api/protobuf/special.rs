@@ -7,7 +7,7 @@ use super::{
     Error,
     wire::{Raw, Reader},
 };
-use crate::api::types::Type;
+use crate::kinds::types::Type;
 
 /// The value of a message (or bytes) that has a JSON form of its own.
 pub(super) fn value(typ: &Type, bytes: &[u8]) -> Result<Value, Error> {

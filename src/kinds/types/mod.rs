@@ -1,23 +1,33 @@
 //! The shape of Kubernetes' types, as a table: fields, wire numbers, list types, merge keys.
 //!
-//! In: names of kinds and fields. Out: [`Message`]s and [`Field`]s. The protobuf decoder and the
-//! patches ask; nothing here reads a value. `types.tsv` was made from the Go types of k8s.io/api
-//! 0.37.1 and the list types of the OpenAPI that Kubernetes 1.37.1 serves.
+//! In: names of kinds and fields. Out: [`Message`]s and [`Field`]s. The API's protobuf decoder and
+//! whoever merges patches ask; nothing here reads a value. `types.tsv` was made from the Go types
+//! of k8s.io/api 0.37.1 and the list types of the OpenAPI that Kubernetes 1.37.1 serves.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
 /// What a field holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Type {
+pub enum Type {
+    /// Text.
     String,
+    /// `true` or `false`.
     Bool,
+    /// A whole number.
     Int,
+    /// A number.
     Double,
+    /// Base64 in JSON.
     Bytes,
+    /// A time in seconds.
     Time,
+    /// A time in microseconds.
     MicroTime,
+    /// A duration as Go writes it.
     Duration,
+    /// `100m`, `1Gi`.
     Quantity,
+    /// A number or a name.
     IntOrString,
     /// A whole object of any kind.
     Raw,
@@ -27,6 +37,7 @@ pub(super) enum Type {
     Wrapped,
     /// A message of the table.
     Message(&'static str),
+    /// A list of the same.
     List(Box<Type>),
     /// By text.
     Map(Box<Type>),
@@ -59,7 +70,7 @@ impl Type {
 
 /// How a list is owned and merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ListType {
+pub enum ListType {
     /// As one value.
     Atomic,
     /// Each value by itself.
@@ -70,34 +81,38 @@ pub(super) enum ListType {
 
 /// One field of a message.
 #[derive(Clone, Debug)]
-pub(super) struct Field {
+pub struct Field {
     /// As in JSON.
-    pub(super) name: &'static str,
+    pub name: &'static str,
     /// On the wire; 0 for what is not sent.
-    pub(super) number: u32,
-    pub(super) typ: Type,
+    pub number: u32,
+    /// What it holds.
+    pub typ: Type,
     /// Absent differs from zero.
-    pub(super) pointer: bool,
+    pub pointer: bool,
     /// Zero is left out of JSON.
-    pub(super) omit_empty: bool,
+    pub omit_empty: bool,
     /// Its fields stand in the JSON of the message that holds it.
-    pub(super) inline: bool,
-    pub(super) list: ListType,
-    pub(super) keys: Vec<&'static str>,
+    pub inline: bool,
+    /// How a list in it is owned.
+    pub list: ListType,
+    /// What tells the items of a list that is owned item by item.
+    pub keys: Vec<&'static str>,
     /// Whether a map is owned as one value; as the type says when absent.
-    pub(super) atomic: Option<bool>,
+    pub atomic: Option<bool>,
     /// Lists of strategic merge patches are merged rather than replaced.
-    pub(super) merge: bool,
+    pub merge: bool,
     /// Strategic merge patches replace the value.
-    pub(super) replace: bool,
-    pub(super) merge_key: Option<&'static str>,
+    pub replace: bool,
+    /// What tells the items of a list that is merged; absent: the items themselves.
+    pub merge_key: Option<&'static str>,
 }
 
 /// One type.
 #[derive(Debug, Default)]
-pub(super) struct Message {
+pub struct Message {
     /// Owned as one value.
-    pub(super) atomic: bool,
+    pub atomic: bool,
     /// By name in JSON.
     fields: BTreeMap<&'static str, Field>,
     numbers: BTreeMap<u32, &'static str>,
@@ -106,13 +121,13 @@ pub(super) struct Message {
 
 impl Message {
     /// A field by its name in JSON, those of inline messages too.
-    pub(super) fn field(&self, name: &str) -> Option<&Field> {
+    pub fn field(&self, name: &str) -> Option<&Field> {
         let own = self.fields.get(name).filter(|field| !field.inline);
         own.or_else(|| self.inline.iter().find_map(|inner| message(inner)?.field(name)))
     }
 
     /// A field by its number on the wire.
-    pub(super) fn number(&self, number: u32) -> Option<&Field> {
+    pub fn number(&self, number: u32) -> Option<&Field> {
         self.fields.get(self.numbers.get(&number)?)
     }
 }
@@ -125,13 +140,13 @@ struct Table {
 static TABLE: LazyLock<Table> = LazyLock::new(|| read(include_str!("types.tsv")));
 
 /// The type of a kind; `None` for kinds that Kubernetes does not bring.
-pub(super) fn of_kind(api_version: &str, kind: &str) -> Option<&'static str> {
+pub fn of_kind(api_version: &str, kind: &str) -> Option<&'static str> {
     let is = |(version, name): &(&str, &str)| *version == api_version && *name == kind;
     TABLE.kinds.iter().find(|(key, _)| is(key)).map(|(_, name)| *name)
 }
 
 /// A type by its name.
-pub(super) fn message(name: &str) -> Option<&'static Message> {
+pub fn message(name: &str) -> Option<&'static Message> {
     TABLE.messages.get(name)
 }
 
