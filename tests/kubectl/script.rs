@@ -28,7 +28,7 @@ use crate::world::{DEADLINE, World, kubectls};
 const SETTLED: Duration = Duration::from_secs(3);
 
 /// The kubectls whose words are written down, the one that speaks for all others first.
-pub(crate) const RECORDED: [&str; 2] = ["1.33", "1.20"];
+pub(crate) const RECORDED: [&str; 3] = ["1.33", "1.20", "1.37"];
 
 /// One command of a script.
 #[derive(Debug)]

@@ -46,6 +46,9 @@ metadata:
 data: {a: b}
 ";
 
+/// The oldest and the newest kubectl, which are not the machine's own.
+const PREPARED: [&str; 2] = ["1.20", "1.37"];
+
 /// The kubectls of this machine, the default one first; empty with a printed reason.
 pub(crate) fn kubectls(test: &str) -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -60,13 +63,16 @@ pub(crate) fn kubectls(test: &str) -> Vec<PathBuf> {
         path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("kubectl."))
     };
     let mut others: Vec<PathBuf> = beside.map(|entry| entry.path()).filter(is_one).collect();
-    let oldest = Path::new(env!("CARGO_BIN_EXE_mainstay"))
-        .ancestors()
-        .map(|dir| dir.join("tools/kubectl-1.20/usr/bin/kubectl"))
-        .find(|path| path.exists());
-    match oldest {
-        Some(oldest) => others.push(oldest),
-        None => eprintln!("skipped: {test}: with kubectl 1.20, which tests/run prepare unpacks"),
+    for version in PREPARED {
+        let above = Path::new(env!("CARGO_BIN_EXE_mainstay")).ancestors();
+        let mut places =
+            above.map(|dir| dir.join(format!("tools/kubectl-{version}/usr/bin/kubectl")));
+        match places.find(|path| path.exists()) {
+            Some(path) => others.push(path),
+            None => {
+                eprintln!("skipped: {test}: with kubectl {version}, which tests/run prepare makes");
+            }
+        }
     }
     others.sort();
     std::iter::once(found).chain(others).collect()

@@ -57,10 +57,16 @@ pub(crate) fn missing() -> Option<&'static str> {
     }
 }
 
-/// The oldest kubectl that is looked after, where `tests/run prepare` has unpacked it.
-pub(crate) fn oldest() -> Option<PathBuf> {
+/// The oldest kubectl that is looked after.
+pub(crate) const OLDEST: &str = "1.20";
+
+/// The newest one.
+pub(crate) const NEWEST: &str = "1.37";
+
+/// A kubectl that is not the machine's own, where `tests/run prepare` has made it.
+pub(crate) fn prepared(version: &str) -> Option<PathBuf> {
     let above = std::path::Path::new(env!("CARGO_BIN_EXE_mainstay")).ancestors();
-    let mut places = above.map(|dir| dir.join("tools/kubectl-1.20/usr/bin/kubectl"));
+    let mut places = above.map(|dir| dir.join(format!("tools/kubectl-{version}/usr/bin/kubectl")));
     places.find(|path| path.exists())
 }
 

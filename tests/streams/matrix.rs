@@ -1,7 +1,7 @@
 //! Everyday commands on pods that run: three servers, agents on two of their nodes, each kubectl
 //! through a server that runs no agent.
 
-use std::{io::Write, path::PathBuf, process::Stdio};
+use std::{io::Write, process::Stdio};
 
 use serde_json::{Value, json};
 
@@ -102,14 +102,13 @@ fn everyday_commands_on_pods_that_run() {
     w.agents(&AGENTS);
     let commit = w.push(&[("ns.yaml", world::NAMESPACE)], "a namespace");
     w.healthy(1, &commit);
-    let oldest = kubectl::oldest();
-    if oldest.is_none() {
-        eprintln!("skipped: {test}: with kubectl 1.20, which tests/run prepare unpacks");
-    }
-    let programs = [Some(PathBuf::from("kubectl")), oldest];
-    for program in programs.into_iter().flatten() {
+    for version in [kubectl::NEWEST, kubectl::OLDEST] {
+        let Some(program) = kubectl::prepared(version) else {
+            eprintln!("skipped: {test}: with kubectl {version}, which tests/run prepare makes");
+            continue;
+        };
         eprintln!("-- with {}", program.display());
-        let is_old = program.is_absolute();
+        let is_old = version == kubectl::OLDEST;
         let k = Kubectl::new(&w, HAND).with(program.to_str().unwrap());
         let hand = Hand { w: &w, k, is_old };
         rollouts(&hand);
@@ -303,7 +302,8 @@ fn descriptions(hand: &Hand<'_>) {
         let excused = gone && told.err.contains("could not find the requested resource");
         assert!(told.code == 0 || excused, "{resource}: {}", told.err);
     }
-    let told = hand.does(&["describe", "pods", "-l", "app=web"]);
+    // The newest kubectl shows no events of several objects unless it is asked to.
+    let told = hand.does(&["describe", "pods", "-l", "app=web", "--show-events"]);
     for word in ["Node:", "Started container web", "Successfully assigned", "Readiness:"] {
         assert!(told.contains(word), "{word} in {told}");
     }
