@@ -5,7 +5,11 @@ use std::{net::SocketAddr, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{kinds::GitReference, plan::Timing, state::ClusterConfig};
+use crate::{
+    kinds::{GitReference, VerifySpec},
+    plan::Timing,
+    state::ClusterConfig,
+};
 
 /// Where the API listens unless told otherwise: Kubernetes' port.
 pub const API_PORT: u16 = 6443;
@@ -135,6 +139,14 @@ pub struct SourceConfig {
     pub known_hosts_file: Option<PathBuf>,
     /// File that holds the secret of `POST /hooks/git`; without it the hook answers 404.
     pub hook_secret_file: Option<PathBuf>,
+    /// Whose commits are taken; anybody's who can push when absent.
+    pub verify: Option<VerifySpec>,
+    /// Whether a commit must have the one that runs among its ancestors; default true with `verify`
+    /// and false without.
+    pub fast_forward_only: Option<bool>,
+    /// File that holds the OpenSSH private key (Ed25519, without passphrase) with which mainstay
+    /// signs the commits it writes. The servers take them as signed by one who may.
+    pub signing_key_file: Option<PathBuf>,
 }
 
 /// The cluster's address ranges.

@@ -17,6 +17,7 @@ use super::{
     error::{Error, Result, speaks_of_damage, speaks_of_owner},
     exchange::{Deadline, Exchange},
     remote::{Reference, Remote, check_reference, without_password},
+    verify::SigningKey,
 };
 use crate::model::CommitId;
 
@@ -36,6 +37,8 @@ pub struct Mirror {
     pub(super) swap: RwLock<()>,
     /// A reader met a damaged object: the next fetch clones afresh.
     damaged: Arc<AtomicBool>,
+    /// What signs the commits written here.
+    pub(super) key: Option<SigningKey>,
 }
 
 /// What a fetch found.
@@ -80,7 +83,13 @@ impl Mirror {
             make_anew(&dir, &cause)?;
         }
         let damaged = Arc::new(AtomicBool::new(false));
-        Ok(Self { dir, remote, swap: RwLock::new(()), damaged })
+        Ok(Self { dir, remote, swap: RwLock::new(()), damaged, key: None })
+    }
+
+    /// Signs every commit that is written from now on.
+    #[must_use]
+    pub fn signing(self, key: Option<SigningKey>) -> Self {
+        Self { key, ..self }
     }
 
     /// What is mirrored.

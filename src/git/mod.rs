@@ -14,8 +14,9 @@
 //! any program.
 //!
 //! There is one bare mirror and never a work tree, so links, submodules, hooks and filters have
-//! nowhere to act. This room never decides what a file means, never starts a process, and never
-//! touches the desired branch except by [`Mirror::revert`] and [`Mirror::restore`].
+//! nowhere to act. This room never decides what a file means, never starts a process but `gpg` (to
+//! judge OpenPGP signatures, where keys for them are configured), and never touches the desired
+//! branch except by [`Mirror::revert`] and [`Mirror::restore`].
 #![expect(
     clippy::disallowed_methods,
     reason = "shell: deadlines of network calls, files of the mirror"
@@ -40,6 +41,7 @@ mod revert;
 mod silence;
 mod status;
 mod tree;
+mod verify;
 pub mod watch;
 
 pub use commit::{Commit, HISTORY_COMMITS_MAX, Message, Person};
@@ -54,6 +56,7 @@ pub use tree::{
     BlobId, COMMIT_BYTES_MAX, COMMIT_ENTRIES_MAX, COMMIT_PROBLEMS_MAX, FILE_BYTES_MAX, File, Files,
     Limits, PATH_BYTES_MAX, TREE_DEPTH_MAX,
 };
+pub use verify::{Keys, SIGNED_COMMITS_MAX, SigningKey};
 
 /// The ref that holds mainstay's notes on desired commits (`git log --show-notes=mainstay`).
 pub const NOTES_REFERENCE: &str = "refs/notes/mainstay";

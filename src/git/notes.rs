@@ -27,6 +27,7 @@ impl Mirror {
     ) -> Result<Pushed> {
         let signature = by.signature()?;
         let message = Message { subject: "Notes added by mainstay".into(), ..Message::default() };
+        let key = self.key.as_ref();
         self.publish(NOTES_REFERENCE, within, |repo, tip| {
             let base = tip.map(|tip| repo.find_commit(tip)?.tree()).transpose()?;
             let changes = changes(repo, base.as_ref(), notes)?;
@@ -34,7 +35,8 @@ impl Mirror {
                 Some(tip) if changes.is_empty() => Ok(Step::Already(tip)),
                 _ => {
                     let tree = updated(repo, tip, &changes)?;
-                    commit(repo, tip, tree, &message, &signature, &signature).map(Step::Commit)
+                    commit(repo, tip, tree, &message, (&signature, &signature), key)
+                        .map(Step::Commit)
                 }
             }
         })

@@ -83,7 +83,8 @@ impl Mirror {
             if repo.find_commit(tip)?.tree_id() == tree {
                 return Ok(Step::Already(tip));
             }
-            commit(repo, Some(tip), tree, message, &author, &committer).map(Step::Commit)
+            commit(repo, Some(tip), tree, message, (&author, &committer), self.key.as_ref())
+                .map(Step::Commit)
         })
     }
 }

@@ -12,6 +12,7 @@ use super::{
     publish::{Pushed, Step},
     remote::Reference,
     tree::{PATH_BYTES_MAX, TREE_DEPTH_MAX, proper_name},
+    verify::SigningKey,
 };
 use crate::model::CommitId;
 
@@ -52,6 +53,7 @@ impl Mirror {
         }
         status.changes.keys().try_for_each(|path| check_path(path))?;
         let signature = by.signature()?;
+        let key = self.key.as_ref();
         self.publish(&format!("refs/heads/{branch}"), within, |repo, tip| {
             if let Some(there) = already(repo, tip, status)? {
                 return Ok(Step::Already(there));
@@ -61,7 +63,8 @@ impl Mirror {
             if let Some(same) = tip.filter(|tip| has_tree(repo, *tip, tree)) {
                 return Ok(Step::Already(same));
             }
-            commit(repo, tip, tree, &status.message, &signature, &signature).map(Step::Commit)
+            commit(repo, tip, tree, &status.message, (&signature, &signature), key)
+                .map(Step::Commit)
         })
     }
 
@@ -204,11 +207,17 @@ pub(super) fn commit(
     tip: Option<Oid>,
     tree: Oid,
     message: &Message,
-    author: &git2::Signature<'_>,
-    committer: &git2::Signature<'_>,
+    (author, committer): (&git2::Signature<'_>, &git2::Signature<'_>),
+    key: Option<&SigningKey>,
 ) -> Result<Oid> {
     let tree = repo.find_tree(tree)?;
     let parent = tip.map(|tip| repo.find_commit(tip)).transpose()?;
     let parents: Vec<&git2::Commit<'_>> = parent.iter().collect();
-    Ok(repo.commit(None, author, committer, &message.render(), &tree, &parents)?)
+    let message = message.render();
+    let Some(key) = key else {
+        return Ok(repo.commit(None, author, committer, &message, &tree, &parents)?);
+    };
+    let buffer = repo.commit_create_buffer(author, committer, &message, &tree, &parents)?;
+    let text = String::from_utf8_lossy(&buffer);
+    Ok(repo.commit_signed(&text, &key.sign(&text)?, None)?)
 }

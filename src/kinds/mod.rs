@@ -100,7 +100,8 @@ pub use job::with_own_selector;
 pub use known::{known_kubernetes_kind, unsupported};
 pub use own::{
     API_VERSION, Commit, CommitChanges, CommitSpec, CommitState, CommitStatus, CommitTimings,
-    GROUP, GitReference, GitSource, GitSourceSpec, GitSourceStatus, PruneSpec,
+    GROUP, GitReference, GitSource, GitSourceSpec, GitSourceStatus, PruneSpec, VerifyMode,
+    VerifySpec,
 };
 pub use pod::{only_by_own_path, qos_class};
 pub use priority_class::SYSTEM_PRIORITY_CLASSES;

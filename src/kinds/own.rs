@@ -98,6 +98,9 @@ pub struct CommitSpec {
     /// The full ids of its parents.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<String>,
+    /// Who signed it, and with which key, where the source verifies signatures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
 }
 
 /// How far a commit has come.
@@ -228,6 +231,49 @@ pub struct GitSourceSpec {
     /// How long a commit may take to become healthy, in seconds (600 when absent).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_seconds: Option<i64>,
+    /// Whose commits are taken; anybody's who can push when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<VerifySpec>,
+    /// Whether a commit must have the one that runs among its ancestors (true when absent and
+    /// `verify` is there).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fast_forward_only: Option<bool>,
+}
+
+/// Whose commits are taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct VerifySpec {
+    /// Which commits have to be signed.
+    pub mode: VerifyMode,
+    /// Who may sign by SSH, as OpenSSH writes it (`allowed_signers`): `ann@example.org ssh-ed25519
+    /// AAAA…`, with `valid-after`, `valid-before` and `namespaces`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub allowed_signers: String,
+    /// SSH keys that count no more, a public key a line.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub revoked_keys: String,
+    /// Armoured OpenPGP public keys that may sign; the servers need `gpg`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pgp_keys: String,
+    /// The newest commit that needs no signature (full id); those before it need none either.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Whether what one key signed needs an approval by another: a signed commit on top that adds
+    /// nothing, or a signed merge.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub approval: bool,
+}
+
+/// Which commits have to be signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum VerifyMode {
+    /// Every one since the commit that runs.
+    #[default]
+    All,
+    /// The newest one, which vouches for those before it.
+    Head,
 }
 
 /// A branch, a tag or a commit: at most one. None of them: the remote's HEAD.

@@ -28,6 +28,7 @@ mod quantity;
 mod reading;
 mod selector;
 pub mod session;
+mod signature;
 mod time;
 
 pub use hash::{fnv1a, fnv1a_from, name_suffix};
@@ -38,4 +39,5 @@ pub use problem::Problem;
 pub use quantity::{Quantity, QuantityError};
 pub use reading::{Place, ReadError, Step, read, read_noting, read_slice};
 pub use selector::{Labels, Selector, SelectorError};
+pub use signature::{Signature, Signed};
 pub use time::Timestamp;

@@ -19,7 +19,8 @@ pub struct Options {
 }
 
 /// Puts the files of one commit together: an object that is written twice and a namespace that is
-/// nowhere are problems. Custom kinds are those that the files define. Costs a map of the objects; their bytes are shared with the results.
+/// nowhere are problems. Custom kinds are those that the files define. Costs a map of the objects;
+/// their bytes are shared with the results.
 pub fn combine<'a>(files: impl IntoIterator<Item = &'a FileResult>, options: &Options) -> Rendered {
     let (mut picture, mut touched) = (Picture::default(), BTreeSet::new());
     files.into_iter().for_each(|file| picture.put(Arc::new(file.clone()), &mut touched));

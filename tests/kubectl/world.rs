@@ -46,7 +46,7 @@ metadata:
 data: {a: b}
 ";
 
-/// The oldest and the newest kubectl, which are not the machine's own.
+/// The oldest and the newest kubectl (`tests/kubectl/newest`), which are not the machine's own.
 const PREPARED: [&str; 2] = ["1.20", "1.37"];
 
 /// The kubectls of this machine, the default one first; empty with a printed reason.
@@ -131,6 +131,7 @@ impl Server {
 pub(crate) struct World {
     dir: TempDir,
     config: &'static str,
+    source: String,
     pub(crate) servers: Vec<Server>,
 }
 
@@ -142,9 +143,22 @@ impl World {
 
     /// As [`up`](Self::up), with more lines in the configuration of each server.
     pub(crate) fn up_with(count: usize, config: &'static str) -> Self {
+        Self::up_from(count, config, |dir| {
+            repository(dir, &[]);
+            String::new()
+        })
+    }
+
+    /// As [`up_with`](Self::up_with); `prepare` makes the repository in a folder and says what else
+    /// stands in `source:`.
+    pub(crate) fn up_from(
+        count: usize,
+        config: &'static str,
+        prepare: impl FnOnce(&Path) -> String,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        repository(dir.path());
-        let mut world = Self { dir, config, servers: Vec::new() };
+        let source = prepare(dir.path());
+        let mut world = Self { dir, config, source, servers: Vec::new() };
         for _ in 0..count {
             world.start_next();
         }
@@ -161,8 +175,9 @@ impl World {
         let dir = self.dir.path().join(format!("s{}", self.servers.len()));
         let config = dir.with_extension("yaml");
         let text = format!(
-            "listen: 127.0.0.1:{port}\nmetrics: 127.0.0.1:{metrics}\nsource: {{url: \"file://{}\"}}\n{}",
+            "listen: 127.0.0.1:{port}\nmetrics: 127.0.0.1:{metrics}\nsource: {{url: \"file://{}\"{}}}\n{}",
             self.dir.path().join("repo.git").display(),
+            self.source,
             self.config
         );
         fs::write(&config, text).unwrap();
@@ -191,6 +206,11 @@ impl World {
             }
         }
         self.servers.push(Server { dir, url: format!("https://127.0.0.1:{port}"), metrics });
+    }
+
+    /// The folder in which people commit; `../repo.git` is what the cluster follows.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.dir.path().join("work")
     }
 
     /// The server that leads.
@@ -339,23 +359,27 @@ fn free_port() -> u16 {
     free.next().unwrap()
 }
 
-fn repository(dir: &Path) {
-    let git = |args: &[&str]| {
-        let work = dir.join("work");
-        fs::create_dir_all(&work).unwrap();
-        let output = Command::new("git")
-            .args(["-c", "user.name=Ada", "-c", "user.email=ada@example.org"])
-            .args(args)
-            .current_dir(&work)
-            .output()
-            .unwrap();
-        let told = said(output);
-        assert!(told.is_ok(), "git {args:?}: {told:?}");
-    };
-    git(&["init", "--quiet", "--bare", "--initial-branch", "main", "../repo.git"]);
-    git(&["init", "--quiet", "--initial-branch", "main"]);
-    fs::write(dir.join("work/cluster.yaml"), MANIFESTS).unwrap();
-    git(&["add", "."]);
-    git(&["commit", "--quiet", "--message", "begin"]);
-    git(&["push", "--quiet", "../repo.git", "main"]);
+/// Runs git in a folder as Ada; what it printed. It must succeed.
+pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(["-c", "user.name=Ada", "-c", "user.email=ada@example.org"])
+        .args(args)
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    let told = said(output);
+    assert!(told.is_ok(), "git {args:?}: {told:?}");
+    told.unwrap_or_default().trim().to_owned()
+}
+
+/// Makes the repository that a cluster follows; `commit` stands before what git is told to commit.
+pub(crate) fn repository(dir: &Path, commit: &[&str]) {
+    let work = dir.join("work");
+    fs::create_dir_all(&work).unwrap();
+    git(&work, &["init", "--quiet", "--bare", "--initial-branch", "main", "../repo.git"]);
+    git(&work, &["init", "--quiet", "--initial-branch", "main"]);
+    fs::write(work.join("cluster.yaml"), MANIFESTS).unwrap();
+    git(&work, &["add", "."]);
+    git(&work, &[commit, &["commit", "--quiet", "--message", "begin"]].concat());
+    git(&work, &["push", "--quiet", "../repo.git", "main"]);
 }

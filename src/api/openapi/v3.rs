@@ -15,8 +15,10 @@ const AFTER: &str = "#/components/schemas/";
 
 /// Fields that are there even when they are not set, and then null: definition and name. The
 /// documents of Kubernetes do not say so.
-const NULL: [(&str, &str); 4] = [
+const NULL: [(&str, &str); 6] = [
     ("io.k8s.api.core.v1.Event", "eventTime"),
+    ("io.k8s.api.events.v1.Event", "deprecatedFirstTimestamp"),
+    ("io.k8s.api.events.v1.Event", "deprecatedLastTimestamp"),
     ("io.k8s.api.events.v1.Event", "eventTime"),
     ("io.k8s.api.rbac.v1.ClusterRole", "rules"),
     ("io.k8s.api.rbac.v1.Role", "rules"),

@@ -7,6 +7,7 @@ mod reading;
 mod remotes;
 mod reverting;
 mod server;
+mod signing;
 mod watching;
 mod writing;
 
