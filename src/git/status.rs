@@ -29,10 +29,10 @@ pub struct StatusCommit {
     pub changes: BTreeMap<String, Option<Vec<u8>>>,
     /// Its words.
     pub message: Message,
-    /// The trailer that names this commit (`Index`): when a commit of the branch has it with the
-    /// same value already, nothing is written. So a retry after a lost answer, or by a new leader,
-    /// writes once.
-    pub identity: Option<String>,
+    /// The trailers that name this commit (`Cluster`, `Index`): when a commit of the branch has all
+    /// of them with the same values already, nothing is written. So a retry after a lost answer, or
+    /// by a new leader, writes once. Without any it is always written.
+    pub identity: Vec<String>,
 }
 
 impl Mirror {
@@ -83,6 +83,14 @@ impl Mirror {
         find_upwards(&repo, tip, |commit| commit.trailer(key).map(str::to_owned))
     }
 
+    /// The tip of a branch of the remote, fetched now; none when there is none.
+    pub fn branch(&self, branch: &str, within: Duration) -> Result<Option<CommitId>> {
+        let _shared = self.swap.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let reference = format!("refs/heads/{branch}");
+        let tip = self.fetch_reference(&self.repository()?, &reference, Deadline::after(within))?;
+        Ok(tip.map(super::mirror::commit_id))
+    }
+
     /// The tip of a branch as it was fetched or pushed last, without asking the remote.
     pub fn known_tip(&self, branch: &str) -> Result<Option<CommitId>> {
         let _shared = self.swap.read().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -97,14 +105,21 @@ fn has_tree(repo: &Repository, tip: Oid, tree: Oid) -> bool {
 
 /// The commit of the branch that carries the identity already.
 fn already(repo: &Repository, tip: Option<Oid>, status: &StatusCommit) -> Result<Option<Oid>> {
-    let Some(key) = &status.identity else { return Ok(None) };
-    let mut wanted = status.message.trailers.iter().filter(|(k, _)| k == key);
-    let Some((_, value)) = wanted.next_back() else {
-        let reason = "the message has no such trailer".into();
-        return Err(Error::Argument { what: format!("identity {key:?}"), reason });
-    };
+    let mut identity = Vec::new();
+    for key in &status.identity {
+        let mut wanted = status.message.trailers.iter().filter(|(k, _)| k == key);
+        let Some((_, value)) = wanted.next_back() else {
+            let reason = "the message has no such trailer".into();
+            return Err(Error::Argument { what: format!("identity {key:?}"), reason });
+        };
+        identity.push((key, value));
+    }
+    if identity.is_empty() {
+        return Ok(None);
+    }
     let found = find_upwards(repo, tip, |commit| {
-        (commit.trailer(key) == Some(value)).then(|| commit.id.clone())
+        let is_it = identity.iter().all(|(key, value)| commit.trailer(key) == Some(value));
+        is_it.then(|| commit.id.clone())
     })?;
     found.map(|id| Ok(find_commit(repo, &id)?.id())).transpose()
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
-    api::core::v1::Namespace,
+    api::core::v1::{Namespace, Service},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     apimachinery::pkg::apis::meta::v1::Condition as SourceCondition,
 };
@@ -248,8 +248,7 @@ pub fn admit(
 ) -> Result<Vec<Command>, ObjectError> {
     let head = view.head().map(|h| h.commit.clone());
     let mut changed: Vec<&Desired> = candidate.wanted.iter().filter(|d| differs(view, d)).collect();
-    // A kind comes before its objects.
-    changed.sort_by_key(|desired| !desired.object.key().is::<CustomResourceDefinition>());
+    changed.sort_by_key(|desired| rank(&desired.object));
     let (added, changed_n) = changed.iter().fold((0, 0), |(added, changed), desired| {
         let known = view.origin(desired.object.key()).is_some();
         if known { (added, changed + 1) } else { (added + 1, changed) }
@@ -339,6 +338,22 @@ fn differs(view: &View, desired: &Desired) -> bool {
             && o.line == desired.origin.line
     };
     view.object(key).is_none_or(Object::is_terminating) || !view.origin(key).is_some_and(same)
+}
+
+/// The order in which State takes the objects of a commit: a kind before its objects, what asks for
+/// an address or a node port before what takes any.
+fn rank(object: &Object) -> u8 {
+    let Some(service) = object.view::<Service>() else {
+        return u8::from(!object.key().is::<CustomResourceDefinition>());
+    };
+    let spec = service.spec.as_ref();
+    let has_ports =
+        spec.is_some_and(|spec| spec.ports.iter().flatten().all(|port| port.node_port.is_some()));
+    match spec.and_then(|spec| spec.cluster_ip.as_ref()) {
+        Some(_) if has_ports => 1,
+        Some(_) => 2,
+        None => 3,
+    }
 }
 
 /// Splits the upserts so that each part stays below half an entry; there is always one part.

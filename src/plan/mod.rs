@@ -11,6 +11,7 @@
 pub mod admission;
 pub mod assign;
 pub mod hearing;
+pub mod recall;
 pub mod signatures;
 pub mod signing;
 pub mod token;

@@ -32,7 +32,8 @@ const PROBLEMS_MAX: usize = 20;
 ///
 /// One line for each change of state (`shop/web 3/3 on 1a2b3c4, was 9f8e7d6`); several get a
 /// subject that says how many. The trailers are for machines: `Commit:` is what the cluster runs,
-/// `Index:` the revision shown, `Term:` the writer's.
+/// `Cluster:` who writes, since another cluster may have begun the branch, `Index:` the revision
+/// shown, `Term:` the writer's.
 pub fn status_commit_message(view: &View, since: Revision, term: u64) -> String {
     let changes = (since > Revision(0)).then(|| view.changes_since(since)).flatten();
     let (lines, subjects) = match changes {
@@ -58,7 +59,8 @@ pub fn status_commit_message(view: &View, since: Revision, term: u64) -> String 
     if let Some(head) = view.head() {
         message += &format!("Commit: {}\n", head.commit);
     }
-    message + &format!("Index: {}\nTerm: {term}\n", view.revision())
+    let cluster = view.config().map(|config| config.cluster_id.as_str()).unwrap_or_default();
+    message + &format!("Cluster: {cluster}\nIndex: {}\nTerm: {term}\n", view.revision())
 }
 
 /// What to say when nothing that has a line changed.

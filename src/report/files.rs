@@ -76,6 +76,13 @@ pub struct ObjectFile {
     pub pods: Vec<PodLine>,
 }
 
+impl ObjectFile {
+    /// Reads a file of the status branch; `None` when it is none, or of another version.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        serde_yaml::from_slice(bytes).ok()
+    }
+}
+
 /// One pod in a few words.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -380,6 +380,7 @@ fn a_status_commit_says_one_line_for_a_change_of_state() {
         Service shop/web on 1a2b3c4, was 9f8e7d6
 
         Commit: 1a2b3c4000000000000000000000000000000002
+        Cluster: test
         Index: 22
         Term: 4
     "#]]
@@ -391,6 +392,7 @@ fn a_status_commit_says_one_line_for_a_change_of_state() {
         shop/web 3/3 on 1a2b3c4, was 9f8e7d6
 
         Commit: 1a2b3c4000000000000000000000000000000002
+        Cluster: test
         Index: 31
         Term: 4
     "#]]
@@ -400,6 +402,7 @@ fn a_status_commit_says_one_line_for_a_change_of_state() {
         the cluster on 1a2b3c4
 
         Commit: 1a2b3c4000000000000000000000000000000002
+        Cluster: test
         Index: 31
         Term: 4
     "#]]

@@ -146,7 +146,7 @@ async fn status(
             whole: files.whole,
             changes: files.files,
             message: git::Message::from_text(&text)?,
-            identity: Some("Index".to_owned()),
+            identity: vec!["Cluster".to_owned(), "Index".to_owned()],
         };
         let within = Duration::from_secs(PUSH_SECONDS_MAX);
         mirror.write_status(STATUS_BRANCH, &commit, &us(), within).map(Some)

@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Store, clock, known::Known};
+use super::{Store, clock, known::Known, recall::recalled};
 use crate::{
     git::{self, Keys, Mirror, Reader},
     kinds::{CommitSpec, GitSourceSpec},
@@ -159,7 +159,13 @@ impl Importer {
     async fn consider(&self, tip: &CommitId) -> Result<(), Error> {
         let seen_at = clock::now();
         let view = self.store.view();
-        let candidate = self.candidate(tip, &view, seen_at).await?;
+        let mut candidate = self.candidate(tip, &view, seen_at).await?;
+        if let (None, Some(config)) = (view.head(), view.config()) {
+            let mirror = self.mirror.clone();
+            let recalled = tokio::task::spawn_blocking(move || recalled(&mirror)).await??;
+            tracing::info!(event = "addresses recalled", services = recalled.len());
+            recalled.give(&mut candidate.wanted, config);
+        }
         let refusal = if candidate.problems.is_empty() {
             self.adopt(&view, &candidate).await?
         } else {

@@ -24,6 +24,7 @@ mod known;
 mod listen;
 mod machine;
 mod moving;
+mod recall;
 mod renew;
 mod signer;
 mod store;

@@ -57,7 +57,7 @@ fn cluster_ip(
                 format!("Invalid value: {asked:?}: provided IP is already allocated to {holder}");
             return Err(invalid("spec.clusterIPs", text));
         }
-        if !in_range(address, config.service_base, config.service_prefix) {
+        if !config.is_service_address(address) {
             let text = format!(
                 "Invalid value: {asked:?}: provided IP is not in the valid range. The range of valid IPs is {}/{}",
                 config.service_base, config.service_prefix
@@ -96,7 +96,6 @@ fn node_ports_of(
     key: &Key,
     value: &mut Value,
 ) -> Result<(), Refusal> {
-    let range = config.node_port_min..=config.node_port_max;
     let Some(ports) = value["spec"]["ports"].as_array_mut() else { return Ok(()) };
     let mut taken: Vec<u16> = ports.iter().filter_map(port_number).collect();
     for (i, port) in ports.iter_mut().enumerate() {
@@ -108,7 +107,7 @@ fn node_ports_of(
                 );
                 return Err(invalid(&field, text));
             }
-            if !range.contains(&asked) {
+            if !config.is_node_port(asked) {
                 let text = format!(
                     "Invalid value: {asked}: provided port is not in the valid range. The range of valid ports is {}-{}",
                     config.node_port_min, config.node_port_max
@@ -170,11 +169,6 @@ pub(super) fn node_ports(object: &Object) -> Vec<u16> {
     let spec = object.view::<Service>().and_then(|s| s.spec.as_ref());
     let ports = spec.and_then(|s| s.ports.as_ref()).into_iter().flatten();
     ports.filter_map(|p| u16::try_from(p.node_port?).ok()).filter(|p| *p > 0).collect()
-}
-
-fn in_range(address: Ipv4Addr, base: Ipv4Addr, prefix: u8) -> bool {
-    let shift = 32 - u32::from(prefix);
-    u32::from(address).checked_shr(shift) == u32::from(base).checked_shr(shift)
 }
 
 fn invalid(field: &str, message: String) -> Refusal {

@@ -41,6 +41,17 @@ pub struct ClusterConfig {
 }
 
 impl ClusterConfig {
+    /// Whether an address lies in the range of ClusterIPs.
+    pub fn is_service_address(&self, address: Ipv4Addr) -> bool {
+        let shift = 32 - u32::from(self.service_prefix);
+        u32::from(address).checked_shr(shift) == u32::from(self.service_base).checked_shr(shift)
+    }
+
+    /// Whether a port lies in the range of node ports.
+    pub fn is_node_port(&self, port: u16) -> bool {
+        (self.node_port_min..=self.node_port_max).contains(&port)
+    }
+
     /// The ranges kubeadm users know: Services 10.96.0.0/12, pods 10.244.0.0/16 in /24 per node,
     /// ports 30000-32767.
     pub fn with_id(cluster_id: &str) -> Self {
