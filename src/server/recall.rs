@@ -1,5 +1,5 @@
-//! What the status branch remembers of the cluster before this one: `git clone` is the backup, and a
-//! cluster made anew from it gives Services the addresses that they had.
+//! What the status branch remembers of the cluster before this one: `git clone` is the backup, and
+//! a cluster made anew from it gives Services the addresses that they had.
 
 use std::time::Duration;
 
