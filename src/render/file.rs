@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde_json::Value;
+use smol_str::SmolStr;
 
 use super::{suggest, yaml};
 use crate::{
@@ -34,17 +35,21 @@ const SERVER_SET: [&str; 7] = [
 pub struct FileObject {
     /// Defaulted and valid.
     pub object: Object,
+    /// The file it is written in, when that is another than the one that was rendered.
+    pub file: Option<SmolStr>,
     /// The line its document (or list item) starts at, from 1.
     pub line: u32,
     /// See [`super::RenderedObject::digest`].
     pub digest: u128,
 }
 
-/// What one file says; depends on its path and bytes alone.
+/// What one file says; depends on its path and bytes alone, or on what a kustomization names.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FileResult {
     /// The path inside the repository.
     pub path: String,
+    /// Whether this is a kustomization, whose objects are made out of other files.
+    pub built: bool,
     /// The objects that could be read, in the order of the file.
     pub objects: Vec<FileObject>,
     /// What is wrong.
@@ -59,6 +64,8 @@ pub struct FileResult {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unknown {
     value: Value,
+    /// See [`FileObject::file`].
+    file: Option<SmolStr>,
     /// See [`Spot`].
     line: u32,
     prefix: String,
@@ -66,15 +73,16 @@ pub struct Unknown {
 }
 
 /// Where in a file an object stands: the document and, inside a list, the path of the item.
-struct Spot<'a> {
-    document: usize,
-    prefix: String,
+pub(super) struct Spot<'a> {
+    pub(super) document: usize,
+    pub(super) prefix: String,
     /// The line of the document, when nothing more exact is known.
-    line: u32,
-    reader: &'a Reader<'a>,
+    pub(super) line: u32,
+    pub(super) reader: &'a Reader<'a>,
 }
 
-struct Reader<'a> {
+/// A file whose lines may be asked for.
+pub(super) struct Reader<'a> {
     path: &'a str,
     bytes: &'a [u8],
     /// Read at the first problem only.
@@ -83,21 +91,29 @@ struct Reader<'a> {
     more: Cell<usize>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub(super) fn new(path: &'a str, bytes: &'a [u8]) -> Self {
+        Self { path, bytes, places: OnceCell::new(), more: Cell::new(0) }
+    }
+
+    /// How much there is to tell beyond what is told.
+    pub(super) fn more(&self) -> usize {
+        self.more.get()
+    }
+
     fn place(&self, document: usize) -> Option<&Arc<yaml::Place>> {
         let read = || yaml::places(self.bytes).into_iter().map(Arc::new).collect();
         self.places.get_or_init(read).get(document)
     }
+}
 
-    /// Orders what was told, and says how much was not.
-    fn finish(&self, result: &mut FileResult) {
-        result.problems.sort();
-        result.warnings.sort();
-        if self.more.get() > 0 {
-            let message = format!("and {} more in this file", self.more.get());
-            let file = self.path.to_owned();
-            result.problems.push(Problem { file, message, ..Problem::default() });
-        }
+/// Orders what was told, and says how much was not.
+pub(super) fn finish(result: &mut FileResult, more: usize) {
+    result.problems.sort();
+    result.warnings.sort();
+    if more > 0 {
+        let (file, message) = (result.path.clone(), format!("and {more} more in this file"));
+        result.problems.push(Problem { file, message, ..Problem::default() });
     }
 }
 
@@ -127,7 +143,7 @@ pub fn render_file(path: &str, bytes: &[u8]) -> FileResult {
         result.problems.push(Problem { file, message, ..Problem::default() });
         return result;
     }
-    let reader = Reader { path, bytes, places: OnceCell::new(), more: Cell::new(0) };
+    let reader = Reader::new(path, bytes);
     match yaml::read(bytes) {
         Ok(documents) => {
             for (document, yaml::Document { line, value }) in documents.into_iter().enumerate() {
@@ -140,7 +156,7 @@ pub fn render_file(path: &str, bytes: &[u8]) -> FileResult {
             result.problems.push(problem);
         }
     }
-    reader.finish(&mut result);
+    finish(&mut result, reader.more());
     result
 }
 
@@ -152,14 +168,20 @@ pub(super) fn judge_custom(file: &FileResult, kinds: &Kinds) -> Option<FileResul
     }
     let mut result = file.clone();
     let unknown = std::mem::take(&mut result.custom);
-    let places: Vec<_> = unknown.iter().map(|u| u.place.clone()).collect();
-    let reader =
-        Reader { path: &file.path, bytes: &[], places: OnceCell::from(places), more: Cell::new(0) };
-    for (document, Unknown { value, line, prefix, .. }) in unknown.into_iter().enumerate() {
-        let spot = Spot { document, prefix, line, reader: &reader };
+    let path = SmolStr::from(&file.path);
+    let mut more = 0;
+    for Unknown { value, file: other, line, prefix, place } in unknown {
+        let reader = Reader {
+            path: other.as_ref().unwrap_or(&path),
+            bytes: &[],
+            places: OnceCell::from(vec![place]),
+            more: Cell::new(0),
+        };
+        let spot = Spot { document: 0, prefix, line, reader: &reader };
         take_object(&spot, kinds, value, &mut result);
+        more += reader.more();
     }
-    reader.finish(&mut result);
+    finish(&mut result, more);
     Some(result)
 }
 
@@ -183,13 +205,12 @@ fn foreign(path: &str) -> Option<String> {
         )
     };
     match name {
-        "kustomization.yaml" | "kustomization.yml" | "Kustomization" => Some(later("kustomize")),
         "Chart.yaml" => Some(later("Helm")),
         _ => None,
     }
 }
 
-fn read_object(spot: &Spot<'_>, mut value: Value, result: &mut FileResult) {
+pub(super) fn read_object(spot: &Spot<'_>, mut value: Value, result: &mut FileResult) {
     let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind) = (text("apiVersion").to_owned(), text("kind").to_owned());
     if !value.is_object() || (api_version.is_empty() && kind.is_empty()) {
@@ -228,7 +249,8 @@ fn read_object(spot: &Spot<'_>, mut value: Value, result: &mut FileResult) {
         // A file that was read has a place for each of its documents.
         let place = spot.reader.place(spot.document).cloned().unwrap_or_default();
         let (line, prefix) = (spot.line, spot.prefix.clone());
-        result.custom.push(Unknown { value, line, prefix, place });
+        let file = other_file(spot, result);
+        result.custom.push(Unknown { value, file, line, prefix, place });
         return;
     }
     take_object(spot, &Kinds::default(), value, result);
@@ -320,7 +342,8 @@ fn admit(
             }
             let digest = digest(admitted.object.bytes());
             let line = spot.line;
-            result.objects.push(FileObject { object: admitted.object, line, digest });
+            let (object, file) = (admitted.object, other_file(spot, result));
+            result.objects.push(FileObject { object, file, line, digest });
         }
         Err(errors) => {
             for error in &errors {
@@ -328,6 +351,11 @@ fn admit(
             }
         }
     }
+}
+
+/// See [`FileObject::file`].
+fn other_file(spot: &Spot<'_>, result: &FileResult) -> Option<SmolStr> {
+    Some(spot.reader.path).filter(|path| *path != result.path).map(SmolStr::from)
 }
 
 fn digest(bytes: &[u8]) -> u128 {

@@ -34,8 +34,9 @@ impl Ignore {
         Self(lines.take(RULES_MAX).map(rule).collect())
     }
 
-    /// Whether a path is read: `*.yaml`, `*.yml` or `*.json` (and `kustomization.yaml`, to say that
-    /// it is not supported), no part of it starting with a dot, and no rule against it.
+    /// Whether a path is read: `*.yaml`, `*.yml`, `*.json` or `Kustomization`, no part of it
+    /// starting with a dot, and no rule against it. What a kustomization names is read whatever it
+    /// is called.
     pub fn is_manifest(&self, path: &str) -> bool {
         let ending = path.rsplit_once('.').map_or("", |(_, ending)| ending);
         let known = ["yaml", "yml", "json"].iter().any(|e| ending.eq_ignore_ascii_case(e));

@@ -3,14 +3,16 @@
 //! Bytes by path come in; objects with the place they were written at, and every problem of the
 //! commit at once, go out. Called by `server::import` (and by `mainstay vet` and `plan`). Two
 //! levels, so that an unchanged file costs nothing: [`render_file`] depends on path and bytes alone
-//! and may be kept by path and blob id, a [`Picture`] puts the files of one commit together and
-//! takes those of the next one in place of them ([`combine()`] does it in one go). [`prune_guard`]
-//! says what may be deleted. Never reads a disk or Git, never panics on any bytes: what is wrong
-//! with a file is a [`Problem`], not a failure.
+//! and may be kept by path and blob id, as [`render_kustomization`] may by the paths it asked for;
+//! a [`Layout`] says which of the two a path is for. A [`Picture`] puts the files of one commit
+//! together and takes those of the next one in place of them ([`combine()`] does it in one go).
+//! [`prune_guard`] says what may be deleted. Never reads a disk or Git, never panics on any bytes:
+//! what is wrong with a file is a [`Problem`], not a failure.
 
 mod combine;
 mod file;
 mod ignore;
+mod kustomize;
 mod picture;
 mod prune;
 mod suggest;
@@ -23,6 +25,7 @@ use std::collections::BTreeMap;
 pub use combine::{Options, apply_order, combine};
 pub use file::{FileObject, FileResult, Unknown, render_file};
 pub use ignore::{IGNORE_FILE, Ignore};
+pub use kustomize::{Files, Found, Held, Layout, build_values, render_kustomization};
 pub use picture::Picture;
 pub use prune::{PruneOptions, TRAILER, prune_guard};
 pub use yaml::{BYTES_MAX, Fault, documents};
@@ -38,6 +41,9 @@ pub struct RenderedObject {
     pub file: String,
     /// The line its document starts at, from 1.
     pub line: u32,
+    /// The kustomization that made it out of what its file says; absent for what is written as it
+    /// is.
+    pub made_by: Option<String>,
     /// The first 128 bits of the SHA-256 of its canonical JSON: equal digests need no comparison.
     pub digest: u128,
 }
@@ -53,15 +59,29 @@ pub struct Rendered {
     pub warnings: Vec<Problem>,
 }
 
-/// Renders a whole commit: [`render_file`] for each file that is a manifest, then [`combine()`].
+/// Renders a whole commit: [`render_file`] for each file that stands for itself,
+/// [`render_kustomization`] for each folder that is rendered, then [`combine()`].
 pub fn render<'a>(
     files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
     options: &Options,
 ) -> Rendered {
     let files: Vec<(&str, &[u8])> = files.into_iter().collect();
+    let mut held: Held<'_> = files.iter().copied().collect();
+    combine(&render_files(&files, &mut held), options)
+}
+
+/// What the files of a commit say; kustomizations may name others, which `all` has too.
+pub fn render_files(files: &[(&str, &[u8])], all: &mut dyn Files) -> Vec<FileResult> {
     let rules = files.iter().find(|(path, _)| *path == IGNORE_FILE);
     let ignore = Ignore::parse(rules.map_or(&[][..], |(_, bytes)| bytes));
-    let wanted = files.iter().filter(|(path, _)| ignore.is_manifest(path));
-    let results: Vec<FileResult> = wanted.map(|(path, bytes)| render_file(path, bytes)).collect();
-    combine(&results, options)
+    let wanted = || files.iter().filter(|(path, _)| ignore.is_manifest(path));
+    let mut layout = Layout::default();
+    for (path, bytes) in wanted().filter(|(path, _)| Layout::is_kustomization(path)) {
+        layout.put(path, bytes);
+    }
+    let plain = wanted().filter(|(path, _)| layout.is_plain(path));
+    let mut results: Vec<FileResult> =
+        plain.map(|(path, bytes)| render_file(path, bytes)).collect();
+    results.extend(layout.roots().iter().map(|folder| render_kustomization(folder, all)));
+    results
 }

@@ -152,8 +152,9 @@ impl Picture {
         let found = &file.objects[writer.number];
         RenderedObject {
             object: found.object.clone(),
-            file: file.path.clone(),
+            file: found.file.as_ref().map_or_else(|| file.path.clone(), SmolStr::to_string),
             line: found.line,
+            made_by: file.built.then(|| file.path.clone()),
             digest: found.digest,
         }
     }
@@ -261,6 +262,8 @@ fn fewer<K: Ord + Clone, N: Copy>(
 fn settle(problems: &mut Vec<Problem>) {
     let place = |p: &Problem| (p.line.wrapping_sub(1), p.field.clone());
     problems.sort_by(|a, b| a.file.cmp(&b.file).then_with(|| place(a).cmp(&place(b))));
+    // A file that several kustomizations read has the same to tell each time.
+    problems.dedup();
     let more = problems.len().saturating_sub(PROBLEMS_MAX);
     if more > 0 {
         problems.truncate(PROBLEMS_MAX);

@@ -60,8 +60,19 @@ pub fn documents(bytes: &[u8]) -> Result<Vec<Value>, Fault> {
 
 /// The documents of a file with the lines they start at.
 pub(super) fn read(bytes: &[u8]) -> Result<Vec<Document>, Fault> {
+    read_with(bytes, options())
+}
+
+/// As [`read`], but for words like `yes` and `on`: they are texts, as kustomize reads them.
+pub(super) fn read_texts(bytes: &[u8]) -> Result<Vec<Document>, Fault> {
+    let mut options = options();
+    options.strict_booleans = true;
+    read_with(bytes, options)
+}
+
+fn read_with(bytes: &[u8], options: Options) -> Result<Vec<Document>, Fault> {
     let text = text(bytes)?;
-    let parsed = serde_saphyr::from_multiple_with_options::<Spanned<Value>>(text, options());
+    let parsed = serde_saphyr::from_multiple_with_options::<Spanned<Value>>(text, options);
     let documents = parsed.map_err(|e| fault(&e))?;
     let document = |d: Spanned<Value>| Document { line: line(d.referenced), value: d.value };
     Ok(documents.into_iter().map(document).filter(|d| !d.value.is_null()).collect())
