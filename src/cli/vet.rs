@@ -6,7 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Format, output, text};
-use crate::{model::Problem, render};
+use crate::{
+    model::Problem,
+    render::{self, Files, Found},
+};
 
 /// Deepest folder that is read. Git has no such limit; nobody nests manifests so deep.
 const DEPTH_MAX: usize = 64;
@@ -46,17 +49,74 @@ pub(super) fn run(verb: &Verb) -> Result<(), Error> {
 }
 
 fn vet(dir: &Path, live_namespaces: &[String]) -> Result<VetReport, Error> {
+    let (top, prefix) = repository(dir);
     let mut files = Vec::new();
-    collect(dir, "", 0, &mut files)?;
+    collect(dir, &prefix, 0, &mut files)?;
+    if !prefix.is_empty() {
+        let rules = std::fs::read(top.join(render::IGNORE_FILE)).unwrap_or_default();
+        files.push((render::IGNORE_FILE.to_owned(), rules));
+    }
     files.sort();
-    let files = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
+    let files: Vec<(&str, &[u8])> =
+        files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())).collect();
     let options = render::Options { live_namespaces: live_namespaces.iter().cloned().collect() };
-    let rendered = render::render(files, &options);
+    let results = render::render_files(&files, &mut Disk { top });
+    let rendered = render::combine(&results, &options);
     Ok(VetReport {
         objects: rendered.objects.len(),
-        problems: rendered.problems,
-        warnings: rendered.warnings,
+        problems: below(&prefix, rendered.problems),
+        warnings: below(&prefix, rendered.warnings),
     })
+}
+
+/// The repository that a folder is in, and where in there; the folder itself when it is in none.
+fn repository(dir: &Path) -> (PathBuf, String) {
+    let whole = || (dir.to_owned(), String::new());
+    let Ok(full) = dir.canonicalize() else { return whole() };
+    let Some(top) = full.ancestors().find(|path| path.join(".git").exists()) else {
+        return whole();
+    };
+    match full.strip_prefix(top).ok().and_then(Path::to_str) {
+        Some(prefix) => (top.to_owned(), prefix.to_owned()),
+        None => whole(),
+    }
+}
+
+/// Problems as they are seen from the folder that was asked about.
+fn below(prefix: &str, mut problems: Vec<Problem>) -> Vec<Problem> {
+    for problem in &mut problems {
+        let inside = problem.file.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/'));
+        if let Some(inside) = inside.map(str::to_owned) {
+            problem.file = inside;
+        }
+    }
+    problems
+}
+
+/// The files of a repository on disk, which kustomizations name.
+struct Disk {
+    top: PathBuf,
+}
+
+impl Files for Disk {
+    fn find(&mut self, path: &str) -> Found {
+        // No part on the way may be a link, as in a commit.
+        let mut here = self.top.clone();
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            here.push(part);
+            let Ok(meta) = std::fs::symlink_metadata(&here) else { return Found::Nothing };
+            if meta.is_symlink() {
+                return Found::Unusable("is a link, which is not followed".to_owned());
+            }
+        }
+        match here.is_dir() {
+            true => Found::Folder,
+            false => match read(&here) {
+                Ok(bytes) => Found::File(bytes.into()),
+                Err(error) => Found::Unusable(format!("cannot be read: {error}")),
+            },
+        }
+    }
 }
 
 /// The files under a folder by path, as a commit of it would hold them: no `.git`, and links are

@@ -53,8 +53,8 @@ pub use publish::{PUSH_ATTEMPTS_MAX, Pushed};
 pub use remote::{Auth, RECEIVED_BYTES_MAX, Reference, Remote};
 pub use status::StatusCommit;
 pub use tree::{
-    BlobId, COMMIT_BYTES_MAX, COMMIT_ENTRIES_MAX, COMMIT_PROBLEMS_MAX, FILE_BYTES_MAX, File, Files,
-    Limits, PATH_BYTES_MAX, TREE_DEPTH_MAX,
+    At, BlobId, COMMIT_BYTES_MAX, COMMIT_ENTRIES_MAX, COMMIT_PROBLEMS_MAX, FILE_BYTES_MAX, File,
+    Files, Limits, PATH_BYTES_MAX, TREE_DEPTH_MAX,
 };
 pub use verify::{Keys, SIGNED_COMMITS_MAX, SigningKey};
 

@@ -70,6 +70,19 @@ pub struct Files {
     pub problems: Vec<Problem>,
 }
 
+/// What is at a path of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum At {
+    /// A file.
+    File(BlobId),
+    /// A folder.
+    Folder,
+    /// A link or a submodule, which is not followed.
+    Unfollowed,
+    /// Nothing.
+    Nothing,
+}
+
 /// The bounds of one commit. `Limits::default()` has the constants of this module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -143,6 +156,27 @@ impl Reader {
             Some(entry) if kind(&entry) == Kind::File => self.read(BlobId(entry.id())).map(Some),
             _ => Ok(None),
         }
+    }
+
+    /// What is at a path of a commit; the empty path is its top.
+    pub fn at(&self, commit: &CommitId, path: &str) -> Result<At> {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let Some(tree) = self.tree_at(commit, folder)? else { return Ok(At::Nothing) };
+        if path.is_empty() {
+            return Ok(At::Folder);
+        }
+        let tree = self.repo.find_tree(tree).map_err(|cause| self.meaning(cause))?;
+        Ok(tree.get_name(name).map_or(At::Nothing, |entry| match kind(&entry) {
+            Kind::File => At::File(BlobId(entry.id())),
+            Kind::Folder => At::Folder,
+            Kind::Symlink | Kind::Submodule => At::Unfollowed,
+        }))
+    }
+
+    /// How many bytes a file has, without reading it.
+    pub fn bytes(&self, blob: BlobId) -> Result<u64> {
+        let header = self.repo.odb().and_then(|odb| odb.read_header(blob.0));
+        header.map(|(bytes, _)| bytes as u64).map_err(|cause| self.meaning(cause))
     }
 
     /// The tree of `root` in a commit; none when there is no such folder.

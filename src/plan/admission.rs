@@ -148,6 +148,7 @@ fn wanted(picture: &Picture, commit: &CommitId, suspects: Option<&BTreeSet<Key>>
             commit: commit.clone(),
             file: found.file,
             line: found.line,
+            made_by: found.made_by,
             digest: format!("{:032x}", found.digest),
         },
     };
@@ -336,6 +337,7 @@ fn differs(view: &View, desired: &Desired) -> bool {
         o.digest == desired.origin.digest
             && o.file == desired.origin.file
             && o.line == desired.origin.line
+            && o.made_by == desired.origin.made_by
     };
     view.object(key).is_none_or(Object::is_terminating) || !view.origin(key).is_some_and(same)
 }

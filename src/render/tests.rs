@@ -288,7 +288,7 @@ fn what_yaml_itself_forbids() {
                 "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m, annotations: &a {x: \"1\"}}\ndata: {<<: *a}\n",
             ),
             ("anchor.yaml", "a: *nothing\n"),
-            ("kustomization.yaml", "resources: []\n"),
+            ("chart/Chart.yaml", "name: a\n"),
             ("empty.yaml", "\n# nothing\n"),
             ("scalar.yaml", "just text\n"),
         ],
@@ -297,8 +297,8 @@ fn what_yaml_itself_forbids() {
             problem anchor.yaml:1: alias references unknown anchor
             problem bool.yaml:3: metadata.name: expected string, found boolean
             problem bool.yaml:5: data.a: expected string, found boolean
+            problem chart/Chart.yaml: Helm is not supported yet: commit what it renders, and name this file in .mainstayignore
             problem double.yaml:6: duplicate mapping key: a
-            problem kustomization.yaml: kustomize is not supported yet: commit what it renders, and name this file in .mainstayignore
             problem scalar.yaml:1: apiVersion and kind are required: add them, or name the file in .mainstayignore if it is no Kubernetes object
             problem tab.yaml:4: tabs disallowed within this context (block indentation)
         "#]],

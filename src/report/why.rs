@@ -179,6 +179,10 @@ fn origin(view: &View, object: &Object, steps: &mut Vec<WhyStep>) {
     };
     let place = format!("{}:{}", origin.file, origin.line);
     steps.push(step("file", place, format!("holds {}", object.key())));
+    if let Some(made_by) = &origin.made_by {
+        let says = format!("made {} out of that", object.key());
+        steps.push(step("kustomization", made_by.clone(), says));
+    }
     let says = match view.get::<Commit>("", origin.commit.as_str()) {
         Some(commit) => format!(
             "“{}” by {} <{}>{}, {}",

@@ -9,11 +9,11 @@ use std::{
 use imbl::OrdMap;
 use smol_str::SmolStr;
 
-use super::import::Error;
+use super::{built::Built, import::Error};
 use crate::{
     git::{self, BlobId, Change, File, Files, Limits, Mirror, Reader},
     model::{CommitId, Key, Problem},
-    render::{self, FileResult, Ignore, Picture},
+    render::{self, FileResult, Ignore, Layout, Picture},
     state::View,
 };
 
@@ -39,6 +39,7 @@ pub(super) struct Known {
     rules: Vec<u8>,
     blobs: OrdMap<SmolStr, BlobId>,
     picture: Picture,
+    built: Built,
     /// What the tree itself has that cannot be used. A commit with any is no base for a difference.
     problems: Vec<Problem>,
     diffs: u32,
@@ -68,6 +69,11 @@ impl Known {
             true => reader.diff(&known.commit, commit, root, &is_wanted, &Limits::default()).ok(),
             false => None,
         };
+        let moved = match (&diff, known.built.is_empty()) {
+            (Some(_), false) => known.built.changed(&reader, &known.commit, commit)?,
+            (Some(_), true) => Some(BTreeSet::new()),
+            (None, _) => None,
+        };
         let (changed, gone) = match diff {
             Some(diff) => {
                 known.diffs += 1;
@@ -81,6 +87,8 @@ impl Known {
             }
         };
         known.take(reader, changed, &gone)?;
+        let Self { built, picture, touched, .. } = &mut known;
+        built.update(&mirror.reader()?, commit, moved.as_ref(), picture, touched)?;
         known.commit = commit.clone();
         known.rules = rules;
         Ok(known)
@@ -92,6 +100,7 @@ impl Known {
             rules: Vec::new(),
             blobs: OrdMap::new(),
             picture: Picture::default(),
+            built: Built::default(),
             problems: Vec::new(),
             diffs: 0,
             admitted: None,
@@ -109,16 +118,47 @@ impl Known {
         (files.files.into_iter().filter(is_new).collect(), gone)
     }
 
+    /// Takes in what changed: the kustomizations first, since they say which files stand for
+    /// themselves.
     fn take(&mut self, reader: Reader, changed: Vec<File>, gone: &[String]) -> Result<(), Error> {
+        let mut moved = false;
         for path in gone {
             self.blobs.remove(path.as_str());
             self.picture.remove(path, &mut self.touched);
+            moved |= self.built.forget(path);
         }
-        for (blob, result) in rendered(reader, changed)? {
-            self.blobs.insert(SmolStr::from(&result.path), blob);
+        for File { path, blob } in &changed {
+            self.blobs.insert(SmolStr::from(path), *blob);
+            if Layout::is_kustomization(path) {
+                moved |= self.built.learn(path, &reader.read(*blob)?);
+            }
+        }
+        let plain = match moved {
+            false => changed.into_iter().filter(|f| self.built.is_plain(&f.path)).collect(),
+            true => self.plain_anew(&changed),
+        };
+        for (_, result) in rendered(reader, plain)? {
             self.picture.put(Arc::new(result), &mut self.touched);
         }
         Ok(())
+    }
+
+    /// What is to be rendered after folders got or lost a kustomization: files that changed, and
+    /// those that stand for themselves from now on. Those that no longer do are taken out.
+    fn plain_anew(&mut self, changed: &[File]) -> Vec<File> {
+        let changed: BTreeSet<&str> = changed.iter().map(|file| file.path.as_str()).collect();
+        let mut plain = Vec::new();
+        let files = self.blobs.iter().filter(|(path, _)| !Layout::is_kustomization(path));
+        for (path, blob) in files {
+            match (self.built.is_plain(path), self.picture.file(path).is_some()) {
+                (true, known) if !known || changed.contains(path.as_str()) => {
+                    plain.push(File { path: path.to_string(), blob: *blob });
+                }
+                (false, true) => self.picture.remove(path, &mut self.touched),
+                _ => {}
+            }
+        }
+        plain
     }
 
     /// The commit.
@@ -382,6 +422,91 @@ mod tests {
         assert_eq!(orphan.problems.len(), 1);
         assert_eq!(world.commit(&[("a.yaml", None)]).problems, []);
         assert_eq!(spec(&world, "a"), None);
+    }
+
+    /// What must not happen: a kustomization that is not rendered again when something changed that
+    /// it reads, wherever that is; one that is rendered again for nothing.
+    #[test]
+    fn kustomizations_follow_what_they_read() {
+        let mut world = World::new();
+        let key = |text: &str| Key::parse(text).unwrap();
+        let overlay = |more: &str| Some(format!("resources: [../../base]\n{more}"));
+        let first = world.commit(&[
+            ("base/kustomization.yaml", Some("resources: [web.yaml]\n".to_owned())),
+            ("base/web.yaml", Some(map("web", "one"))),
+            ("envs/a/kustomization.yaml", overlay("namePrefix: a-\n")),
+            (
+                "envs/b/kustomization.yaml",
+                overlay("namePrefix: b-\nconfigMapGenerator: [{name: gen, files: [x.conf]}]\n"),
+            ),
+            ("envs/b/x.conf", Some("one".to_owned())),
+            ("plain/p.yaml", Some(map("plain", "one"))),
+        ]);
+        assert_eq!((first.problems, first.wanted.len()), (vec![], 4));
+        let result = |world: &World, path: &str| {
+            Arc::clone(world.known.as_ref().unwrap().picture().file(path).unwrap())
+        };
+        let a = result(&world, "envs/a/kustomization.yaml");
+        // A file that is no manifest: what is made of it gets another name.
+        let other = world.commit(&[("envs/b/x.conf", Some("two".to_owned()))]);
+        assert_eq!((other.wanted.len(), other.deletes.len()), (2, 1));
+        // Nothing that a kustomization reads.
+        assert_eq!(world.commit(&[("plain/p.yaml", Some(map("plain", "two")))]).wanted.len(), 1);
+        assert!(
+            Arc::ptr_eq(&a, &result(&world, "envs/a/kustomization.yaml")),
+            "rendered for nothing"
+        );
+        // What both read.
+        let both = world.commit(&[("base/web.yaml", Some(map("web", "two")))]);
+        let changed = both.wanted.iter().filter(|d| d.origin.file == "base/web.yaml").count();
+        assert_eq!((both.problems.len(), changed), (0, 2));
+        let origin = world.state.view().origin(&key("ConfigMap/default/b-web")).unwrap();
+        assert_eq!(origin.made_by.as_deref(), Some("envs/b/kustomization.yaml"));
+        // Another name of the file; a base that is rendered by itself when nobody names it.
+        world.commit(&[
+            ("envs/a/kustomization.yaml", None),
+            ("envs/a/kustomization.yml", overlay("namePrefix: aa-\n")),
+        ]);
+        assert!(world.state.view().object(&key("ConfigMap/default/aa-web")).is_some());
+        assert!(world.state.view().object(&key("ConfigMap/default/a-web")).is_none());
+        world.commit(&[("envs/a/kustomization.yml", None), ("envs/b/kustomization.yaml", None)]);
+        assert!(world.state.view().object(&key("ConfigMap/default/web")).is_some());
+        // Files that stood for themselves until their folder got a kustomization, and again after.
+        let top = Some("resources: []\nnamePrefix: x-\n".to_owned());
+        let gone = world.commit(&[("plain/kustomization.yaml", top)]);
+        assert_eq!(gone.deletes, [key("ConfigMap/default/plain")]);
+        let back = world.commit(&[("plain/kustomization.yaml", None)]);
+        assert_eq!((back.wanted.len(), back.deletes.len()), (1, 0));
+        // Refused, and mended by a file that was not there.
+        let wants = Some("resources: [late.yaml]\n".to_owned());
+        assert_eq!(world.commit(&[("late/kustomization.yaml", wants)]).problems.len(), 1);
+        assert_eq!(world.commit(&[("late/late.yaml", Some(map("late", "one")))]).problems, []);
+        assert!(world.state.view().object(&key("ConfigMap/default/late")).is_some());
+        // A rule that hides a kustomization: its files stand for themselves.
+        let rules = render::IGNORE_FILE;
+        let hidden = world.commit(&[(rules, Some("late/kustomization.yaml\n".to_owned()))]);
+        assert_eq!((hidden.problems.len(), hidden.deletes.len()), (0, 0));
+        let origin = world.state.view().origin(&key("ConfigMap/default/late")).unwrap();
+        assert_eq!(origin.made_by, None);
+    }
+
+    /// What must not happen: a change of a base outside the folder that is read, which nobody sees.
+    #[test]
+    fn bases_beside_the_source_are_read_and_watched() {
+        let mut world = World::new();
+        world.commit(&[
+            ("base/kustomization.yaml", Some("resources: [web.yaml]\n".to_owned())),
+            ("base/web.yaml", Some(map("web", "one"))),
+            ("prod/kustomization.yaml", Some("resources: [../base]\n".to_owned())),
+        ]);
+        let tip = world.known.as_ref().unwrap().commit().clone();
+        let prod = Known::read(&world.mirror, &tip, "prod", None).unwrap();
+        assert_eq!(prod.picture().len(), 1);
+        world.commit(&[("base/web.yaml", Some(map("web", "two")))]);
+        let tip = world.known.as_ref().unwrap().commit().clone();
+        let later = Known::read(&world.mirror, &tip, "prod", Some(prod)).unwrap();
+        let found = later.picture().object(&Key::parse("ConfigMap/default/web").unwrap()).unwrap();
+        assert_eq!(found.object.value()["data"]["text"], "two");
     }
 
     /// What must not happen: a commit read as a difference that changes something else than the

@@ -12,6 +12,7 @@
 //! Never here: deciding. Each loop asks a pure room and does what it says.
 
 mod backend;
+mod built;
 mod clock;
 mod compare;
 mod dispatch;

@@ -334,11 +334,21 @@ impl World {
         let rules = tree.get(render::IGNORE_FILE).map(|b| &b[..]).unwrap_or_default();
         let ignore = render::Ignore::parse(rules);
         let mut picture = render::Picture::default();
-        for (path, bytes) in tree.iter().filter(|(path, _)| ignore.is_manifest(path)) {
+        let wanted = || tree.iter().filter(|(path, _)| ignore.is_manifest(path));
+        let mut layout = render::Layout::default();
+        for (path, bytes) in wanted().filter(|(path, _)| render::Layout::is_kustomization(path)) {
+            layout.put(path, bytes);
+        }
+        for (path, bytes) in wanted().filter(|(path, _)| layout.is_plain(path)) {
             let key = (path.clone(), bytes.clone());
             let rendered = || Arc::new(render::render_file(path, bytes));
             let file = self.rendered.entry(key).or_insert_with(rendered).clone();
             picture.put(file, &mut BTreeSet::new());
+        }
+        let mut held: render::Held<'_> = tree.iter().map(|(p, b)| (p.as_str(), &b[..])).collect();
+        for folder in layout.roots() {
+            let built = render::render_kustomization(&folder, &mut held);
+            picture.put(Arc::new(built), &mut BTreeSet::new());
         }
         Some(admission::candidate(view, &source(), facts, &picture, None, Vec::new()))
     }

@@ -78,6 +78,10 @@ pub struct Origin {
     pub file: String,
     /// Its line in that file, from 1.
     pub line: u32,
+    /// The kustomization that made it out of what its file says; absent for what is written as it
+    /// is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<String>,
     /// A hash of the object as rendered, in hexadecimal; equal hashes need no write.
     pub digest: String,
 }

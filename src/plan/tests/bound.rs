@@ -14,6 +14,7 @@ fn wanted(objects: &[Value]) -> Vec<Desired> {
             commit: CommitId::parse(&"c".repeat(40)).unwrap(),
             file: "app.yaml".to_owned(),
             line: u32::try_from(at).unwrap() + 1,
+            made_by: None,
             digest: String::new(),
         },
     };

@@ -179,8 +179,13 @@ impl World {
         let deletes = gone.filter(|key| !keys.contains(&key)).collect();
         let desired = |object: &Object| {
             let file = format!("{}.yaml", object.key().name);
-            let origin =
-                Origin { commit: commit.clone(), file, line: 3, digest: Default::default() };
+            let origin = Origin {
+                commit: commit.clone(),
+                file,
+                line: 3,
+                made_by: None,
+                digest: Default::default(),
+            };
             Desired { object: object.clone(), origin }
         };
         let adopt = Adopt {

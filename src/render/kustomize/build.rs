@@ -29,6 +29,9 @@ const OBJECTS_MAX: usize = 10_000;
 /// for ten thousand objects is many bytes.
 const WORK_BYTES_MAX: usize = 256 << 20;
 
+/// Bytes that each step counts for one object, so that many small steps are bounded too.
+const STEP_BYTES: usize = 64;
+
 /// Longest prefix or suffix in bytes: no name is longer.
 const AFFIX_BYTES_MAX: usize = 253;
 
@@ -37,7 +40,8 @@ pub(super) fn build(files: &mut dyn Files, folder: &str) -> (Vec<Resource>, Vec<
     let mut build = Build { files, problems: Vec::new(), open: Vec::new(), read: 0, work: 0 };
     let mut set = Vec::new();
     match build.kustomization(folder) {
-        Ok(file) => set = build.folder(folder, &file, set),
+        Ok(Some(file)) => set = build.folder(folder, &file, set),
+        Ok(None) => {}
         Err(problem) => build.problems.push(problem),
     }
     for resource in set.iter_mut().filter(|resource| resource.hashed) {
@@ -76,11 +80,14 @@ impl Build<'_> {
         }
     }
 
-    /// Counts the bytes that a text adds to so many objects.
+    /// Counts a step, and the bytes it adds to so many objects.
     fn may_add(&mut self, bytes: usize, objects: usize) -> Result<(), String> {
+        let bytes = bytes.saturating_add(STEP_BYTES);
         self.work = self.work.saturating_add(bytes.saturating_mul(objects));
         match self.work > WORK_BYTES_MAX {
-            true => Err(format!("the objects grow by more than {WORK_BYTES_MAX} bytes")),
+            true => Err(format!(
+                "the objects grow by more than {WORK_BYTES_MAX} bytes: change fewer at a time"
+            )),
             false => Ok(()),
         }
     }
@@ -109,8 +116,8 @@ impl Build<'_> {
         Ok(Arc::new(Source { path, bytes }))
     }
 
-    /// The kustomization of a folder, by any of its names.
-    fn kustomization(&mut self, folder: &str) -> Result<Kustomization, Problem> {
+    /// The kustomization of a folder, by any of its names; none when it has none.
+    fn kustomization(&mut self, folder: &str) -> Result<Option<Kustomization>, Problem> {
         let mut found = Vec::new();
         for name in NAMES {
             let path = join(folder, name);
@@ -123,15 +130,12 @@ impl Build<'_> {
             }
         }
         let two = found.len() > 1;
-        let Some((path, bytes)) = found.pop() else {
-            let message = format!("the folder has no {}: add one, or name its files", NAMES[0]);
-            return Err(Problem { file: folder.to_owned(), message, ..Problem::default() });
-        };
+        let Some((path, bytes)) = found.pop() else { return Ok(None) };
         if two {
             let message = format!("the folder has several of {}: keep one", NAMES.join(", "));
             return Err(Problem { file: path, message, ..Problem::default() });
         }
-        Kustomization::read(Arc::new(Source { path, bytes }))
+        Kustomization::read(Arc::new(Source { path, bytes })).map(Some)
     }
 
     /// Does what the kustomization of a folder says to the objects that are there.
@@ -191,10 +195,11 @@ impl Build<'_> {
             Found::Folder => {
                 self.may_open(&path)?;
                 match self.kustomization(&path) {
-                    Ok(base) if base.is_component() => Err(format!(
+                    Ok(None) => Err(no_kustomization(&path)),
+                    Ok(Some(base)) if base.is_component() => Err(format!(
                         "{path} is a Component: name it in components instead of resources"
                     )),
-                    Ok(base) => Ok(self.folder(&path, &base, Vec::new())),
+                    Ok(Some(base)) => Ok(self.folder(&path, &base, Vec::new())),
                     Err(problem) => {
                         self.problems.push(problem);
                         Ok(Vec::new())
@@ -227,8 +232,12 @@ impl Build<'_> {
             }
         };
         match self.kustomization(&path) {
-            Ok(part) if part.is_component() => self.folder(&path, &part, set),
-            Ok(_) => {
+            Ok(Some(part)) if part.is_component() => self.folder(&path, &part, set),
+            Ok(None) => {
+                self.say(file, field, no_kustomization(&path));
+                set
+            }
+            Ok(Some(_)) => {
                 let message = format!(
                     "{path} is no Component: name it in resources, or write kind: Component there"
                 );
@@ -354,13 +363,15 @@ impl Build<'_> {
         self.labels(file, set);
         self.json_patches(folder, file, set);
         for (field, replica) in file.list::<Replica>("replicas", &mut self.problems) {
-            let done = transform::replicas(set, &replica);
+            let done = self.may_add(0, set.len()).and_then(|()| transform::replicas(set, &replica));
             self.check(file, &field, done);
         }
         let mut images = file.list::<Image>("images", &mut self.problems);
         images.extend(file.list::<Image>("imageTags", &mut self.problems));
         for (field, image) in images {
-            let done = transform::image(set, &image);
+            let done = self
+                .may_add(image.new_name.len() + image.new_tag.len(), set.len())
+                .and_then(|()| transform::image(set, &image));
             self.check(file, &field, done);
         }
         self.replacements(folder, file, set);
@@ -457,6 +468,7 @@ impl Build<'_> {
             };
             let done = all.and_then(|all| {
                 all.iter().try_for_each(|one| {
+                    self.may_add(0, set.len())?;
                     let bytes = replace::apply(set, one)?;
                     self.may_add(bytes, 1)
                 })
@@ -503,6 +515,10 @@ fn absorb(set: &mut Vec<Resource>, mut new: Resource, behavior: &str) -> Result<
         (several, _) => return Err(format!("there are {} of {}", several.len(), new.shown())),
     }
     Ok(())
+}
+
+fn no_kustomization(folder: &str) -> String {
+    format!("the folder {folder} has no {}: add one, or name its files", NAMES[0])
 }
 
 /// A path in a folder.

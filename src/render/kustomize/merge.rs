@@ -3,12 +3,10 @@
 
 use serde_json::{Map, Value};
 
+use super::paths::DEPTH_MAX;
 use crate::kinds::types::{self, Field, Message, Type};
 
 type Object = Map<String, Value>;
-
-/// Deepest nesting that is merged: files are parsed with the same bound.
-const DEPTH_MAX: usize = 64;
 
 const PATCH: &str = "$patch";
 

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::{
     fields::{PatchOptions, Target},
     merge,
+    paths::{bounded, depth},
     resource::{Place, Resource},
     select::Matcher,
 };
@@ -172,6 +173,7 @@ fn json(resource: &mut Resource, operations: &[Value]) -> Result<(), String> {
         let operation: PatchOperation =
             serde_json::from_value(operation.clone()).map_err(|error| wrong(error.to_string()))?;
         let operation = lenient(&resource.value, operation);
+        shallow(&resource.value, &operation).map_err(wrong)?;
         if let PatchOperation::Copy(copy) = &operation {
             let source = resource.value.pointer(copy.from.as_str());
             copied += source.map_or(0, |source| source.to_string().len());
@@ -182,6 +184,7 @@ fn json(resource: &mut Resource, operations: &[Value]) -> Result<(), String> {
         json_patch::patch(&mut resource.value, &[operation])
             .map_err(|error| wrong(error.kind.to_string()))?;
     }
+    bounded(depth(&resource.value)).map_err(|why| format!("{}: {why}", resource.shown()))?;
     let annotations = resource.value.pointer_mut("/metadata/annotations");
     for value in annotations.and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
         if value.is_number() || value.is_boolean() {
@@ -189,6 +192,17 @@ fn json(resource: &mut Resource, operations: &[Value]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Refuses an operation that leads too deep, or that puts something deep somewhere else.
+fn shallow(value: &Value, operation: &PatchOperation) -> Result<(), String> {
+    let from = match operation {
+        PatchOperation::Copy(copy) => value.pointer(copy.from.as_str()),
+        PatchOperation::Move(moved) => value.pointer(moved.from.as_str()),
+        _ => None,
+    };
+    bounded(operation.path().as_str().matches('/').count())?;
+    bounded(from.map_or(0, depth))
 }
 
 /// A `replace` of a member that a map does not have adds it.

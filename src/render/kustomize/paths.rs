@@ -4,6 +4,10 @@ use serde_json::{Map, Value};
 
 use super::{resource::Resource, specs::Spec};
 
+/// Deepest path that is followed, and deepest object that is made: files are read with the same
+/// bound.
+pub(super) const DEPTH_MAX: usize = 64;
+
 /// What a field becomes that is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leaf {
@@ -28,9 +32,31 @@ pub(super) fn visit(
         return Ok(());
     }
     let parts = split(spec.path, '/');
+    bounded(parts.len())?;
     let walk = Walk { leaf: leaf.filter(|_| spec.create) };
     walk.value(&mut resource.value, &parts, set)
         .map_err(|message| format!("{}: {message}", parts.join(".")))
+}
+
+/// Refuses what is too deep.
+pub(super) fn bounded(depth: usize) -> Result<(), String> {
+    match depth <= DEPTH_MAX {
+        true => Ok(()),
+        false => Err(format!("it is deeper than {DEPTH_MAX}")),
+    }
+}
+
+/// How deep a value is; what is deeper than [`DEPTH_MAX`] counts no further.
+pub(super) fn depth(value: &Value) -> usize {
+    fn below(value: &Value, left: usize) -> usize {
+        let Some(left) = left.checked_sub(1) else { return 0 };
+        match value {
+            Value::Array(items) => items.iter().map(|i| below(i, left) + 1).max().unwrap_or(1),
+            Value::Object(map) => map.values().map(|v| below(v, left) + 1).max().unwrap_or(1),
+            _ => 0,
+        }
+    }
+    below(value, DEPTH_MAX + 1)
 }
 
 /// The parts of a path; a backslash keeps a separator inside a part.

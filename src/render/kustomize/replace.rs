@@ -185,7 +185,11 @@ fn put_field(
         _ => Value::Null,
     });
     let walk = Walk { made, value, options };
-    match walk.value(object, &parts(field), false)? {
+    let parts = parts(field);
+    paths::bounded(parts.len())?;
+    let times = walk.value(object, &parts, false)?;
+    paths::bounded(paths::depth(object))?;
+    match times {
         0 => Err(format!("there is no field {field:?}: set create: true, or mend the path")),
         times => Ok(times),
     }
