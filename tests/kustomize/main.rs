@@ -224,3 +224,58 @@ fn the_kustomize_inside_kubectl_says_the_same() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// What must not happen: a repository that ends a server. Bytes of the layouts are changed at
+/// random; whatever comes out, it comes out, and twice the same.
+#[test]
+fn changed_layouts_are_rendered_or_refused() {
+    let layouts = layouts();
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for _ in 0..2000 {
+        let layout = &layouts[random.below(layouts.len())];
+        let mut files = layout.files.clone();
+        let paths: Vec<String> = files.keys().cloned().collect();
+        for _ in 0..=random.below(4) {
+            let bytes = files.get_mut(&paths[random.below(paths.len())]).unwrap();
+            random.change(bytes);
+        }
+        let build = || {
+            let mut held: Held<'_> =
+                files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())).collect();
+            render::render_kustomization(&layout.folder, &mut held)
+        };
+        assert!(build() == build(), "{} is rendered in two ways: {files:?}", layout.name());
+    }
+}
+
+/// What means something in YAML or in a path.
+const MARKS: &[u8] = b"[]{}:-#&*!|>'\"%@`,?~\n \t/.$0";
+
+/// The same numbers each time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).unwrap() % bound.max(1)
+    }
+
+    /// Changes, takes away or repeats some bytes.
+    fn change(&mut self, bytes: &mut Vec<u8>) {
+        let at = self.below(bytes.len() + 1);
+        let end = (at + self.below(12)).min(bytes.len());
+        match self.below(5) {
+            0 => drop(bytes.drain(at..end)),
+            1 => {
+                let copied = bytes[at..end].to_vec();
+                let to = self.below(bytes.len() + 1);
+                bytes.splice(to..to, copied);
+            }
+            2 => bytes.truncate(at),
+            3 => bytes.insert(at, MARKS[self.below(MARKS.len())]),
+            _ => bytes.extend_from_within(at..end),
+        }
+    }
+}
