@@ -24,6 +24,7 @@ const LISTED: &[(&str, &str)] = &[
     ("tests/kubectl/newest", "tests/kubectl/world.rs"),
     ("tests/clients/python", "tests/clients/environment.rs"),
     ("tests/kubectl/traces", "tests/kubectl/traces.rs"),
+    ("tests/kustomize/layouts", "tests/kustomize/main.rs"),
 ];
 
 /// Files of `tests/` that people or the gate start themselves.

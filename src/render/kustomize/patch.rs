@@ -105,7 +105,7 @@ fn merge_into(
     is_meant: &dyn Fn(&Resource) -> bool,
 ) -> Result<(), String> {
     let mut kept = Vec::with_capacity(set.len());
-    for mut resource in set.drain(..).collect::<Vec<_>>() {
+    for mut resource in std::mem::take(set) {
         if !is_meant(&resource) {
             kept.push(resource);
             continue;
