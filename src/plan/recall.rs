@@ -105,6 +105,7 @@ mod tests {
             commit: CommitId::parse(&"a".repeat(40)).unwrap(),
             file: "a.yaml".to_owned(),
             line: 1,
+            made_by: None,
             digest: String::new(),
         };
         let mut wanted = [Desired { object: Object::from_value(&object).unwrap(), origin }];
