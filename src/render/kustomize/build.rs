@@ -1,6 +1,6 @@
 //! Renders one kustomization with everything it refers to.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::Value;
 
@@ -55,7 +55,16 @@ pub(super) fn build(files: &mut dyn Files, folder: &str) -> (Vec<Resource>, Vec<
         build.problems.push(Problem { file, line, field: String::new(), message });
     }
     set.retain(|resource| !resource.is_local());
-    set.iter_mut().for_each(|resource| generate::join_base64(&mut resource.value));
+    let mut known = BTreeSet::new();
+    for twice in set.iter().filter(|resource| !known.insert(resource.id())) {
+        let (file, line) = (twice.place.source.path.clone(), twice.place.line);
+        let message = format!("in the end there are two of {}: keep one", twice.shown());
+        build.problems.push(Problem { file, line, field: String::new(), message });
+    }
+    for resource in &mut set {
+        generate::join_base64(&mut resource.value);
+        resource.annotations_to_texts();
+    }
     (set, build.problems)
 }
 

@@ -199,6 +199,20 @@ fn merge_items(
             return Err(format!("an item of the list has no {}, which tells it", keys.join(", ")));
         }
         match old.iter().position(|found| same(found, item, &used)) {
+            Some(_) if directive(map)? == Some("replace") => {
+                return Err("$patch: replace of one item of a list is not supported: versions of \
+                            kustomize leave the item as it was; patch its fields, or replace the \
+                            whole list"
+                    .to_owned());
+            }
+            Some(at_old) if half_told(&old[at_old], item, &used) => {
+                return Err(format!(
+                    "the item {} is told by {} in one of object and patch, and not in the other: \
+                     write them in both or in neither",
+                    plain(item.get(used[0]).unwrap_or(&Value::Null)),
+                    used.join(" and ")
+                ));
+            }
             Some(at_old) => {
                 let merged = merge(Some(old[at_old].take()), Some(item), at, depth + 1)?;
                 match (merged.filter(|value| !is_empty(value)), used.len()) {
@@ -229,6 +243,11 @@ fn same(one: &Value, other: &Value, keys: &[&str]) -> bool {
     let differs = |(one, other)| matches!((one, other), (Some(a), Some(b)) if plain(a) != plain(b));
     let agrees = |(one, other)| matches!((one, other), (Some(a), Some(b)) if plain(a) == plain(b));
     !keys.iter().map(pair).any(differs) && keys.iter().map(pair).any(agrees)
+}
+
+/// Whether one of two items leaves out a key that the other has: kustomize then drops either.
+fn half_told(one: &Value, other: &Value, keys: &[&str]) -> bool {
+    keys.iter().any(|key| one.get(*key).is_some() != other.get(*key).is_some())
 }
 
 fn plain(value: &Value) -> String {

@@ -1,7 +1,7 @@
 //! Patches: strategic merge patches and JSON patches, and which objects they change.
 
 use json_patch::PatchOperation;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     fields::{PatchOptions, Target},
@@ -104,20 +104,15 @@ fn merge_into(
     options: PatchOptions,
     is_meant: &dyn Fn(&Resource) -> bool,
 ) -> Result<(), String> {
-    let mut kept = Vec::with_capacity(set.len());
-    for mut resource in std::mem::take(set) {
-        if !is_meant(&resource) {
-            kept.push(resource);
-            continue;
-        }
-        let shown = resource.shown();
-        let merged = merge_object(&mut resource, patch, options);
-        if merged.map_err(|message| format!("{shown}: {message}"))? {
-            kept.push(resource);
-        }
-    }
-    *set = kept;
-    Ok(())
+    let mut wrong = None;
+    set.retain_mut(|resource| match is_meant(resource) {
+        false => true,
+        true => merge_object(resource, patch, options).unwrap_or_else(|message| {
+            wrong.get_or_insert(format!("{}: {message}", resource.shown()));
+            true
+        }),
+    });
+    wrong.map_or(Ok(()), Err)
 }
 
 /// Merges a patch into one object; `false` when the patch deletes it.
@@ -128,16 +123,15 @@ fn merge_object(
 ) -> Result<bool, String> {
     let text = |text: &str| text.to_owned();
     let (kind, name) = (text(resource.kind()), text(resource.name()));
-    let (api_version, namespace) = (text(resource.api_version()), text(resource.namespace()));
+    let namespace = text(resource.namespace());
+    let mut value = patch.value.clone();
+    value["apiVersion"] = resource.api_version().into();
+    let merged = merge::apply(resource.value.clone(), &value)?;
     if options.allow_name_change || options.allow_kind_change {
         resource.remember();
     }
-    let mut value = patch.value.clone();
-    value["apiVersion"] = api_version.into();
-    match merge::apply(resource.value.take(), &value)? {
-        None => return Ok(false),
-        Some(merged) => resource.value = merged,
-    }
+    let Some(merged) = merged else { return Ok(false) };
+    resource.value = merged;
     if !options.allow_kind_change {
         resource.set_kind(&kind);
     }
@@ -185,12 +179,7 @@ fn json(resource: &mut Resource, operations: &[Value]) -> Result<(), String> {
             .map_err(|error| wrong(error.kind.to_string()))?;
     }
     bounded(depth(&resource.value)).map_err(|why| format!("{}: {why}", resource.shown()))?;
-    let annotations = resource.value.pointer_mut("/metadata/annotations");
-    for value in annotations.and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
-        if value.is_number() || value.is_boolean() {
-            *value = value.to_string().into();
-        }
-    }
+    resource.annotations_to_texts();
     Ok(())
 }
 

@@ -221,6 +221,17 @@ impl Resource {
         self.value["metadata"].get(field)?.as_object()
     }
 
+    /// Makes texts of numbers and the like in its annotations.
+    pub(super) fn annotations_to_texts(&mut self) {
+        let annotations = self.value.pointer_mut("/metadata/annotations");
+        let annotations = annotations.and_then(Value::as_object_mut);
+        for value in annotations.into_iter().flat_map(Map::values_mut) {
+            if value.is_number() || value.is_boolean() {
+                *value = value.to_string().into();
+            }
+        }
+    }
+
     /// Whether its author keeps it from the cluster.
     pub(super) fn is_local(&self) -> bool {
         let mark = self.meta_map("annotations");
