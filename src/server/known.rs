@@ -507,6 +507,15 @@ mod tests {
         let later = Known::read(&world.mirror, &tip, "prod", Some(prod)).unwrap();
         let found = later.picture().object(&Key::parse("ConfigMap/default/web").unwrap()).unwrap();
         assert_eq!(found.object.value()["data"]["text"], "two");
+        // A link there leads nowhere.
+        std::os::unix::fs::symlink("/etc/hosts", world.dir.path().join("repo/base/l")).unwrap();
+        let linked = "resources: [web.yaml, l]\n".to_owned();
+        world.commit(&[("base/kustomization.yaml", Some(linked))]);
+        let tip = world.known.as_ref().unwrap().commit().clone();
+        let linked = Known::read(&world.mirror, &tip, "prod", Some(later)).unwrap();
+        let told = linked.picture().problems(&render::Options::default());
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].message.starts_with("base/l is a link"), "{told:?}");
     }
 
     /// What must not happen: a commit read as a difference that changes something else than the
