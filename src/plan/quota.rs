@@ -32,9 +32,9 @@ fn affected(change: &Change, view: &View) -> BTreeSet<Key> {
         let counts = quota.spec.as_ref().is_some_and(|spec| {
             let hard = usage::hard(spec);
             let share = |o: &Option<Object>| {
-                o.as_ref().map_or_else(Amounts::new, |o| usage::share(spec, &hard, o))
+                o.as_ref().map_or_else(Amounts::new, |o| usage::share(view.kinds(), spec, &hard, o))
             };
-            usage::counted_kinds(&hard).contains(&key.kind)
+            usage::counted_kinds(view.kinds(), &hard).contains(&key.kind)
                 && share(&change.old) != share(&change.new)
         });
         if counts || object.key() == key {
@@ -54,10 +54,10 @@ fn plan(view: &View, key: &Key, _inputs: &Inputs<'_>) -> Plan {
 fn recounted(view: &View, object: &Object) -> Option<Op> {
     let spec = object.view::<ResourceQuota>()?.spec.as_ref()?;
     let hard = usage::hard(spec);
-    let kinds = usage::counted_kinds(&hard);
+    let kinds = usage::counted_kinds(view.kinds(), &hard);
     let namespace = object.key().namespace.as_str();
     let all = kinds.iter().flat_map(|kind| view.of_kind(kind, Some(namespace)));
-    let status = usage::status(&hard, &usage::used(spec, &hard, all));
+    let status = usage::status(&hard, &usage::used(view.kinds(), spec, &hard, all));
     let mut value = object.value();
     if value["status"] == status {
         return None;

@@ -54,7 +54,7 @@ impl<'a> Ledger<'a> {
             let Some(spec) = quota.spec.as_ref().filter(scoped) else { continue };
             let page = self.pages.entry(stored.key().clone());
             let page = page.or_insert_with(|| Page::of(self.view, stored, spec));
-            let adds: Amounts = usage::counted(object, value, &page.hard);
+            let adds: Amounts = usage::counted(self.view.kinds(), object, value, &page.hard);
             specified(attempt, stored, object, value, &page.hard)?;
             if !adds.is_empty() {
                 room(attempt, page, object, &adds)?;
@@ -82,10 +82,10 @@ impl<'a> Ledger<'a> {
 impl<'a> Page<'a> {
     fn of(view: &View, stored: &'a Object, spec: &ResourceQuotaSpec) -> Self {
         let hard = usage::hard(spec);
-        let kinds = usage::counted_kinds(&hard);
+        let kinds = usage::counted_kinds(view.kinds(), &hard);
         let namespace = stored.key().namespace.as_str();
         let all = kinds.iter().flat_map(|kind| view.of_kind(kind, Some(namespace)));
-        let used = usage::used(spec, &hard, all);
+        let used = usage::used(view.kinds(), spec, &hard, all);
         Self { stored, hard, used, charged: false }
     }
 

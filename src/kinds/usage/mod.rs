@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 pub use amounts::{Amount, Amounts, add, containers, of_pod, read};
 
-use super::{lookup, lookup_resource};
+use super::Kinds;
 use crate::model::{GroupKind, Object};
 
 /// Objects that are counted by their bare plural as well as by `count/…`.
@@ -61,30 +61,31 @@ pub fn hard(spec: &ResourceQuotaSpec) -> Amounts {
 }
 
 /// The kinds whose objects count for some of these names.
-pub fn counted_kinds(hard: &Amounts) -> BTreeSet<GroupKind> {
-    hard.keys().flat_map(|name| kinds_of(name)).collect()
+pub fn counted_kinds(kinds: &Kinds, hard: &Amounts) -> BTreeSet<GroupKind> {
+    hard.keys().filter_map(|name| kind_of(kinds, name)).collect()
 }
 
 /// Everything that objects use of a quota. `objects` are those of its namespace; of what is not
 /// counted nothing is taken.
 pub fn used<'a>(
+    kinds: &Kinds,
     spec: &ResourceQuotaSpec,
     hard: &Amounts,
     objects: impl Iterator<Item = &'a Object>,
 ) -> Amounts {
     let mut used: Amounts = hard.keys().map(|name| (name.clone(), Amount::default())).collect();
     for object in objects {
-        add(&mut used, &share(spec, hard, object));
+        add(&mut used, &share(kinds, spec, hard, object));
     }
     used
 }
 
 /// What one stored object uses of a quota: nothing when it is out of its scope, or has ended.
-pub fn share(spec: &ResourceQuotaSpec, hard: &Amounts, object: &Object) -> Amounts {
+pub fn share(kinds: &Kinds, spec: &ResourceQuotaSpec, hard: &Amounts, object: &Object) -> Amounts {
     let value = object.value();
     match is_over(&value) || !in_scope(spec, object, &value) {
         true => Amounts::new(),
-        false => counted(object, &value, hard),
+        false => counted(kinds, object, &value, hard),
     }
 }
 
@@ -96,8 +97,8 @@ pub fn status(hard: &Amounts, used: &Amounts) -> Value {
     json!({ "hard": text(hard), "used": text(used) })
 }
 
-/// The kinds whose objects count under a name.
-fn kinds_of(name: &str) -> Vec<GroupKind> {
+/// The kind whose objects count under a name.
+fn kind_of(kinds: &Kinds, name: &str) -> Option<GroupKind> {
     let plural = match name.strip_prefix("count/") {
         Some(counted) => counted,
         None if OF_SERVICES.contains(&name) => "services",
@@ -106,12 +107,13 @@ fn kinds_of(name: &str) -> Vec<GroupKind> {
         None => "pods",
     };
     let (plural, group) = plural.split_once('.').unwrap_or((plural, ""));
-    lookup_resource(group, plural).map(|info| info.group_kind()).into_iter().collect()
+    let mut found = kinds.iter().filter(|info| info.plural == plural && info.group == group);
+    found.next().map(|info| info.group_kind())
 }
 
 /// What one object adds, of what a quota counts, when it is in its scope.
-pub fn counted(object: &Object, value: &Value, hard: &Amounts) -> Amounts {
-    let Some(info) = lookup(&object.key().kind) else { return Amounts::new() };
+pub fn counted(kinds: &Kinds, object: &Object, value: &Value, hard: &Amounts) -> Amounts {
+    let Some(info) = kinds.lookup(&object.key().kind) else { return Amounts::new() };
     let one = Amount::units(1);
     let mut adds = Amounts::from([(format!("count/{}", info.resource()), one)]);
     if info.group.is_empty() && BARE.contains(&info.plural.as_str()) {

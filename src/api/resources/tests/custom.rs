@@ -221,3 +221,26 @@ async fn a_definition_that_goes_takes_no_new_objects() {
     let held = &going["metadata"]["finalizers"];
     assert_eq!(*held, json!(["customresourcecleanup.apiextensions.k8s.io"]));
 }
+
+#[tokio::test]
+async fn a_quota_counts_custom_objects() {
+    let backend = with_plums().await;
+    let quota = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "few" },
+        "spec": { "hard": { "count/plums.fruit.example": "1" } },
+    });
+    check(
+        &backend,
+        &[
+            ("POST", "/api/v1/namespaces/demo/resourcequotas", quota),
+            ("POST", PLUMS, plum("a", json!({}))),
+            ("POST", PLUMS, plum("b", json!({}))),
+        ],
+        expect![[r#"
+            201 ResourceQuota few
+            201 Plum a
+            403 Forbidden: plums.fruit.example "b" is forbidden: exceeded quota: few, requested: count/plums.fruit.example=1, used: count/plums.fruit.example=1, limited: count/plums.fruit.example=1
+        "#]],
+    )
+    .await;
+}
