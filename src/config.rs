@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    kinds::{GitReference, VerifySpec},
+    kinds::{GitReference, OnFailure, VerifySpec},
     plan::Timing,
     state::ClusterConfig,
 };
@@ -144,6 +144,9 @@ pub struct SourceConfig {
     /// Whether a commit must have the one that runs among its ancestors; default true with `verify`
     /// and false without.
     pub fast_forward_only: Option<bool>,
+    /// What is done when the rollout of a commit fails: `revert` (the default) goes back and pushes
+    /// a revert, `hold` goes back, `ignore` leaves it to people.
+    pub on_failure: Option<OnFailure>,
     /// File that holds the OpenSSH private key (Ed25519, without passphrase) with which mainstay
     /// signs the commits it writes. The servers take them as signed by one who may.
     pub signing_key_file: Option<PathBuf>,

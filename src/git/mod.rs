@@ -16,7 +16,7 @@
 //! There is one bare mirror and never a work tree, so links, submodules, hooks and filters have
 //! nowhere to act. This room never decides what a file means, never starts a process but `gpg` (to
 //! judge OpenPGP signatures, where keys for them are configured), and never touches the desired
-//! branch except by [`Mirror::revert`] and [`Mirror::restore`].
+//! branch except by [`Mirror::revert`], [`Mirror::restore`] and [`Mirror::undo`].
 #![expect(
     clippy::disallowed_methods,
     reason = "shell: deadlines of network calls, files of the mirror"
@@ -51,6 +51,7 @@ pub use mirror::{Fetched, Mirror, Reader, Relation};
 pub use pack::{LOOSE_OBJECTS_MAX, PACKS_MAX};
 pub use publish::{PUSH_ATTEMPTS_MAX, Pushed};
 pub use remote::{Auth, RECEIVED_BYTES_MAX, Reference, Remote};
+pub use revert::{Undo, Undone};
 pub use status::StatusCommit;
 pub use tree::{
     At, BlobId, COMMIT_BYTES_MAX, COMMIT_ENTRIES_MAX, COMMIT_PROBLEMS_MAX, FILE_BYTES_MAX, File,

@@ -1,21 +1,137 @@
-//! The only two ways in which mainstay writes the desired branch by itself: taking one commit back,
-//! and going back to what a commit had.
+//! How mainstay writes the desired branch by itself: taking one commit back, and going back to what
+//! a commit had, because a person asked or because a rollout failed.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use git2::{Oid, Repository};
 
 use super::{
-    commit::{Message, Person},
+    commit::{Commit, Message, Person},
     error::{Error, Result},
-    mirror::{Mirror, find_commit},
+    mirror::{Mirror, commit_id, find_commit},
     publish::{Pushed, Step},
     remote::Reference,
     status::commit,
 };
 use crate::model::CommitId;
 
+/// Most commits that are looked through for the one to take back: a push of more is taken back
+/// whole.
+const PUSH_COMMITS_MAX: usize = 1000;
+
+/// A commit whose rollout failed, and what it takes to undo it.
+#[derive(Clone, Debug)]
+pub struct Undo {
+    /// The commit that failed.
+    pub bad: CommitId,
+    /// The commit that ran before.
+    pub good: CommitId,
+    /// Commits of the same content: with one of them as the tip it is undone as well.
+    pub same: BTreeSet<CommitId>,
+    /// The files of the objects that failed.
+    pub files: Vec<String>,
+    /// The trailer that names the failed commit in the one that undoes it.
+    pub trailer: String,
+}
+
+/// What became of an undo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Undone {
+    /// This commit undoes it; it may have been there before.
+    Pushed(CommitId),
+    /// Somebody else's commit is the tip, and nothing was written.
+    Overtaken(CommitId),
+}
+
 impl Mirror {
+    /// Pushes a commit onto the desired branch that undoes a failed one: it takes the newest commit
+    /// back that touched the files that failed, or restores what ran before where that is not
+    /// possible.
+    ///
+    /// A commit on the branch that has the trailer already is found, and the branch is left alone
+    /// when somebody else has pushed meanwhile. `words` is given the commit that is taken back.
+    pub fn undo(
+        &self,
+        undo: &Undo,
+        words: &dyn Fn(Option<&Commit>) -> Result<Message>,
+        who: &Person,
+        within: Duration,
+    ) -> Result<Undone> {
+        let branch = self.desired_branch()?;
+        let mut overtaken = false;
+        let pushed = self.publish(&format!("refs/heads/{branch}"), within, |repo, tip| {
+            let reference = self.remote.reference.to_string();
+            let missing = || Error::Missing { url: self.remote.url.clone(), reference };
+            let tip = tip.ok_or_else(missing)?;
+            if let Some(found) = undone(repo, tip, undo)? {
+                return Ok(Step::Already(found));
+            }
+            let id = commit_id(tip);
+            overtaken = id != undo.bad && !undo.same.contains(&id);
+            if overtaken {
+                return Ok(Step::Already(tip));
+            }
+            self.undoing(repo, tip, undo, words, who).map(Step::Commit)
+        })?;
+        Ok(if overtaken { Undone::Overtaken(pushed.commit) } else { Undone::Pushed(pushed.commit) })
+    }
+
+    /// Pushes the commit that would undo a failed one onto a branch of its own, where people find
+    /// it. A branch that is there already is left as it is.
+    pub fn propose_undo(
+        &self,
+        undo: &Undo,
+        branch: &str,
+        words: &dyn Fn(Option<&Commit>) -> Result<Message>,
+        who: &Person,
+        within: Duration,
+    ) -> Result<CommitId> {
+        let pushed =
+            self.publish(&format!("refs/heads/{branch}"), within, |repo, tip| match tip {
+                Some(there) => Ok(Step::Already(there)),
+                None => {
+                    let bad = find_commit(repo, &undo.bad)?.id();
+                    self.undoing(repo, bad, undo, words, who).map(Step::Commit)
+                }
+            })?;
+        Ok(pushed.commit)
+    }
+
+    /// Makes the commit that undoes a failed one, on top of `tip`.
+    fn undoing(
+        &self,
+        repo: &Repository,
+        tip: Oid,
+        undo: &Undo,
+        words: &dyn Fn(Option<&Commit>) -> Result<Message>,
+        who: &Person,
+    ) -> Result<Oid> {
+        let ours = repo.find_commit(tip)?;
+        let mut tree = find_commit(repo, &undo.good)?.tree_id();
+        let mut taken = None;
+        if let Some(culprit) = culprit(repo, undo)? {
+            let mainline = u32::from(culprit.parent_count() > 1);
+            let mut index = repo.revert_commit(&culprit, &ours, mainline, None)?;
+            if !index.has_conflicts() {
+                tree = index.write_tree_to(repo)?;
+                taken = Some(Commit::of(&culprit)?);
+            }
+        }
+        let who = who.signature()?;
+        commit(repo, Some(tip), tree, &words(taken.as_ref())?, (&who, &who), self.key.as_ref())
+    }
+
+    fn desired_branch(&self) -> Result<&str> {
+        match &self.remote.reference {
+            Reference::Branch(branch) => Ok(branch),
+            reference => {
+                let name = reference.to_string();
+                let reason = "stands still; a rollback needs a branch as desired reference".into();
+                Err(Error::Reference { name, reason })
+            }
+        }
+    }
+
     /// Pushes a commit onto the desired branch that takes `bad` back.
     ///
     /// A merge is taken back against its first parent. When the branch has it taken back already (a
@@ -68,11 +184,7 @@ impl Mirror {
         within: Duration,
         tree: impl Fn(&Repository, Oid) -> Result<Oid>,
     ) -> Result<Pushed> {
-        let Reference::Branch(branch) = &self.remote.reference else {
-            let name = self.remote.reference.to_string();
-            let reason = "stands still; a rollback needs a branch as desired reference".into();
-            return Err(Error::Reference { name, reason });
-        };
+        let branch = self.desired_branch()?;
         let (author, committer) = (author.signature()?, committer.signature()?);
         self.publish(&format!("refs/heads/{branch}"), within, |repo, tip| {
             let Some(tip) = tip else {
@@ -87,6 +199,54 @@ impl Mirror {
                 .map(Step::Commit)
         })
     }
+}
+
+/// The commit between the tip and the failed one that undoes it already.
+fn undone(repo: &Repository, tip: Oid, undo: &Undo) -> Result<Option<Oid>> {
+    let mut next = Some(repo.find_commit(tip)?);
+    for _ in 0..PUSH_COMMITS_MAX {
+        let Some(found) = next.filter(|c| commit_id(c.id()) != undo.bad) else { break };
+        if Commit::of(&found)?.trailer(&undo.trailer) == Some(undo.bad.as_str()) {
+            return Ok(Some(found.id()));
+        }
+        next = found.parent(0).ok();
+    }
+    Ok(None)
+}
+
+/// The newest commit after the good one, first parents only, that touched a file that failed.
+/// `None` when the good one is not below the failed one, or when none touched these files.
+fn culprit<'r>(repo: &'r Repository, undo: &Undo) -> Result<Option<git2::Commit<'r>>> {
+    let mut found = None;
+    let mut next = Some(find_commit(repo, &undo.bad)?);
+    for _ in 0..PUSH_COMMITS_MAX {
+        let Some(commit) = next else { break };
+        if commit_id(commit.id()) == undo.good {
+            return Ok(found);
+        }
+        let parent = commit.parent(0).ok();
+        if found.is_none() && touches(repo, parent.as_ref(), &commit, &undo.files)? {
+            found = Some(commit);
+        }
+        next = parent;
+    }
+    Ok(None)
+}
+
+fn touches(
+    repo: &Repository,
+    before: Option<&git2::Commit<'_>>,
+    after: &git2::Commit<'_>,
+    files: &[String],
+) -> Result<bool> {
+    let before = before.map(git2::Commit::tree).transpose()?;
+    let mut options = git2::DiffOptions::new();
+    options.disable_pathspec_match(true);
+    for file in files {
+        options.pathspec(file);
+    }
+    let diff = repo.diff_tree_to_tree(before.as_ref(), Some(&after.tree()?), Some(&mut options))?;
+    Ok(diff.deltas().len() > 0)
 }
 
 fn conflicts(index: &git2::Index) -> Result<Vec<String>> {

@@ -154,6 +154,64 @@ pub struct CommitStatus {
     /// How long it may take to become healthy, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_seconds: Option<i64>,
+    /// Its rollout failed, and the cluster went back: it is not run again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<CommitFailure>,
+}
+
+/// A rollout that failed, and what was done about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CommitFailure {
+    /// The full id of the commit that the cluster went back to.
+    pub good: String,
+    /// What failed, in one sentence.
+    pub problem: String,
+    /// A digest of every object that the commit asked for: the same content is not run again.
+    pub content: String,
+    /// The files of the objects that failed.
+    pub files: Vec<String>,
+    /// What was seen when it failed: objects, exit codes, events.
+    pub evidence: Vec<String>,
+    /// What became of the commit that takes it back.
+    pub revert: RevertState,
+    /// The full id of the commit that takes it back, or that took its place at the source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Why no revert is on the desired branch.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub why: String,
+}
+
+/// What became of the commit that takes a failed one back.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum RevertState {
+    /// It has to be pushed.
+    #[default]
+    Due,
+    /// It is on the desired branch.
+    Pushed,
+    /// The desired branch does not take it; it stands on `mainstay/revert/<commit>`.
+    Proposed,
+    /// There is none: the source says so (`onFailure: hold`), or its repository takes nothing.
+    Held,
+    /// Somebody else pushed another commit first, which counts.
+    Overtaken,
+}
+
+/// What is done when the rollout of a commit fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum OnFailure {
+    /// The cluster goes back to the last good commit, and a revert is pushed.
+    #[default]
+    Revert,
+    /// The cluster goes back to the last good commit; nothing is pushed.
+    Hold,
+    /// The commit stays, and people decide.
+    Ignore,
 }
 
 /// How many objects a commit touched.
@@ -225,9 +283,9 @@ pub struct GitSourceSpec {
     /// What may be deleted without asking.
     #[serde(default)]
     pub prune: PruneSpec,
-    /// Whether a commit that fails its deadline is reverted by us (true when absent).
+    /// What is done when the rollout of a commit fails (`revert` when absent).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rollback: Option<bool>,
+    pub on_failure: Option<OnFailure>,
     /// How long a commit may take to become healthy, in seconds (600 when absent).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_seconds: Option<i64>,

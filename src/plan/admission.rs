@@ -8,7 +8,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Condition as SourceCondition,
 };
 
-use super::bound;
+use super::{
+    bound,
+    failure::{self, FAILED_BEFORE, RETRY_TRAILER},
+};
 use crate::{
     kinds::{
         Commit, CommitChanges, CommitSpec, CommitState, CommitStatus, CommitTimings, GitSource,
@@ -61,15 +64,17 @@ pub struct Candidate {
     pub problems: Vec<Problem>,
     /// What its author should know though it is taken.
     pub warnings: Vec<Problem>,
+    /// The commit of the same content whose rollout failed.
+    pub repeats: Option<CommitId>,
 }
 
-/// Whether a tip is neither what runs nor what was refused before.
+/// Whether a tip is neither what runs nor what was refused or failed before.
 pub fn is_news(view: &View, tip: &CommitId) -> bool {
     if view.head().is_some_and(|head| head.commit == *tip) {
         return false;
     }
     let known = view.get::<Commit>("", tip.as_str());
-    known.is_none_or(|c| c.status.state != CommitState::Refused)
+    known.is_none_or(|c| c.status.state != CommitState::Refused && c.status.failure.is_none())
 }
 
 /// A commit's rendered files against a View. `suspects` are the keys that may differ from State
@@ -107,8 +112,12 @@ pub fn candidate(
         problems.extend(judged.problems);
         warnings.extend(judged.warnings);
     }
+    let repeats = failure::repeated(view, picture, &commit, &trailers);
+    let repeats = repeats.filter(|_| problems.is_empty());
+    problems.extend(repeats.as_ref().map(|earlier| failure::repeats(view, earlier)));
     problems.sort();
     Candidate {
+        repeats,
         spec,
         seen_at,
         deadline_seconds: deadline.or(source.deadline_seconds),
@@ -247,9 +256,7 @@ pub fn admit(
     candidate: &Candidate,
     now: Timestamp,
 ) -> Result<Vec<Command>, ObjectError> {
-    let head = view.head().map(|h| h.commit.clone());
-    let mut changed: Vec<&Desired> = candidate.wanted.iter().filter(|d| differs(view, d)).collect();
-    changed.sort_by_key(|desired| rank(&desired.object));
+    let changed = changed(view, candidate);
     let (added, changed_n) = changed.iter().fold((0, 0), |(added, changed), desired| {
         let known = view.origin(desired.object.key()).is_some();
         if known { (added, changed + 1) } else { (added + 1, changed) }
@@ -266,8 +273,48 @@ pub fn admit(
         },
         ..status_of(candidate)
     };
-    let record = record(candidate, status)?;
-    let chunks = chunks(&changed);
+    Ok(adopt(view, candidate, &record(candidate, status)?, &changed))
+}
+
+/// Facts with which a commit that ran before is taken again: that needs nobody's approval.
+pub fn again(facts: &mut Facts) {
+    for trailer in [render::TRAILER, RETRY_TRAILER] {
+        facts.trailers.push((trailer.to_owned(), "yes".to_owned()));
+    }
+}
+
+/// Everything to propose so that a commit that ran before becomes the head once more, because `bad`
+/// failed. What it was stays written: when it was admitted and healthy.
+pub fn go_back(
+    view: &View,
+    candidate: &Candidate,
+    bad: &CommitId,
+) -> Result<Vec<Command>, ObjectError> {
+    let changed = changed(view, candidate);
+    let before = view.get::<Commit>("", candidate.commit.as_str());
+    let mut status = before.map(|c| c.status.clone()).unwrap_or_else(|| status_of(candidate));
+    status.state = CommitState::Progressing;
+    status.reason = "WentBack".to_owned();
+    status.message = format!("the cluster went back to it: the rollout of {} failed", bad.short());
+    Ok(adopt(view, candidate, &record(candidate, status)?, &changed))
+}
+
+/// What a commit changes, in the order in which it is applied.
+fn changed<'a>(view: &View, candidate: &'a Candidate) -> Vec<&'a Desired> {
+    let mut changed: Vec<&Desired> = candidate.wanted.iter().filter(|d| differs(view, d)).collect();
+    changed.sort_by_key(|desired| rank(&desired.object));
+    changed
+}
+
+/// The difference in its parts.
+fn adopt(
+    view: &View,
+    candidate: &Candidate,
+    record: &Object,
+    changed: &[&Desired],
+) -> Vec<Command> {
+    let head = view.head().map(|h| h.commit.clone());
+    let chunks = chunks(changed);
     let parts = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
     let adopt = |(i, upserts): (usize, Vec<Desired>)| {
         Command::Adopt(Box::new(Adopt {
@@ -280,7 +327,7 @@ pub fn admit(
             parts,
         }))
     };
-    Ok(chunks.into_iter().enumerate().map(adopt).collect())
+    chunks.into_iter().enumerate().map(adopt).collect()
 }
 
 /// The commands that record why a commit was not taken; nothing else changes.
@@ -292,7 +339,7 @@ pub fn refuse(
     let first = problems.first().map(ToString::to_string).unwrap_or_default();
     let status = CommitStatus {
         state: CommitState::Refused,
-        reason: "Invalid".to_owned(),
+        reason: if candidate.repeats.is_some() { FAILED_BEFORE } else { "Invalid" }.to_owned(),
         message: match problems.len() {
             0 | 1 => first,
             n => format!("{first} (and {} more)", n - 1),

@@ -14,11 +14,17 @@ use k8s_openapi::{
     },
 };
 
-use super::{Controller, Inputs, Plan, batch::Batch, cause, pods};
+use super::{
+    Controller, Inputs, Plan,
+    batch::Batch,
+    cause,
+    failure::{self, Failed},
+    pods,
+};
 use crate::{
-    kinds::{Commit, CommitState, CommitStatus},
+    kinds::{Commit, CommitState, CommitStatus, RevertState},
     model::{CommitId, GroupKind, Key, Object, Problem, Timestamp},
-    state::{Change, Command, OutboxItem, View},
+    state::{Change, Command, Head, OutboxItem, View},
 };
 
 /// How long something that ran may be away before its commit counts as degraded: a pod that is
@@ -57,13 +63,14 @@ fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
     let (Some(head), Some(id)) = (view.head(), CommitId::parse(&key.name)) else {
         return Plan::default();
     };
-    if commit.status.state == CommitState::Refused {
+    // What was refused or has failed stays so.
+    if commit.status.state == CommitState::Refused || commit.status.failure.is_some() {
         return Plan::default();
     }
     let mut status = commit.status.clone();
     let mut wake_at = None;
     if head.commit == id {
-        wake_at = judge(view, head.at, &mut status, inputs);
+        wake_at = judge(view, head, &mut status, inputs);
     } else if matches!(status.state, CommitState::Admitted | CommitState::Progressing) {
         status.state = CommitState::Superseded;
         status.reason = "Superseded".to_owned();
@@ -77,10 +84,18 @@ fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
         return batch.into_plan(wake_at);
     }
     let told = status.state != commit.status.state;
-    batch.status(object, &Commit { status, ..commit.clone() });
+    let due = status.failure.as_ref().is_some_and(|f| f.revert == RevertState::Due);
+    batch.status(object, &Commit { status: status.clone(), ..commit.clone() });
+    if status.failure.is_some() {
+        batch.warning(object, CONTROLLER.name, "RolloutFailed", status.message.clone());
+    }
     let mut plan = batch.into_plan(wake_at);
     if told {
-        plan.commands.push(Command::Enqueue(OutboxItem::Note(id)));
+        plan.commands.push(Command::Enqueue(OutboxItem::Note(id.clone())));
+    }
+    if due {
+        // Before the status, which is what keeps this from being planned again.
+        plan.commands.insert(0, Command::Enqueue(OutboxItem::Revert(id)));
     }
     plan
 }
@@ -102,12 +117,12 @@ fn forget(view: &View, batch: &mut Batch) {
 /// Brings the head's status up to date; gives the time at which it has to be looked at again.
 fn judge(
     view: &View,
-    admitted: Timestamp,
+    head: &Head,
     status: &mut CommitStatus,
     inputs: &Inputs<'_>,
 ) -> Option<Timestamp> {
     let seconds = status.deadline_seconds.unwrap_or(inputs.timing.commit_deadline_seconds);
-    let since = status.timings.admitted_at.map_or(admitted, Timestamp);
+    let since = status.timings.admitted_at.map_or(head.at, Timestamp);
     let deadline = since.plus_seconds(seconds);
     let verdicts = verdicts(view);
     let late = deadline <= inputs.now;
@@ -123,6 +138,9 @@ fn judge(
     let was = status.state;
     if failed || late && !ran || broke || was == CommitState::Degraded {
         degrade(status, &verdicts, late && !ran, inputs.now);
+        if !ran && was != CommitState::Degraded {
+            give_up(view, &head.commit, status, &verdicts, late);
+        }
         return None;
     }
     if ran {
@@ -136,6 +154,26 @@ fn judge(
     status.message =
         format!("{ready} of {} workloads are ready; {}", verdicts.count, first.problem.message);
     Some(deadline)
+}
+
+/// Has the cluster go back when it was this rollout that failed.
+fn give_up(
+    view: &View,
+    head: &CommitId,
+    status: &mut CommitStatus,
+    verdicts: &Verdicts,
+    late: bool,
+) {
+    let failed: Vec<Failed<'_>> = verdicts
+        .waiting
+        .iter()
+        .filter(|w| late || w.failed)
+        .map(|w| Failed { key: &w.key, problem: &w.problem })
+        .collect();
+    status.failure = failure::of(view, head, &status.message, &failed);
+    if let Some(failure) = &status.failure {
+        status.message = failure::words(head, failure);
+    }
 }
 
 fn away_until(since: Timestamp) -> Timestamp {
@@ -182,6 +220,7 @@ struct Verdicts {
 
 /// One workload that is not at its desired state.
 struct Waiting {
+    key: Key,
     /// It will not come there by itself.
     failed: bool,
     reason: String,
@@ -201,6 +240,7 @@ fn verdicts(view: &View) -> Verdicts {
                 let message = format!("{key}: {}", verdict.text);
                 let (file, line) = (origin.file.clone(), origin.line);
                 verdicts.waiting.push(Waiting {
+                    key: key.clone(),
                     failed: verdict.failed,
                     reason: verdict.reason,
                     away_since: verdict.away_since,
@@ -311,13 +351,7 @@ fn of_pod(pod: &Pod) -> Option<Verdict> {
 
 /// Adds what keeps the first of the workload's pods from running.
 fn because(view: &View, object: &Object, text: String) -> String {
-    let below = |uid: &str| view.owned_by(uid).collect::<Vec<_>>();
-    let own = below(object.uid());
-    let sets = own.iter().filter(|o| o.key().is::<ReplicaSet>()).flat_map(|o| below(o.uid()));
-    let mut pods: Vec<&Object> =
-        own.iter().copied().chain(sets).filter(|o| o.key().is::<Pod>()).collect();
-    // The newest pods are those of the version that is being rolled out.
-    pods.sort_by_key(|o| std::cmp::Reverse(o.meta().creation_timestamp.clone()));
+    let pods = newest_pods(view, object);
     let cause = pods.iter().find_map(|o| {
         let active = o.view::<Pod>().filter(|pod| pods::is_active(o, pod))?;
         Some((o.key().name.clone(), cause::of(active)?.1))
@@ -326,4 +360,19 @@ fn because(view: &View, object: &Object, text: String) -> String {
         Some((pod, why)) => format!("{text}; pod {pod}: {why}"),
         None => text,
     }
+}
+
+/// The pods below a workload; the newest, which are those of the version that is being rolled out,
+/// come first.
+pub(super) fn newest_pods<'a>(view: &'a View, object: &'a Object) -> Vec<&'a Object> {
+    if object.key().is::<Pod>() {
+        return vec![object];
+    }
+    let below = |uid: &str| view.owned_by(uid).collect::<Vec<_>>();
+    let own = below(object.uid());
+    let sets = own.iter().filter(|o| o.key().is::<ReplicaSet>()).flat_map(|o| below(o.uid()));
+    let mut pods: Vec<&Object> =
+        own.iter().copied().chain(sets).filter(|o| o.key().is::<Pod>()).collect();
+    pods.sort_by_key(|o| std::cmp::Reverse(o.meta().creation_timestamp.clone()));
+    pods
 }

@@ -10,6 +10,7 @@
 
 pub mod admission;
 pub mod assign;
+pub mod failure;
 pub mod hearing;
 pub mod recall;
 pub mod signatures;

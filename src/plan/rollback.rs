@@ -1,6 +1,11 @@
 //! Where a rollback goes when nobody says where.
 
-use crate::{kinds::Commit, model::CommitId, state::View};
+use super::admission::SOURCE;
+use crate::{
+    kinds::{Commit, GitSource},
+    model::CommitId,
+    state::View,
+};
 
 /// What takes the cluster back to its last good state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,22 +20,38 @@ pub enum Rollback {
 /// The rollback of the head; `None` before the first commit.
 pub fn rollback(view: &View) -> Option<Rollback> {
     let head = view.head()?.commit.clone();
+    if let Some(good) = held(view) {
+        return Some(good);
+    }
+    let record = view.get::<Commit>("", head.as_str());
+    let good = last_good(view, &head);
+    let parent = record.and_then(|c| c.spec.parents.first());
+    Some(match good {
+        Some(good) if parent.is_some_and(|p| p != good.as_str()) => Rollback::Restore(good),
+        _ => Rollback::Revert(head),
+    })
+}
+
+/// What the cluster runs, when the commit at the source has failed and is held back.
+fn held(view: &View) -> Option<Rollback> {
+    let head = &view.head()?.commit;
+    let observed = view.get::<GitSource>("", SOURCE)?.status.observed_commit.clone()?;
+    let tip = view.get::<Commit>("", &observed).filter(|_| observed != head.as_str())?;
+    tip.status.failure.is_some().then(|| Rollback::Restore(head.clone()))
+}
+
+/// The newest commit before `head` that became healthy.
+pub(super) fn last_good(view: &View, head: &CommitId) -> Option<CommitId> {
     let record = view.get::<Commit>("", head.as_str());
     let before = record.and_then(|c| c.status.timings.admitted_at).unwrap_or(i64::MAX);
-    let good = view
-        .list::<Commit>(None)
+    view.list::<Commit>(None)
         .filter(|(object, c)| {
             object.key().name != head.as_str()
                 && c.status.timings.healthy_at.is_some()
                 && c.status.timings.admitted_at.is_some_and(|at| at <= before)
         })
         .max_by_key(|(_, c)| c.status.timings.admitted_at)
-        .and_then(|(object, _)| CommitId::parse(&object.key().name));
-    let parent = record.and_then(|c| c.spec.parents.first());
-    Some(match good {
-        Some(good) if parent.is_some_and(|p| p != good.as_str()) => Rollback::Restore(good),
-        _ => Rollback::Revert(head),
-    })
+        .and_then(|(object, _)| CommitId::parse(&object.key().name))
 }
 
 #[cfg(test)]

@@ -194,12 +194,12 @@ pub(super) fn running(view: &View) -> Option<&Commit> {
     view.get::<Commit>("", view.head()?.commit.as_str())
 }
 
-/// The newest commit of the source: the head, unless a later one was refused.
+/// The newest commit of the source: the head, unless a later one was refused or has failed.
 pub(super) fn newest_commit(view: &View) -> Option<&Commit> {
     refused_commit(view).or_else(|| running(view))
 }
 
-/// The commit that stands at the source and was refused.
+/// The commit that stands at the source and is not run: refused, or gone back from.
 ///
 /// A refused commit that is no longer at the source (a later one took its place, or it was taken
 /// back) is history.
@@ -207,7 +207,12 @@ pub(super) fn refused_commit(view: &View) -> Option<&Commit> {
     let sources = view.list::<GitSource>(None);
     let observed = sources.filter_map(|(_, s)| s.status.observed_commit.as_deref());
     let commits = observed.filter_map(|id| view.get::<Commit>("", id));
-    commits.into_iter().find(|c| c.status.state == CommitState::Refused)
+    commits.into_iter().find(|c| is_not_run(c))
+}
+
+/// Whether a commit was refused, or gone back from because its rollout failed.
+pub(super) fn is_not_run(commit: &Commit) -> bool {
+    commit.status.state == CommitState::Refused || commit.status.failure.is_some()
 }
 
 fn summary(commit: &Commit) -> CommitSummary {

@@ -15,7 +15,7 @@ use super::{
     history::state_word,
 };
 use crate::{
-    kinds::{Commit, CommitState, GitSource},
+    kinds::{Commit, CommitState, GitSource, RevertState},
     model::{CommitId, Key, Object, Problem, Revision},
     state::{Change, View},
 };
@@ -130,14 +130,31 @@ fn commit_line(key: &Key, (old, new): Span<'_>) -> Option<(u8, String)> {
     let state = |object: Option<&Object>| Some(object?.view::<Commit>()?.status.state);
     let commit: &Commit = new?.view()?;
     let (before, after) = (state(old), commit.status.state);
+    let ended = revert_ended(old.and_then(|o| o.view::<Commit>()), commit);
     if before == Some(after) {
-        return None;
+        return Some((0, format!("{}: {}", short(&key.name), ended?)));
     }
     let reason = reason_beside(after, &commit.status.reason);
+    let ended = ended.map(|ended| format!(", {ended}")).unwrap_or_default();
     let word = state_word(after).to_lowercase();
-    let line = format!("{} {word}{reason}: “{}”", short(&key.name), commit.spec.subject);
+    let line = format!("{} {word}{reason}{ended}: “{}”", short(&key.name), commit.spec.subject);
     let ends = matches!(after, CommitState::Healthy | CommitState::Degraded | CommitState::Refused);
     Some((if ends { 0 } else { 3 }, line))
+}
+
+/// `taken back by 1a2b3c4` when it is known what became of the revert.
+fn revert_ended(old: Option<&Commit>, new: &Commit) -> Option<String> {
+    let failure = new.status.failure.as_ref()?;
+    let was = old.and_then(|c| c.status.failure.as_ref()).map(|f| f.revert);
+    let by = failure.commit.as_deref().map(short).unwrap_or_default();
+    match failure.revert {
+        state if was == Some(state) => None,
+        RevertState::Due => None,
+        RevertState::Pushed => Some(format!("taken back by {by}")),
+        RevertState::Proposed => Some(format!("held, its revert {by} is only proposed")),
+        RevertState::Held => Some("held".to_owned()),
+        RevertState::Overtaken => Some(format!("overtaken by {by}")),
+    }
 }
 
 /// ` (DeadlineExceeded)`, or nothing when the reason only repeats the state.
@@ -318,6 +335,11 @@ pub fn note(view: &View, commit: &CommitId) -> String {
     stages(found).into_iter().for_each(|line| text += &line);
     list(&mut text, "Problems", &status.problems);
     list(&mut text, "Warnings", &status.warnings);
+    let evidence = status.failure.iter().flat_map(|failure| &failure.evidence);
+    let evidence: String = evidence.map(|line| format!("- {line}\n")).collect();
+    if !evidence.is_empty() {
+        text += &format!("\nEvidence:\n{evidence}");
+    }
     text
 }
 

@@ -375,6 +375,13 @@ pub const METRICS: &[Metric] = &[
     ),
     of(Server, Gauge, "mainstay_raft_term", &[], "The term, in elections"),
     of(
+        State,
+        Counter,
+        "mainstay_reverts_total",
+        &["reason"],
+        "Commits gone back from because their rollout failed, of those State keeps, in commits",
+    ),
+    of(
         Server,
         Counter,
         "mainstay_source_fetches_total",

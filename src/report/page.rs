@@ -72,6 +72,10 @@ fn headline(view: &View) -> String {
             }
             None => "\nThe cluster runs no commit yet.\n".to_owned(),
         };
+    } else if newest.status.failure.is_some()
+        && let Some(commit) = running(view)
+    {
+        text += &format!("\nThe cluster runs what was good before. {}", sentence(commit));
     }
     let problems = &newest.status.problems;
     if !problems.is_empty() {

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as QuantityText;
 use std::collections::BTreeMap;
 
 use super::{
-    cluster::{newest_commit, running},
+    cluster::{is_not_run, newest_commit, running},
     health::{count, is_ready},
     history::state_word,
     metrics::{Metric, metric},
@@ -105,6 +105,7 @@ fn commits(view: &View, now: Timestamp, out: &mut Vec<Sample>) {
     if let Some(commit) = running(view) {
         lag(commit, now, out);
     }
+    reverts(view, out);
     out.push(Sample::new("mainstay_divergence_commits", &[], number(divergence(view))));
     let lag = super::files::unexported(view);
     out.push(Sample::new("mainstay_export_lag_revisions", &[], number(lag)));
@@ -114,6 +115,17 @@ fn commits(view: &View, now: Timestamp, out: &mut Vec<Sample>) {
         let ready = source.status.conditions.iter().find(|c| c.type_ == "SourceReady");
         let ready = ready.is_some_and(|c| c.status == "True");
         out.push(Sample::new("mainstay_source_ready", &[&object.key().name], flag(ready)));
+    }
+}
+
+/// How many commits were gone back from, for each reason.
+fn reverts(view: &View, out: &mut Vec<Sample>) {
+    let mut counts = BTreeMap::<&str, u64>::new();
+    for (_, commit) in view.list::<Commit>(None).filter(|(_, c)| c.status.failure.is_some()) {
+        *counts.entry(commit.status.reason.as_str()).or_default() += 1;
+    }
+    for (reason, count) in counts {
+        out.push(Sample::new("mainstay_reverts_total", &[reason], number(count)));
     }
 }
 
@@ -135,16 +147,16 @@ fn lag(commit: &Commit, now: Timestamp, out: &mut Vec<Sample>) {
     }
 }
 
-/// Commits seen after the one the cluster runs: refused ones, as every other newer commit would be
-/// the head.
+/// Commits seen after the one the cluster runs: refused or failed ones, as every other newer commit
+/// would be the head.
 fn divergence(view: &View) -> u64 {
     let Some(newest) = newest_commit(view) else { return 0 };
-    if newest.status.state != CommitState::Refused {
+    if !is_not_run(newest) {
         return 0;
     }
     let since = view.head().map_or(i64::MIN, |head| head.at.0);
     let commits = view.list::<Commit>(None).filter(|(_, c)| {
-        c.status.state == CommitState::Refused
+        is_not_run(c)
             && c.status.timings.seen_at.or(c.status.timings.failed_at).is_some_and(|at| at > since)
     });
     (commits.count() as u64).max(1)

@@ -1,8 +1,10 @@
-//! What must leave the cluster: status commits and notes, written by the leader only.
+//! What must leave the cluster: status commits, notes, and reverts of commits that failed; written
+//! by the leader only.
 //!
-//! Git itself says what has been written (the `Index:` trailer of the status branch), so a crash
-//! between a push and its acknowledgement, or a new leader, writes nothing twice. While the remote
-//! is down everything waits, and goes out in one commit when it is back.
+//! Git itself says what has been written (the `Index:` trailer of the status branch, the
+//! `Mainstay-Reverts:` trailer of the desired one), so a crash between a push and its
+//! acknowledgement, or a new leader, writes nothing twice. While the remote is down everything
+//! waits, and goes out in one commit when it is back.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -10,10 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Store, clock};
 use crate::{
-    git::{self, Mirror, Person, STATUS_BRANCH, StatusCommit},
+    git::{self, Mirror, Person, STATUS_BRANCH, StatusCommit, Undo, Undone},
+    kinds::RevertState,
     model::CommitId,
+    plan::failure::{self, Revert, Settled},
     report,
-    state::{Command, OutboxItem, View},
+    state::{Command, OutboxItem, Outcome, Refusal, View},
 };
 
 /// How long changes are gathered before a status commit, in milliseconds: many changes of one
@@ -44,6 +48,10 @@ enum Error {
     Propose(#[from] crate::raft::ProposeError),
     #[error("a thread of the exporter ended: {0}")]
     Thread(#[from] tokio::task::JoinError),
+    #[error("{0}")]
+    Refused(Refusal),
+    #[error("{0}")]
+    Object(#[from] crate::model::ObjectError),
 }
 
 /// Writes what State has to tell whenever this server leads, until `stop`.
@@ -108,6 +116,9 @@ async fn export(
     if view.head().is_none() && view.outbox().next().is_none() {
         return Ok(());
     }
+    // What takes a commit back is not kept waiting by what only tells.
+    let reverted = reverts(store, mirror, view).await;
+    let view = &store.view();
     let term = store.roles().borrow().term;
     if view.exported() < view.revision() {
         let done = status(mirror, view, term, stats).await?;
@@ -115,14 +126,88 @@ async fn export(
             store.propose(vec![Command::Exported(view.revision())]).await?;
         }
     }
-    let items: Vec<(u64, OutboxItem)> =
-        view.outbox().map(|(id, item)| (id, item.clone())).collect();
+    let items: Vec<(u64, CommitId)> = view
+        .outbox()
+        .filter_map(|(id, item)| match item {
+            OutboxItem::Note(commit) => Some((id, commit.clone())),
+            OutboxItem::Revert(_) => None,
+        })
+        .collect();
     if !items.is_empty() {
         notes(mirror, view, &items).await?;
         let done = items.iter().map(|(id, _)| Command::Done(*id)).collect();
         store.propose(done).await?;
     }
+    reverted
+}
+
+/// Takes back what failed. How that ended is recorded first, so that an entry is only taken out
+/// when there is nothing left to do for it.
+async fn reverts(store: &Store, mirror: &Arc<Mirror>, view: &View) -> Result<(), Error> {
+    for (id, item) in view.outbox() {
+        let OutboxItem::Revert(bad) = item else { continue };
+        let outcomes = store.propose(revert(mirror, view, bad).await?).await?;
+        let refused = outcomes.into_iter().find_map(|outcome| match outcome {
+            Outcome::Refused(refusal) => Some(refusal),
+            Outcome::Done(_) => None,
+        });
+        if let Some(refusal) = refused {
+            return Err(Error::Refused(refusal));
+        }
+        store.propose(vec![Command::Done(id)]).await?;
+    }
     Ok(())
+}
+
+/// Pushes the commit that takes a failed one back, unless Git shows that it is there or that
+/// somebody was faster; gives what records how it ended.
+async fn revert(mirror: &Arc<Mirror>, view: &View, bad: &CommitId) -> Result<Vec<Command>, Error> {
+    let Some(revert) = failure::revert(view, bad) else { return Ok(Vec::new()) };
+    let mirror = mirror.clone();
+    let ended = tokio::task::spawn_blocking(move || push_revert(&mirror, &revert)).await??;
+    tracing::warn!(event = "revert", failed = %bad, state = ?ended.state, commit = ?ended.commit);
+    Ok(failure::settle(view, bad, ended)?)
+}
+
+fn push_revert(mirror: &Mirror, revert: &Revert) -> Result<Settled, git::Error> {
+    let undo = Undo {
+        bad: revert.bad.clone(),
+        good: revert.good.clone(),
+        same: revert.repeats.clone(),
+        files: revert.files.clone(),
+        trailer: failure::REVERT_TRAILER.to_owned(),
+    };
+    let words = |taken: Option<&git::Commit>| {
+        git::Message::from_text(&revert.message(taken.map(|c| (&c.id, c.subject.as_str()))))
+    };
+    let within = Duration::from_secs(PUSH_SECONDS_MAX);
+    let (state, commit, why) = match mirror.undo(&undo, &words, &us(), within) {
+        Ok(Undone::Pushed(commit)) => (RevertState::Pushed, Some(commit), String::new()),
+        Ok(Undone::Overtaken(commit)) => (RevertState::Overtaken, Some(commit), String::new()),
+        Err(refused) if is_final(&refused) => {
+            let branch = revert.branch();
+            match mirror.propose_undo(&undo, &branch, &words, &us(), within) {
+                Ok(commit) => (RevertState::Proposed, Some(commit), refused.to_string()),
+                Err(error) if is_final(&error) => (RevertState::Held, None, refused.to_string()),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(Settled { state, commit, why })
+}
+
+/// Whether a push will not come through however often it is tried.
+fn is_final(error: &git::Error) -> bool {
+    use git::Error as E;
+    matches!(
+        error,
+        E::Rejected { .. }
+            | E::Denied { .. }
+            | E::Reference { .. }
+            | E::Moved { .. }
+            | E::Argument { .. }
+    )
 }
 
 /// Pushes a status commit when a file of the branch changed; tells whether the branch shows
@@ -160,14 +245,8 @@ async fn status(
     Ok(true)
 }
 
-async fn notes(
-    mirror: &Arc<Mirror>,
-    view: &View,
-    items: &[(u64, OutboxItem)],
-) -> Result<(), Error> {
-    let of = |(_, item): &(u64, OutboxItem)| match item {
-        OutboxItem::Note(commit) => (commit.clone(), report::note(view, commit)),
-    };
+async fn notes(mirror: &Arc<Mirror>, view: &View, items: &[(u64, CommitId)]) -> Result<(), Error> {
+    let of = |(_, commit): &(u64, CommitId)| (commit.clone(), report::note(view, commit));
     let notes: BTreeMap<CommitId, String> = items.iter().map(of).collect();
     let mirror = mirror.clone();
     let written = tokio::task::spawn_blocking(move || {

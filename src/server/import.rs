@@ -19,6 +19,7 @@ use crate::{
     model::{CommitId, Problem, Signature, Timestamp},
     plan::{
         admission::{self, Candidate, Facts, admit, is_news, refuse, tell_source},
+        failure::way_back,
         signatures::{self, Descent},
     },
     raft::ProposeError,
@@ -51,6 +52,9 @@ pub(super) enum Error {
     /// State refused what it should take.
     #[error("{0}")]
     Refused(Refusal),
+    /// The last good commit cannot be taken as it was.
+    #[error("{0}")]
+    Back(String),
 }
 
 /// What the importer has done; read by metrics.
@@ -92,9 +96,12 @@ impl Importer {
     pub(super) async fn run(&self, stop: CancellationToken) {
         let mut roles = self.store.roles();
         let mut watch = self.watch();
+        let mut views = self.store.views();
         let mut failures = 0;
         loop {
+            let mut stuck = false;
             if self.store.is_leader() {
+                stuck = self.go_back().await;
                 failures = self.look_and_tell(failures).await;
             }
             let every = self.spec.interval_seconds.unwrap_or(INTERVAL_SECONDS).max(1);
@@ -104,6 +111,7 @@ impl Importer {
                 () = stop.cancelled() => return,
                 () = self.nudge.notified() => {}
                 () = moved(&mut watch) => {}
+                () = failed(&mut views), if !stuck => {}
                 changed = roles.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep_until(tokio::time::Instant::now() + pause) => {}
             }
@@ -140,6 +148,37 @@ impl Importer {
             tracing::warn!(event = "source status not written", %error);
         }
         failures
+    }
+
+    /// Takes the cluster back to the last good commit when the one it runs has failed; needs no
+    /// remote. Tells whether that was not possible.
+    async fn go_back(&self) -> bool {
+        let Some((bad, good)) = way_back(&self.store.view()) else { return false };
+        match self.take_again(&bad, &good).await {
+            Ok(()) => {
+                tracing::warn!(event = "went back", failed = %bad, commit = %good);
+                false
+            }
+            Err(error) => {
+                tracing::warn!(event = "cannot go back", failed = %bad, commit = %good, %error);
+                true
+            }
+        }
+    }
+
+    async fn take_again(&self, bad: &CommitId, good: &CommitId) -> Result<(), Error> {
+        let view = self.store.view();
+        let candidate = self.read(good, &view, clock::now(), Scope::Again).await?;
+        if let Some(problem) = candidate.problems.first() {
+            return Err(Error::Back(problem.to_string()));
+        }
+        for command in admission::go_back(&view, &candidate, bad)? {
+            done(self.store.propose(vec![command]).await?)?;
+        }
+        if let Some(known) = self.known.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            known.admitted(good);
+        }
+        Ok(())
     }
 
     /// Fetches, and takes the tip when it is neither the head nor refused.
@@ -236,10 +275,13 @@ impl Importer {
         let read = move || {
             let before = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let reader = mirror.reader()?;
-            let trust = trust(&reader, &keys, &view, &spec, &commit, seen_at)?;
+            let trust = match scope {
+                Scope::Again => Trust::default(),
+                _ => trust(&reader, &keys, &view, &spec, &commit, seen_at)?,
+            };
             let known = Known::read(&mirror, &commit, &spec.path, before)?;
             let candidate = candidate(&reader, &known, &view, &spec, (trust, seen_at), scope)?;
-            if scope == Scope::Changed {
+            if scope != Scope::Whole {
                 *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
             }
             Ok(candidate)
@@ -264,6 +306,18 @@ fn done(outcomes: Vec<Outcome>) -> Result<(), Error> {
         Outcome::Done(_) => Ok(()),
         Outcome::Refused(refusal) => Err(Error::Refused(refusal)),
     })
+}
+
+/// Waits until what the cluster runs has failed.
+async fn failed(views: &mut tokio::sync::watch::Receiver<View>) {
+    loop {
+        if views.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        if way_back(&views.borrow_and_update()).is_some() {
+            return;
+        }
+    }
 }
 
 async fn moved(watch: &mut Option<git::watch::Watch>) {
@@ -299,6 +353,8 @@ pub(super) enum Scope {
     Changed,
     /// All of them.
     Whole,
+    /// Those that may differ from State, of a commit that ran before: it was judged then.
+    Again,
 }
 
 /// Whose a commit is.
@@ -358,7 +414,7 @@ pub(super) fn candidate(
     scope: Scope,
 ) -> Result<Candidate, Error> {
     let facts = reader.commit(known.commit())?;
-    let facts = Facts {
+    let mut facts = Facts {
         commit: known.commit().clone(),
         spec: CommitSpec {
             source: SOURCE.to_owned(),
@@ -373,7 +429,10 @@ pub(super) fn candidate(
         trailers: facts.trailers,
         seen_at,
     };
-    let suspects = known.suspects(view).filter(|_| scope == Scope::Changed);
+    if scope == Scope::Again {
+        admission::again(&mut facts);
+    }
+    let suspects = known.suspects(view).filter(|_| scope != Scope::Whole);
     let problems = [known.problems(), &trust.problems].concat();
     let picture = known.picture();
     Ok(admission::candidate(view, spec, facts, picture, suspects.as_ref(), problems))

@@ -396,6 +396,7 @@ fn source(config: &SourceConfig) -> GitSourceSpec {
         interval_seconds: config.interval_seconds.and_then(|s| i64::try_from(s).ok()),
         verify: config.verify.clone(),
         fast_forward_only: config.fast_forward_only,
+        on_failure: config.on_failure,
         ..GitSourceSpec::default()
     }
 }

@@ -14,12 +14,13 @@ use super::{
     world::{Happening, World},
 };
 use crate::{
-    kinds::{GitReference, GitSourceSpec},
+    kinds::{GitReference, GitSourceSpec, RevertState},
     model::{CommitId, NodeName, Problem, RequestId, Revision, Timestamp, session::ToAgent},
     plan::{
         Agenda, ENTRY_COMMANDS_MAX, Inputs, Planned,
         admission::{self, Candidate},
         assign::Told,
+        failure::{self, way_back},
     },
     render, report,
     state::{Command, OutboxItem, Outcome, Refusal, View},
@@ -106,6 +107,11 @@ pub(super) fn source() -> GitSourceSpec {
 }
 
 impl World {
+    /// What the cluster follows, as this world has it.
+    pub(super) fn source(&self) -> GitSourceSpec {
+        GitSourceSpec { on_failure: self.on_failure, ..source() }
+    }
+
     /// The picture of the leader.
     pub(super) fn view(&self) -> Option<View> {
         let leader = self.log.leader?;
@@ -129,6 +135,9 @@ impl World {
     /// Asks for what follows from a change of State.
     pub(super) fn changed(&mut self) {
         let now = self.now;
+        if self.view().is_some_and(|view| way_back(&view).is_some()) {
+            self.look_in(ROUND);
+        }
         self.changed_at = now;
         self.drive_by(now + ROUND);
         let Some(leading) = &mut self.leading else { return };
@@ -286,6 +295,7 @@ impl World {
             return;
         }
         leading.look_at = None;
+        self.go_back();
         let tip = self.repository.tip.clone();
         let result = match tip {
             _ if self.repository.is_down => Err(("Unreachable", UNREACHABLE.to_owned())),
@@ -297,7 +307,7 @@ impl World {
             Ok(tip) => (Some(tip), Ok(())),
             Err((reason, message)) => (None, Err((*reason, message.clone()))),
         };
-        match admission::tell_source(&view, &source(), tip, look, now) {
+        match admission::tell_source(&view, &self.source(), tip, look, now) {
             Ok(Some(command)) => drop(self.propose(vec![command])),
             Ok(None) => {}
             Err(error) => self.fail(format!("the source cannot be told: {error}")),
@@ -306,6 +316,25 @@ impl World {
         leading.look_failures = if result.is_ok() { 0 } else { leading.look_failures + 1 };
         let pause = POLL * (1 << leading.look_failures.saturating_sub(1).min(2));
         self.look_in(pause);
+    }
+
+    /// Takes the cluster back to the last good commit when the one it runs has failed.
+    fn go_back(&mut self) {
+        let Some(view) = self.view() else { return };
+        let Some((bad, good)) = way_back(&view) else { return };
+        let Some(candidate) = self.take(&good, &view, true) else {
+            return self.fail(format!("the good commit {good} is gone"));
+        };
+        if let Some(problem) = candidate.problems.first() {
+            return self.fail(format!("the cluster cannot go back to {good}: {problem}"));
+        }
+        match admission::go_back(&view, &candidate, &bad) {
+            Ok(commands) => {
+                let mut commands = commands.into_iter();
+                while commands.next().is_some_and(|c| self.propose(vec![c]).is_ok()) {}
+            }
+            Err(error) => self.fail(format!("the cluster cannot go back: {error}")),
+        }
     }
 
     fn consider(&mut self, tip: &CommitId) -> Result<(), (&'static str, String)> {
@@ -329,7 +358,14 @@ impl World {
 
     /// A commit read and rendered against a View.
     pub(super) fn candidate(&mut self, commit: &CommitId, view: &View) -> Option<Candidate> {
-        let facts = self.repository.facts(commit, self.now)?;
+        self.take(commit, view, false)
+    }
+
+    fn take(&mut self, commit: &CommitId, view: &View, again: bool) -> Option<Candidate> {
+        let mut facts = self.repository.facts(commit, self.now)?;
+        if again {
+            admission::again(&mut facts);
+        }
         let tree = self.repository.get(commit)?.tree.clone();
         let rules = tree.get(render::IGNORE_FILE).map(|b| &b[..]).unwrap_or_default();
         let ignore = render::Ignore::parse(rules);
@@ -350,7 +386,7 @@ impl World {
             let built = render::render_kustomization(&folder, &mut held);
             picture.put(Arc::new(built), &mut BTreeSet::new());
         }
-        Some(admission::candidate(view, &source(), facts, &picture, None, Vec::new()))
+        Some(admission::candidate(view, &self.source(), facts, &picture, None, Vec::new()))
     }
 
     fn adopt(
@@ -408,6 +444,8 @@ impl World {
         if view.head().is_none() && view.outbox().next().is_none() {
             return Ok(());
         }
+        let reverted = self.reverts(view);
+        let view = &self.view().ok_or("nobody leads")?;
         let since = view.exported();
         if since < view.revision() {
             let files = report::status_branch(view, since);
@@ -423,24 +461,60 @@ impl World {
                 self.propose(vec![Command::Exported(view.revision())]).map_err(lost)?;
             }
         }
-        let items: Vec<(u64, OutboxItem)> = view.outbox().map(|(id, i)| (id, i.clone())).collect();
-        if items.is_empty() {
-            return Ok(());
+        let items: Vec<(u64, CommitId)> = view
+            .outbox()
+            .filter_map(|(id, item)| match item {
+                OutboxItem::Note(commit) => Some((id, commit.clone())),
+                OutboxItem::Revert(_) => None,
+            })
+            .collect();
+        if !items.is_empty() {
+            let of = |(_, commit): &(u64, CommitId)| (commit.clone(), report::note(view, commit));
+            self.repository.write_notes(items.iter().map(of).collect())?;
+            self.crash_between()?;
+            let done = items.iter().map(|(id, _)| Command::Done(*id)).collect();
+            self.propose(done).map_err(lost)?;
         }
-        let of = |(_, item): &(u64, OutboxItem)| match item {
-            OutboxItem::Note(commit) => (commit.clone(), report::note(view, commit)),
-        };
-        self.repository.write_notes(items.iter().map(of).collect())?;
-        self.crash_between()?;
-        let done = items.iter().map(|(id, _)| Command::Done(*id)).collect();
-        self.propose(done).map(drop).map_err(lost)
+        reverted
+    }
+
+    /// Takes back what failed, as the exporter does.
+    fn reverts(&mut self, view: &View) -> Result<(), String> {
+        let lost = |_| "another server leads".to_owned();
+        for (id, item) in view.outbox() {
+            let OutboxItem::Revert(bad) = item else { continue };
+            if let Some(revert) = failure::revert(view, bad) {
+                let settled = self.repository.undo(&revert, self.now)?;
+                if let Some(commit) = &settled.commit
+                    && settled.state != RevertState::Overtaken
+                    && self.story.names.of(commit.as_str()) == commit.as_str()
+                {
+                    let name = format!("revert-of-{}", self.story.names.of(bad.as_str()));
+                    self.story.names.give(commit.as_str(), &name);
+                    self.story.names.give(commit.short(), &name);
+                    let how = format!("{:?}", settled.state).to_lowercase();
+                    self.story.tell(self.now, "revert", &format!("{name} {how}"));
+                }
+                self.crash_between()?;
+                self.look_in(Duration::from_millis(100));
+                let commands = failure::settle(view, bad, settled).map_err(|e| e.to_string())?;
+                let outcomes = self.propose(commands).map_err(lost)?;
+                if let Some(Outcome::Refused(refusal)) =
+                    outcomes.into_iter().find(|o| matches!(o, Outcome::Refused(_)))
+                {
+                    return Err(refusal.to_string());
+                }
+            }
+            self.propose(vec![Command::Done(id)]).map_err(lost)?;
+        }
+        Ok(())
     }
 
     /// A leader may die between a push and its acknowledgement.
     fn crash_between(&mut self) -> Result<(), String> {
-        if self.chaos
-            && self.servers_die
-            && rand::Rng::random_ratio(&mut self.rng, 1, 100)
+        let random = self.chaos && self.servers_die;
+        let random = random && rand::Rng::random_ratio(&mut self.rng, 1, 100);
+        if (std::mem::take(&mut self.dies_after_push) || random)
             && let Some(leader) = self.log.leader
         {
             self.kill_server(leader);

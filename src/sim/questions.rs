@@ -19,6 +19,7 @@ impl Stage {
         let text = match (verb, rest) {
             ("containers", []) => self.containers(),
             ("git", ["log", "mainstay/status"]) => self.diary(),
+            ("git", ["log", "main"]) => self.branches(),
             ("notes", []) => self.notes(),
             ("show", [path]) => self.show(path)?,
             ("files", []) => {
@@ -68,6 +69,25 @@ impl Stage {
             format!("{:<8} {subject}\n", story.clock(entry.at))
         };
         self.world.repository.status.iter().map(line).collect()
+    }
+
+    /// The desired branch and the reverts that were proposed, newest first, with whole messages.
+    fn branches(&self) -> String {
+        let repository = &self.world.repository;
+        let mut text = String::new();
+        let tips = repository.tip.iter().map(|tip| ("main", tip));
+        let proposed = repository.proposed.iter().map(|(branch, tip)| (branch.as_str(), tip));
+        for (branch, tip) in tips.chain(proposed) {
+            text += &format!("{branch}\n");
+            let mut next = Some(tip);
+            while let Some((id, commit)) = next.and_then(|id| Some((id, repository.get(id)?))) {
+                let name = self.world.story.names.of(id.as_str());
+                let message = commit.message.trim_end().replace('\n', "\n    ");
+                text += &format!("  {name}: {}\n", message.replace("\n    \n", "\n\n"));
+                next = commit.parent.as_ref();
+            }
+        }
+        text
     }
 
     fn notes(&self) -> String {

@@ -173,6 +173,7 @@ impl Run {
     // --- commits ---
 
     fn commit(&mut self) {
+        self.stage.pull();
         self.commits += 1;
         let name = format!("c{}", self.commits);
         let choice = self.draw(12);
@@ -343,6 +344,7 @@ impl Run {
                 self.stage.world.fail(format!("node {name} cannot be uncordoned: {error}"));
             }
         }
+        self.stage.pull();
         self.stage.tree.remove("bad.yaml");
         self.stage.put_namespace("shop");
         for name in NAMES {

@@ -3,9 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    kinds::CommitSpec,
+    kinds::{CommitSpec, RevertState},
     model::{CommitId, Timestamp, fnv1a, fnv1a_from},
-    plan::admission::{Facts, SOURCE},
+    plan::{
+        admission::{Facts, SOURCE},
+        failure::{REVERT_TRAILER, Revert, Settled},
+    },
 };
 
 /// The files of one commit.
@@ -30,11 +33,18 @@ pub(super) struct StatusEntry {
 /// What a remote that does not answer is called.
 pub(super) const UNREACHABLE: &str = "could not connect to git.example.org";
 
+/// What a protected branch says.
+const PROTECTED: &str = "main is protected";
+
 /// The remote.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Repository {
     /// It does not answer.
     pub(super) is_down: bool,
+    /// The desired branch takes nothing from mainstay.
+    pub(super) is_protected: bool,
+    /// Reverts that were proposed, by branch.
+    pub(super) proposed: BTreeMap<String, CommitId>,
     commits: BTreeMap<CommitId, Stored>,
     /// The tip of the desired branch.
     pub(super) tip: Option<CommitId>,
@@ -123,6 +133,63 @@ impl Repository {
             trailers: trailers(&stored.message),
             seen_at,
         })
+    }
+
+    /// Takes a failed commit back, as `git::Mirror::undo` and `propose_undo` do.
+    pub(super) fn undo(&mut self, revert: &Revert, at: Timestamp) -> Result<Settled, &'static str> {
+        if self.is_down {
+            return Err(UNREACHABLE);
+        }
+        let settled = |state, commit, why: &str| Settled { state, commit, why: why.to_owned() };
+        if let Some(found) = self.undone(&revert.bad) {
+            return Ok(settled(RevertState::Pushed, Some(found), ""));
+        }
+        let tip = self.tip.clone().filter(|t| *t != revert.bad && !revert.repeats.contains(t));
+        if let Some(other) = tip {
+            return Ok(settled(RevertState::Overtaken, Some(other), ""));
+        }
+        let plain = self.commits.get(&revert.bad).and_then(|c| c.parent.as_ref());
+        let subject = self.commits.get(&revert.bad).map(|c| c.message.lines().next());
+        let subject = subject.flatten().unwrap_or_default();
+        let taken = (plain == Some(&revert.good)).then_some((&revert.bad, subject));
+        let message = revert.message(taken);
+        let tree = self.commits.get(&revert.good).map(|c| c.tree.clone()).unwrap_or_default();
+        let on = if self.is_protected { Some(revert.bad.clone()) } else { self.tip.clone() };
+        if self.is_protected
+            && let Some(there) = self.proposed.get(&revert.branch())
+        {
+            return Ok(settled(RevertState::Proposed, Some(there.clone()), PROTECTED));
+        }
+        let id = self.commit(tree, &message, on, at);
+        if self.is_protected {
+            self.proposed.insert(revert.branch(), id.clone());
+            return Ok(settled(RevertState::Proposed, Some(id), PROTECTED));
+        }
+        self.tip = Some(id.clone());
+        Ok(settled(RevertState::Pushed, Some(id), ""))
+    }
+
+    /// The commit on the branch that says that it takes `bad` back.
+    fn undone(&self, bad: &CommitId) -> Option<CommitId> {
+        let mut next = self.tip.clone();
+        while let Some(id) = next.filter(|id| id != bad) {
+            let stored = self.commits.get(&id)?;
+            let own = (REVERT_TRAILER.to_owned(), bad.to_string());
+            if trailers(&stored.message).contains(&own) {
+                return Some(id);
+            }
+            next = stored.parent.clone();
+        }
+        None
+    }
+
+    /// How many commits of the branch take `bad` back.
+    pub(super) fn reverts_of(&self, bad: &CommitId) -> usize {
+        let own = (REVERT_TRAILER.to_owned(), bad.to_string());
+        let tip = self.tip.as_ref().and_then(|tip| self.commits.get(tip));
+        let next = |c: &&Stored| c.parent.as_ref().and_then(|id| self.commits.get(id));
+        let branch = std::iter::successors(tip, next);
+        branch.filter(|c| trailers(&c.message).contains(&own)).count()
     }
 
     /// Puts a commit on the status branch unless one with the same `Index:` is there; tells whether

@@ -49,6 +49,9 @@ impl World {
         if let Some(late) = (0..self.log.servers.len()).find(|s| self.log.is_behind(*s)) {
             return Some(format!("server {} lags", late + 1));
         }
+        if crate::plan::failure::way_back(&view).is_some() {
+            return Some("the cluster has to go back".to_owned());
+        }
         if !self.repository.is_down {
             if let Some(tip) = &self.repository.tip
                 && crate::plan::admission::is_news(&view, tip)
@@ -75,6 +78,15 @@ impl World {
         self.examine_plans(&view);
         self.examine_nodes(&view);
         self.examine_status(&view);
+        self.examine_reverts();
+    }
+
+    /// Nothing is taken back twice.
+    fn examine_reverts(&mut self) {
+        let ids: Vec<_> = self.repository.ids().cloned().collect();
+        if let Some(twice) = ids.iter().find(|id| self.repository.reverts_of(id) > 1) {
+            self.fail(format!("{twice} was taken back twice"));
+        }
     }
 
     /// A full pass over everything plans nothing: what is at rest stays so, and following changes

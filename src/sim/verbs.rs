@@ -12,6 +12,7 @@ use super::{
     world::World,
 };
 use crate::{
+    kinds::OnFailure,
     model::{CommitId, Key, NodeName, Object, Quantity},
     state::{Command, Expect, Op, Part},
 };
@@ -26,13 +27,15 @@ pub(super) struct Stage {
     /// The files as they will be committed.
     pub(super) tree: Tree,
     deployments: BTreeMap<String, Words>,
+    /// The commit that the files are of, as long as nobody edits them.
+    pulled: Option<CommitId>,
 }
 
 type Done = Result<(), String>;
 
 impl Stage {
     pub(super) fn new(world: World) -> Self {
-        Self { world, tree: Tree::new(), deployments: BTreeMap::new() }
+        Self { world, tree: Tree::new(), deployments: BTreeMap::new(), pulled: None }
     }
 
     /// What was told since the last call.
@@ -49,6 +52,7 @@ impl Stage {
     pub(super) fn perform(&mut self, command: &str, body: &str) -> Done {
         let words: Vec<&str> = command.split_whitespace().collect();
         let Some((verb, rest)) = words.split_first() else { return Ok(()) };
+        self.pull();
         if *verb != "servers" && self.world.log.servers.is_empty() && *verb != "hide" {
             self.world.add_servers(1);
         }
@@ -97,6 +101,10 @@ impl Stage {
             ("tell", verbs) => verbs.iter().for_each(|v| self.world.story.hide(v, false)),
             ("remote", ["down"]) => self.world.repository.is_down = true,
             ("remote", ["up"]) => self.world.repository.is_down = false,
+            ("remote", ["protected"]) => self.world.repository.is_protected = true,
+            ("on-failure", ["revert"]) => self.world.on_failure = Some(OnFailure::Revert),
+            ("on-failure", ["hold"]) => self.world.on_failure = Some(OnFailure::Hold),
+            ("on-failure", ["ignore"]) => self.world.on_failure = Some(OnFailure::Ignore),
             ("image", [image, how @ ..]) => self.image(image, how)?,
             _ => return self.perform_fault(verb, rest),
         }
@@ -118,6 +126,7 @@ impl Stage {
                 (0..world.log.servers.len()).for_each(|server| world.start_server(server));
             }
             ("start", ["server", number]) => world.start_server(parse::<usize>(number)? - 1),
+            ("fuse", ["push"]) => world.dies_after_push = true,
             ("fuse", [entries]) => world.fuse = Some(parse(entries)?),
             ("power", ["off", node]) => world.power_off(&known(world, node)?),
             ("power", ["on", node]) => world.power_on(&known(world, node)?),
@@ -199,10 +208,22 @@ impl Stage {
 
     /// Moves the branch; the servers hear of it, unless the remote is down.
     fn push(&mut self, tip: Option<CommitId>) {
-        self.world.repository.tip = tip;
+        self.world.repository.tip = tip.clone();
         self.tree = self.world.repository.tip_tree();
+        self.pulled = tip;
         if !self.world.repository.is_down {
             self.world.look_in(Duration::from_millis(100));
+        }
+    }
+
+    /// Takes what mainstay pushed into the files, unless they were edited.
+    pub(super) fn pull(&mut self) {
+        let repository = &self.world.repository;
+        let of = |id: &CommitId| repository.get(id).map(|c| &c.tree);
+        let clean = self.pulled.as_ref().and_then(of) == Some(&self.tree);
+        if clean && self.pulled != repository.tip {
+            self.tree = repository.tip_tree();
+            self.pulled = repository.tip.clone();
         }
     }
 

@@ -22,6 +22,7 @@ use crate::{
         pods::{Effect, Event},
         runtime::Error,
     },
+    kinds::OnFailure,
     model::{
         Labels, NodeName, Revision, Timestamp,
         session::{ToAgent, ToServer, Welcome},
@@ -143,6 +144,10 @@ pub(super) struct World {
     pub(super) changed_at: Timestamp,
     /// Delays vary, answers get lost, followers lag.
     pub(super) chaos: bool,
+    /// The leader dies after the next push, before it says so.
+    pub(super) dies_after_push: bool,
+    /// What the source says of rollouts that fail.
+    pub(super) on_failure: Option<OnFailure>,
     /// Random faults may stop servers.
     pub(super) servers_die: bool,
     /// The leader dies after so many more entries.
@@ -174,6 +179,8 @@ impl World {
             story: Story::new(START),
             changed_at: START,
             chaos: false,
+            dies_after_push: false,
+            on_failure: None,
             servers_die: false,
             fuse: None,
             ran_on: BTreeMap::new(),

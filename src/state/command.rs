@@ -186,6 +186,9 @@ pub struct NewEvent {
 pub enum OutboxItem {
     /// The note on a commit must say what became of it.
     Note(CommitId),
+    /// A commit whose rollout failed must be taken back on the desired branch. Its `Commit` says
+    /// why and what became of that.
+    Revert(CommitId),
 }
 
 /// What became of a command.

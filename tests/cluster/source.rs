@@ -75,6 +75,43 @@ fn a_remote_that_is_down_or_rewritten_holds_nothing_up() {
     until("three pods of the newest", || (w.ids(&[1], "shop/web").len() == 6).then_some(()));
 }
 
+#[test]
+fn a_rollout_that_fails_is_taken_back_by_the_cluster_itself() {
+    let test = "a_rollout_that_fails_is_taken_back_by_the_cluster_itself";
+    let Some(w) = World::up(test, 1) else { return };
+    w.servers(1, CALM);
+    w.agents(&[1]);
+    let good = w.push(&[("ns.yaml", NAMESPACE), ("web.yaml", &deployment("web", 2, "1"))], "one");
+    w.healthy(1, &good);
+    let serving = w.ids(&[1], "shop/web");
+
+    let broken = deployment("web", 2, "2").replace("/live", "/nowhere");
+    let bad = w.push(&[("web.yaml", &broken)], "two\n\nDeploy-Deadline: 5s");
+    let revert = until("the revert on the branch", || {
+        w.bare(&["rev-parse", "main"]).map(|tip| tip.trim().to_owned()).filter(|tip| *tip != bad)
+    });
+    w.healthy(1, &revert);
+    let log = w.bare(&["log", "-1", "--format=%P%n%an%n%B", &revert]).unwrap();
+    assert!(log.starts_with(&format!("{bad}\nmainstay\nRevert \"two\"\n")), "{log}");
+    for words in ["DeadlineExceeded", "web.yaml:1", &format!("Mainstay-Reverts: {bad}")] {
+        assert!(log.contains(words), "{words} in {log}");
+    }
+    until("only what served before", || (w.ids(&[1], "shop/web") == serving).then_some(()));
+    until("the note says what became of it", || {
+        w.note(&bad).filter(|n| n.starts_with("Degraded") && n.contains("takes it back"))
+    });
+
+    // The same again is not run, and nothing is pushed for it.
+    let again = w.push(&[("web.yaml", &broken)], "two again");
+    until("it is refused", || {
+        let status = w.status(1)?;
+        (status["commit"] == again && status["reason"] == "FailedBefore").then_some(())
+    });
+    let status = w.status(1).unwrap();
+    assert_eq!(status["running"]["commit"], revert);
+    assert_eq!(w.ids(&[1], "shop/web"), serving);
+}
+
 /// A process inside a node, ended with the test.
 struct Daemon(Child);
 

@@ -11,6 +11,7 @@ mod deployment;
 mod disruption;
 mod endpoint_slice;
 mod endpoints;
+mod failure;
 mod garbage;
 mod namespace;
 mod node;
