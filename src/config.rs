@@ -70,15 +70,18 @@ impl Default for ServerConfig {
     }
 }
 
-/// What becomes of writes through the API to objects that neither Git nor the cluster owns, where
-/// their namespace does not say `mainstay.io/writes`.
+/// What becomes of writes through the API to what the cluster does not own itself, where its
+/// namespace does not say `mainstay.io/writes`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum WritesConfig {
-    /// They are refused with the advice to commit.
+    /// They become commits.
     #[default]
+    Commit,
+    /// They are refused with the advice to commit.
     Refuse,
-    /// They are taken into the cluster's state, and Git does not hear of them.
+    /// They are taken into the cluster's state, and Git does not hear of them, unless it owns the
+    /// object.
     Direct,
 }
 

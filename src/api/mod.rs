@@ -68,7 +68,7 @@ pub use gate::{Peer, REQUEST_SECONDS_MAX, REQUESTS_MAX, STREAMS_MAX};
 pub use health::Check;
 pub use metrics::{encode, metrics_router};
 pub use request::{RequestInfo, ResourceInfo};
-pub use resources::Writes;
+pub use resources::{Uncommitted, Wish, Writes};
 
 use crate::{
     model::{CommitId, NodeName, Object, Timestamp},
@@ -115,6 +115,11 @@ pub trait Backend: Send + Sync + 'static {
         revision: Option<String>,
         who: Peer,
     ) -> BoxFuture<'_, Result<CommitId, Failure>>;
+
+    /// Makes a write a commit: edits the file, proves that nothing else changes, pushes and admits
+    /// it. Answers with the commit once this server's View shows it; with the head when the files
+    /// say it already.
+    fn commit(&self, wish: Wish) -> BoxFuture<'_, Result<CommitId, Uncommitted>>;
 
     /// Something was pushed; true when it was a source of ours. The signature is checked before the
     /// body is parsed.

@@ -14,14 +14,18 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use super::{Audit, Backend, Check, Failure, Peer, Writes, encode, metrics_router, routers};
+use super::{
+    Audit, Backend, Check, Failure, Peer, Uncommitted, Wish, Writes, encode, metrics_router,
+    routers,
+};
 use crate::{
+    kinds::{self, Strictness},
     model::{CommitId, NodeName, Object, Problem, RequestId, Timestamp},
     report::{
         LogFacts, NodeVerdict, PlanReport, Sample, Spread,
         fixture::{BAD, Cluster, FIRST, SECOND, START, unscheduled_status},
     },
-    state::{Command, Entry, Outcome, State, View},
+    state::{Command, Entry, Expect, Op, Outcome, Part, State, View},
     trust::TokenKey,
 };
 
@@ -33,6 +37,8 @@ pub(super) struct Fake {
     state: Mutex<State>,
     drawn: Mutex<u128>,
     writes: Writes,
+    /// Why it makes no commits, when it does not.
+    pub(super) uncommitted: Mutex<Option<Uncommitted>>,
     audit: Audit,
     pub(super) token_key: TokenKey,
 }
@@ -49,12 +55,23 @@ impl Fake {
         let audit = Audit::off();
         let token_key = TokenKey::generate().unwrap();
         let writes = Writes::Refuse;
-        Self { views, asked, broken: None, state, drawn, writes, audit, token_key }
+        let uncommitted = Mutex::default();
+        Self { views, asked, broken: None, state, drawn, writes, uncommitted, audit, token_key }
     }
 
     /// One that takes every write.
     pub(super) fn direct(cluster: &Cluster) -> Arc<Self> {
         Arc::new(Self { writes: Writes::Direct, ..Self::of(cluster) })
+    }
+
+    /// One whose writes become commits.
+    pub(super) fn committing(cluster: &Cluster) -> Arc<Self> {
+        Arc::new(Self { writes: Writes::Commit, ..Self::of(cluster) })
+    }
+
+    /// What it was asked.
+    pub(super) fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
     }
 
     /// One that takes every write, and writes down what it is asked.
@@ -122,6 +139,25 @@ impl Backend for Fake {
     ) -> BoxFuture<'_, Result<CommitId, Failure>> {
         self.note(format!("rollback {revision:?} by {}", who.user));
         async { Ok(CommitId::parse(SECOND).unwrap()) }.boxed()
+    }
+    fn commit(&self, wish: Wish) -> BoxFuture<'_, Result<CommitId, Uncommitted>> {
+        let Wish { key, before, after, author, via } = wish;
+        let text = |value: &Option<Value>| value.as_ref().map_or("-".to_owned(), Value::to_string);
+        self.note(format!("{author} via {via}: {key}: {} => {}", text(&before), text(&after)));
+        if let Some(refused) = self.uncommitted.lock().unwrap().clone() {
+            return std::future::ready(Err(refused)).boxed();
+        }
+        let op = match after {
+            Some(value) => Op::Put {
+                object: kinds::admit(value, Strictness::Strict).unwrap().object,
+                expect: Expect::Any,
+                part: Part::Main,
+            },
+            None => Op::Delete { key, uid: String::new(), grace_seconds: None },
+        };
+        let outcomes = self.apply(vec![Command::Write(vec![op])]);
+        assert!(matches!(outcomes[..], [Outcome::Done(_)]), "{outcomes:?}");
+        std::future::ready(Ok(CommitId::parse(SECOND).unwrap())).boxed()
     }
     fn hook(&self, headers: HeaderMap, body: Bytes) -> BoxFuture<'_, Result<bool, Failure>> {
         let signed = headers.contains_key("x-hub-signature-256");

@@ -56,7 +56,7 @@ pub(super) struct Verb {
     #[arg(long)]
     source: Option<String>,
     /// What becomes of writes through the API that no namespace decides
-    #[arg(long, value_enum, default_value = "refuse")]
+    #[arg(long, value_enum, default_value = "commit")]
     writes: Writes,
     #[command(subcommand)]
     verb: Option<DevVerb>,
@@ -65,6 +65,8 @@ pub(super) struct Verb {
 /// What becomes of writes through the API.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 enum Writes {
+    /// Make them commits
+    Commit,
     /// Refuse them with the advice to commit
     Refuse,
     /// Take them into the cluster's state; Git does not hear of them
@@ -74,6 +76,7 @@ enum Writes {
 impl From<Writes> for WritesConfig {
     fn from(writes: Writes) -> Self {
         match writes {
+            Writes::Commit => Self::Commit,
             Writes::Refuse => Self::Refuse,
             Writes::Direct => Self::Direct,
         }
@@ -113,8 +116,8 @@ pub(super) fn run(verb: &Verb) -> Result<(), Error> {
             if let Some(source) = &verb.source {
                 args.extend(["--source".into(), source.into()]);
             }
-            if verb.writes == Writes::Direct {
-                args.extend(["--writes".into(), "direct".into()]);
+            if let Some(value) = clap::ValueEnum::to_possible_value(&verb.writes) {
+                args.extend(["--writes".into(), value.get_name().into()]);
             }
             background::detach(&dir, "dev.log", &args)
         }

@@ -1,7 +1,11 @@
-//! How mainstay writes the desired branch by itself: taking one commit back, and going back to what
-//! a commit had, because a person asked or because a rollout failed.
+//! How mainstay writes the desired branch: taking one commit back, going back to what a
+//! commit had, because a person asked or because a rollout failed, and a change of files that
+//! somebody asked for.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use git2::{Oid, Repository};
 
@@ -11,7 +15,7 @@ use super::{
     mirror::{Mirror, commit_id, find_commit},
     publish::{Pushed, Step},
     remote::Reference,
-    status::commit,
+    status::{blobs, check_path, commit, updated},
 };
 use crate::model::CommitId;
 
@@ -173,6 +177,29 @@ impl Mirror {
     ) -> Result<Pushed> {
         self.on_desired(message, author, committer, within, |repo, _| {
             Ok(find_commit(repo, to)?.tree_id())
+        })
+    }
+
+    /// Pushes a commit onto the desired branch that changes files of its tip (`None` removes one).
+    ///
+    /// The changes were thought of at `expected`: a branch that stands elsewhere is
+    /// [`Error::Moved`], and nothing is pushed.
+    pub fn change(
+        &self,
+        expected: &CommitId,
+        changes: &BTreeMap<String, Option<Vec<u8>>>,
+        message: &Message,
+        author: &Person,
+        committer: &Person,
+        within: Duration,
+    ) -> Result<Pushed> {
+        changes.keys().try_for_each(|path| check_path(path))?;
+        self.on_desired(message, author, committer, within, |repo, tip| {
+            if tip.to_string() != expected.as_str() {
+                let reference = self.remote.reference.to_string();
+                return Err(Error::Moved { reference, attempts: 1 });
+            }
+            updated(repo, Some(tip), &blobs(repo, changes)?)
         })
     }
 

@@ -161,7 +161,10 @@ pub(super) fn check_path(path: &str) -> Result<()> {
 /// Content by path as blob ids by path.
 pub(super) type Changes = BTreeMap<String, Option<Oid>>;
 
-fn blobs(repo: &Repository, changes: &BTreeMap<String, Option<Vec<u8>>>) -> Result<Changes> {
+pub(super) fn blobs(
+    repo: &Repository,
+    changes: &BTreeMap<String, Option<Vec<u8>>>,
+) -> Result<Changes> {
     let write = |(path, content): (&String, &Option<Vec<u8>>)| {
         let blob = content.as_ref().map(|bytes| repo.blob(bytes)).transpose()?;
         Ok((path.clone(), blob))

@@ -92,7 +92,7 @@ pub fn candidate(
     let picture = &picture.with_custom(&kinds(view, picture), &mut custom);
     let suspects = suspects.map(|keys| keys.union(&custom).cloned().collect::<BTreeSet<_>>());
     let suspects = suspects.as_ref();
-    let options = render::Options { live_namespaces: foreign_namespaces(view) };
+    let options = options(view);
     problems.extend(picture.problems(&options));
     let mut deletes = Vec::new();
     if problems.is_empty() {
@@ -147,6 +147,11 @@ fn custom_keys(view: &View) -> BTreeSet<Key> {
     let kinds: Vec<GroupKind> = view.kinds().custom().map(|info| info.group_kind()).collect();
     let keys = |kind: &GroupKind| view.origins_of(kind).map(|(key, _)| key.clone());
     kinds.iter().flat_map(keys).collect()
+}
+
+/// What commits are rendered against.
+pub fn options(view: &View) -> render::Options {
+    render::Options { live_namespaces: foreign_namespaces(view) }
 }
 
 /// The objects of a commit: those of `suspects`, or all.

@@ -10,6 +10,7 @@
 //! what is wrong with a file is a [`Problem`], not a failure.
 
 mod combine;
+pub mod edit;
 mod file;
 mod ignore;
 mod kustomize;

@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{Store, clock, dispatch::Dispatch, driver::DriverStats, export, import};
 use crate::{
-    api::{self, Check, Failure, Peer},
+    api::{self, Check, Failure, Peer, Uncommitted, Wish},
     git::{self, Message, Mirror, hook::Verdict},
     model::{CommitId, NodeName, Object, Timestamp},
     plan::{self, Rollback},
@@ -148,6 +148,10 @@ impl api::Backend for Backend {
         self.push_rollback(revision, who).boxed()
     }
 
+    fn commit(&self, wish: Wish) -> BoxFuture<'_, Result<CommitId, Uncommitted>> {
+        self.make_commit(wish).boxed()
+    }
+
     fn hook(&self, headers: HeaderMap, body: Bytes) -> BoxFuture<'_, Result<bool, Failure>> {
         std::future::ready(self.judge(&headers, &body)).boxed()
     }
@@ -212,6 +216,25 @@ fn not_proposed(error: &ProposeError) -> Failure {
 }
 
 impl Backend {
+    /// Makes a commit here when this server leads, else by way of the one that does.
+    async fn make_commit(&self, wish: Wish) -> Result<CommitId, Uncommitted> {
+        let not_now = |why: String| Uncommitted::Unavailable(why);
+        let leader = self.store.roles().borrow().leader.clone();
+        let commit = if self.store.is_leader() {
+            let importer = self.importer.clone();
+            // It goes on when the asker has gone: half a commit would be one that nobody admits.
+            let made = tokio::spawn(async move { importer.commit(wish).await });
+            made.await.map_err(|e| not_now(e.to_string()))??
+        } else {
+            let leader = leader.ok_or_else(|| not_now("no server leads".to_owned()))?;
+            let tls = self.agent_tls.borrow().clone();
+            let asked = super::forward::ask_commit(tls, &leader, &wish).await;
+            asked.map_err(|e| not_now(format!("the leader did not answer: {e:#}")))??
+        };
+        self.store.barrier().await.map_err(|e| not_now(e.to_string()))?;
+        Ok(commit)
+    }
+
     async fn plan_revision(&self, revision: String) -> Result<PlanReport, Failure> {
         let commit = self.resolve(revision).await?;
         let view = self.store.view();

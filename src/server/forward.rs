@@ -1,4 +1,5 @@
-//! From a server that does not lead to the one that does: a write's entry, as it is.
+//! From a server that does not lead to the one that does: a write's entry, as it is, and a wish
+//! that becomes a commit.
 //!
 //! A follower decides on its own View, which is as new as the write needs it (a barrier was waited
 //! for), and an entry says what it assumed; so the leader only has to propose it. Only servers may
@@ -18,12 +19,14 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::Request;
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
+use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::{SERVERS_GROUP, Store};
+use super::{SERVERS_GROUP, Store, import::Importer};
 use crate::{
-    api::{Failure, Peer},
+    api::{Failure, Peer, Uncommitted, Wish},
+    model::CommitId,
     raft::{ENTRY_BYTES_MAX, Member},
     state::Outcome,
 };
@@ -31,18 +34,32 @@ use crate::{
 /// Where servers propose.
 const PATH: &str = "/mainstay/v1/propose";
 
+/// Where servers ask for commits.
+const COMMIT_PATH: &str = "/mainstay/v1/commit";
+
 /// How long the leader may take, its own election included.
 const ANSWER_SECONDS_MAX: u64 = 20;
+
+/// How long the leader may take for a commit: those before it, and a remote that is slow.
+const COMMIT_SECONDS_MAX: u64 = 60;
+
+/// Most bytes of a wish: an object twice, with room for what JSON adds.
+const WISH_BYTES_MAX: usize = 8 << 20;
 
 /// The most bytes of the leader's answer. An outcome is a number, or a refusal with its problems.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
-/// The path on which this server takes entries of others.
-pub(super) fn router(store: Store) -> Router {
-    Router::new()
+/// The paths on which this server takes entries and wishes of others.
+pub(super) fn router(store: Store, importer: Arc<Importer>) -> Router {
+    let entries = Router::new()
         .route(PATH, post(take))
         .layer(DefaultBodyLimit::max(ENTRY_BYTES_MAX))
-        .with_state(store)
+        .with_state(store);
+    let wishes = Router::new()
+        .route(COMMIT_PATH, post(commit))
+        .layer(DefaultBodyLimit::max(WISH_BYTES_MAX))
+        .with_state(importer);
+    entries.merge(wishes)
 }
 
 async fn take(
@@ -50,13 +67,40 @@ async fn take(
     peer: Option<Extension<Peer>>,
     entry: Bytes,
 ) -> Result<Response, Failure> {
-    let trusted = |peer: &Extension<Peer>| peer.groups.iter().any(|g| g == SERVERS_GROUP);
-    if !peer.as_ref().is_some_and(trusted) {
-        return Err(Failure::forbidden("only servers of this cluster propose"));
-    }
+    check(peer.as_ref())?;
     let outcomes = store.propose_entry(entry.to_vec()).await;
     let outcomes = outcomes.map_err(|e| Failure::unavailable(e.to_string()))?;
     Ok(Json(outcomes).into_response())
+}
+
+fn check(peer: Option<&Extension<Peer>>) -> Result<(), Failure> {
+    let trusted = |peer: &Extension<Peer>| peer.groups.iter().any(|g| g == SERVERS_GROUP);
+    match peer.is_some_and(trusted) {
+        true => Ok(()),
+        false => Err(Failure::forbidden("only servers of this cluster propose")),
+    }
+}
+
+async fn commit(
+    State(importer): State<Arc<Importer>>,
+    peer: Option<Extension<Peer>>,
+    Json(wish): Json<Wish>,
+) -> Result<Json<Result<CommitId, Uncommitted>>, Failure> {
+    check(peer.as_ref())?;
+    // It goes on when the asker has gone: half a commit would be one that nobody admits.
+    let made = tokio::spawn(async move { importer.commit(wish).await });
+    made.await.map(Json).map_err(|e| Failure::internal(e.to_string()))
+}
+
+/// Has the leader make a commit.
+pub(super) async fn ask_commit(
+    tls: Arc<ClientConfig>,
+    leader: &Member,
+    wish: &Wish,
+) -> anyhow::Result<Result<CommitId, Uncommitted>> {
+    let bytes = serde_json::to_vec(wish)?;
+    let limit = Duration::from_secs(COMMIT_SECONDS_MAX);
+    tokio::time::timeout(limit, exchange(tls, &leader.address, COMMIT_PATH, bytes)).await?
 }
 
 /// Has the leader propose an entry.
@@ -66,14 +110,15 @@ pub(super) async fn ask(
     entry: Vec<u8>,
 ) -> anyhow::Result<Vec<Outcome>> {
     let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
-    tokio::time::timeout(limit, exchange(tls, &leader.address, entry)).await?
+    tokio::time::timeout(limit, exchange(tls, &leader.address, PATH, entry)).await?
 }
 
-async fn exchange(
+async fn exchange<T: DeserializeOwned>(
     tls: Arc<ClientConfig>,
     address: &str,
-    entry: Vec<u8>,
-) -> anyhow::Result<Vec<Outcome>> {
+    path: &str,
+    body: Vec<u8>,
+) -> anyhow::Result<T> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())?;
     let stream = TcpStream::connect(address).await?;
@@ -81,10 +126,10 @@ async fn exchange(
     let stream = TlsConnector::from(tls).connect(name, stream).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::post(PATH)
+    let request = Request::post(path)
         .header("host", address)
         .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(entry)))?;
+        .body(Full::new(Bytes::from(body)))?;
     let asked = async {
         let response = sender.send_request(request).await?;
         let status = response.status();
@@ -96,7 +141,7 @@ async fn exchange(
         }
     };
     tokio::select! {
-        outcomes = asked => outcomes,
+        answer = asked => answer,
         ended = connection => Err(anyhow::anyhow!("the connection ended: {ended:?}")),
     }
 }

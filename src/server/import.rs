@@ -68,14 +68,16 @@ pub(super) struct ImportStats {
 
 /// Follows one source.
 pub(super) struct Importer {
-    store: Store,
-    mirror: Arc<Mirror>,
-    spec: GitSourceSpec,
+    pub(super) store: Store,
+    pub(super) mirror: Arc<Mirror>,
+    pub(super) spec: GitSourceSpec,
     /// Whose signatures count.
     keys: Arc<Keys>,
     /// What was read last.
-    known: Arc<Mutex<Option<Known>>>,
+    pub(super) known: Arc<Mutex<Option<Known>>>,
     nudge: Arc<Notify>,
+    /// Held by whoever brings a commit into the log: two at once would meet there.
+    pub(super) turn: tokio::sync::Mutex<()>,
     /// What was done.
     pub stats: Arc<ImportStats>,
 }
@@ -84,7 +86,8 @@ impl Importer {
     /// Follows `spec` through `mirror`.
     pub(super) fn new(store: Store, mirror: Arc<Mirror>, spec: GitSourceSpec, keys: Keys) -> Self {
         let (known, nudge, keys) = (Arc::default(), Arc::default(), Arc::new(keys));
-        Self { store, mirror, spec, keys, known, nudge, stats: Arc::default() }
+        let turn = tokio::sync::Mutex::default();
+        Self { store, mirror, spec, keys, known, nudge, turn, stats: Arc::default() }
     }
 
     /// What makes the importer look at once: a hook, a person.
@@ -132,7 +135,10 @@ impl Importer {
 
     /// One look; gives how many failed in a row.
     async fn look_and_tell(&self, failures: u32) -> u32 {
-        let result = self.look().await;
+        let result = {
+            let _turn = self.turn.lock().await;
+            self.look().await
+        };
         let (failures, told) = match &result {
             Ok(tip) => {
                 self.stats.answers.fetch_add(1, Ordering::Relaxed);
@@ -182,7 +188,7 @@ impl Importer {
     }
 
     /// Fetches, and takes the tip when it is neither the head nor refused.
-    async fn look(&self) -> Result<CommitId, Error> {
+    pub(super) async fn look(&self) -> Result<CommitId, Error> {
         let mirror = self.mirror.clone();
         let fetch = move || mirror.fetch(Duration::from_secs(FETCH_SECONDS_MAX));
         let fetched = tokio::task::spawn_blocking(fetch).await??;
@@ -195,7 +201,7 @@ impl Importer {
     }
 
     /// Renders a commit and makes it the head, or records why it was refused.
-    async fn consider(&self, tip: &CommitId) -> Result<(), Error> {
+    pub(super) async fn consider(&self, tip: &CommitId) -> Result<(), Error> {
         let seen_at = clock::now();
         let view = self.store.view();
         let mut candidate = self.candidate(tip, &view, seen_at).await?;

@@ -171,6 +171,11 @@ impl Known {
         &self.picture
     }
 
+    /// Whether a path is one that is rendered, by the rules of this commit.
+    pub(super) fn is_wanted(&self, path: &str) -> bool {
+        Ignore::parse(&self.rules).is_manifest(path)
+    }
+
     /// What the tree has that cannot be used.
     pub(super) fn problems(&self) -> &[Problem] {
         &self.problems

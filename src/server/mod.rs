@@ -14,6 +14,7 @@
 mod backend;
 mod built;
 mod clock;
+mod commit;
 mod compare;
 mod dispatch;
 mod driver;
@@ -186,7 +187,9 @@ impl Server {
         let joins = Arc::new(join::Joins { store: store.clone(), ca, token_key, source });
         let api::Routers { tls: tls_router, plain: plain_router } = api::routers(backend);
         let doors = listen::Doors {
-            http: tls_router.merge(join::router(joins)).merge(forward::router(store.clone())),
+            http: tls_router
+                .merge(join::router(joins))
+                .merge(forward::router(store.clone(), importer.clone())),
             agents,
             servers: node.clone(),
         };
@@ -382,6 +385,7 @@ fn audit(config: &AuditConfig) -> Result<api::Audit, Error> {
 
 fn writes(config: WritesConfig) -> api::Writes {
     match config {
+        WritesConfig::Commit => api::Writes::Commit,
         WritesConfig::Refuse => api::Writes::Refuse,
         WritesConfig::Direct => api::Writes::Direct,
     }

@@ -123,8 +123,8 @@ fn workloads(hand: &Hand<'_>) {
 }
 
 fn what_git_owns(hand: &Hand<'_>) {
-    let owned = hand.refuses(&["delete", "cm", "owned"]);
-    assert!(owned.contains("Forbidden") && owned.contains("edit cluster.yaml:12"), "{owned}");
+    let owned = hand.refuses(&["label", "namespace", "closed", "a=b"]);
+    assert!(owned.contains("Forbidden") && owned.contains("edit cluster.yaml:7"), "{owned}");
     let closed = hand.creates(&MAP.replace("free", "closed")).unwrap_err();
     assert!(closed.contains("mainstay.io/writes: direct"), "{closed}");
     let kept = hand.refuses(&["delete", "namespace", "kube-system"]);

@@ -5,6 +5,7 @@
 
 mod certificates;
 mod cold;
+mod commits;
 mod disaster;
 mod everyday;
 mod proxy;

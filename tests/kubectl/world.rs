@@ -37,6 +37,7 @@ apiVersion: v1
 kind: Namespace
 metadata:
   name: closed
+  annotations: {mainstay.io/writes: refuse}
 ---
 apiVersion: v1
 kind: ConfigMap
@@ -287,6 +288,53 @@ impl World {
             .env("HOME", self.dir.path())
             .stdin(Stdio::null());
         command
+    }
+
+    /// Runs git in the repository that the servers follow, and gives what it prints.
+    pub(crate) fn git(&self, args: &[&str]) -> String {
+        let output = Command::new("git").args(args).current_dir(self.repository()).output();
+        said(output.unwrap()).unwrap_or_else(|e| panic!("git {args:?}: {e}"))
+    }
+
+    fn repository(&self) -> PathBuf {
+        self.dir.path().join("repo.git")
+    }
+
+    /// Commits a file on top of whatever is on the branch and pushes it, as somebody at a desk
+    /// does.
+    pub(crate) fn pushes(&self, path: &str, text: &str) {
+        let desk = self.dir.path().join("work");
+        let git = |args: &[&str]| {
+            let who = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"];
+            said(Command::new("git").args(who).args(args).current_dir(&desk).output().unwrap())
+        };
+        let does = |args: &[&str]| git(args).unwrap_or_else(|e| panic!("git {args:?}: {e}"));
+        fs::write(desk.join(path), text).unwrap();
+        does(&["add", "."]);
+        does(&["commit", "--quiet", "--message", path]);
+        self.until("the push is taken", || {
+            does(&["pull", "--quiet", "--rebase", "../repo.git", "main"]);
+            git(&["push", "--quiet", "../repo.git", "HEAD:main"]).is_ok()
+        });
+    }
+
+    /// Gives the repository a hook that decides on pushes; an empty one is none.
+    pub(crate) fn guard(&self, script: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let hook = self.repository().join("hooks/pre-receive");
+        if script.is_empty() {
+            return fs::remove_file(hook).unwrap();
+        }
+        fs::create_dir_all(hook.parent().unwrap()).unwrap();
+        fs::write(&hook, script).unwrap();
+        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Takes the repository away, or brings it back.
+    pub(crate) fn hide(&self, away: bool) {
+        let (here, there) = (self.repository(), self.dir.path().join("away.git"));
+        let (from, to) = if away { (here, there) } else { (there, here) };
+        fs::rename(from, to).unwrap();
     }
 
     /// Waits until something holds.

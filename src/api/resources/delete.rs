@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     Ask,
     answer::{self, ListMeta, Shape},
-    body, door,
+    body, commit, door,
     options::{self, Filter},
     propose::{self, Written},
 };
@@ -138,7 +138,7 @@ pub(super) async fn one(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let view = api.view();
     let live = view.object(&ask.key());
     let live = live.ok_or_else(|| Failure::no_object(&ask.info, &ask.resource.name))?;
-    let written = delete(api, &ask.info, &view, live, &options).await?;
+    let written = delete(api, ask, &view, live, &options).await?;
     let mut response = match written.gone && !ask.info.delete_gives_object() {
         true => shape.value(StatusCode::OK, &gone(&ask.info, &written.object)),
         false => shape.one(StatusCode::OK, &written.object),
@@ -176,7 +176,7 @@ pub(super) async fn collection(api: &Api, ask: &Ask) -> Result<Response, Failure
     let found = view.of_kind(&kind, ask.namespace()).filter(|object| filter.matches(object));
     let mut deleted = Vec::new();
     for live in found {
-        match delete(api, &ask.info, &view, live, &options).await {
+        match delete(api, ask, &view, live, &options).await {
             Ok(written) => deleted.push(written.object),
             // Somebody else was faster.
             Err(failure) if failure.code == StatusCode::NOT_FOUND => {}
@@ -206,16 +206,25 @@ fn kept(info: &KindInfo, name: &str) -> Result<(), Failure> {
 /// Deletes a stored object as the options say.
 pub(super) async fn delete(
     api: &Api,
-    info: &KindInfo,
+    ask: &Ask,
     view: &View,
     live: &Object,
     options: &DeleteOptions,
 ) -> Result<Written, Failure> {
-    let key = live.key();
+    let (info, key) = (&*ask.info, live.key());
     kept(info, &key.name)?;
     let change = door::Change { info, key, subresource: "", live: Some(live), wanted: None };
-    door::judge(view, api.backend.writes(), &change)?;
-    propose::write(api, info, key, options.ops(info, live)?, options.dry_run).await
+    let way = door::judge(view, api.backend.writes(), &change)?;
+    let ops = options.ops(info, live)?;
+    if way == door::Way::Log || options.dry_run {
+        return propose::write(api, info, key, ops, options.dry_run).await;
+    }
+    if options.propagation == Some(Propagation::Orphan) {
+        let why = "it comes from Git, and a commit takes along what the object owns: delete it \
+                   with --cascade=background";
+        return Err(Failure::refused(info, &key.name, why));
+    }
+    commit::write(api, ask, key, Some(live), None).await
 }
 
 fn preconditions(info: &KindInfo, live: &Object, options: &DeleteOptions) -> Result<(), Failure> {

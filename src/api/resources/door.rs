@@ -1,9 +1,9 @@
-//! The write door: whether a write may go straight into the log.
+//! The write door: which way a write goes.
 //!
-//! What users want of the cluster stands in Git. So a write to something Git owns is refused with
-//! the place to edit; in namespaces that say `mainstay.io/writes: direct`, and for what is made
-//! while the cluster runs, it is taken. The third way, a write that becomes a commit, joins here:
-//! it is one more outcome of [`judge`].
+//! What users want of the cluster stands in Git. So a write to something Git owns becomes a commit,
+//! and so does what is made anew, unless the namespace says otherwise: `mainstay.io/writes: refuse`
+//! answers with the place to edit, `direct` takes what Git does not own straight into the log, as
+//! always what is made while the cluster runs.
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 
@@ -20,11 +20,22 @@ const MARK: &str = "mainstay.io/writes";
 /// What becomes of writes that no namespace decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Writes {
-    /// They are refused with the advice to commit.
+    /// They become commits.
     #[default]
+    Commit,
+    /// They are refused with the advice to commit.
     Refuse,
-    /// They are taken.
+    /// They are taken into the log, unless Git owns the object: then they become commits.
     Direct,
+}
+
+/// Which way a write goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Straight into the log.
+    Log,
+    /// Through the repository.
+    Git,
 }
 
 /// What a write changes.
@@ -40,8 +51,8 @@ pub(super) struct Change<'a> {
     pub(super) wanted: Option<&'a Object>,
 }
 
-/// Lets a write through, or says what to do instead.
-pub(super) fn judge(view: &View, writes: Writes, change: &Change<'_>) -> Result<(), Failure> {
+/// Says which way a write goes, or what to do instead.
+pub(super) fn judge(view: &View, writes: Writes, change: &Change<'_>) -> Result<Way, Failure> {
     let refused = |why: String| Err(Failure::refused(change.info, &change.key.name, &why));
     if change.info.group == kinds::GROUP {
         return refused(
@@ -58,26 +69,31 @@ pub(super) fn judge(view: &View, writes: Writes, change: &Change<'_>) -> Result<
     let runtime = change.info.runtime || change.key.is::<Pod>() && change.live.is_some();
     let status = matches!(change.subresource, "status" | "finalize");
     if runtime || status || change.live.and_then(Object::controller_uid).is_some() {
-        return Ok(());
+        return Ok(Way::Log);
     }
-    if let Some(origin) = view.origin(change.key) {
-        return refused(format!(
+    let said = match namespace_of(view, change).and_then(mark) {
+        None => writes,
+        Some("commit") => Writes::Commit,
+        Some("refuse") => Writes::Refuse,
+        Some("direct") => Writes::Direct,
+        Some(other) => {
+            return refused(format!(
+                "its namespace says {MARK}: {other}, which is neither commit nor direct nor refuse"
+            ));
+        }
+    };
+    let what = &change.info.singular;
+    match (said, view.origin(change.key)) {
+        (Writes::Refuse, Some(origin)) => refused(format!(
             "it comes from Git: edit {}:{} and commit, or take it out of there first",
             origin.file, origin.line
-        ));
-    }
-    let namespace = namespace_of(view, change);
-    let what = &change.info.singular;
-    match (namespace.and_then(mark), writes) {
-        (Some("direct"), _) => Ok(()),
-        (Some("refuse"), _) | (None, Writes::Refuse) => refused(format!(
+        )),
+        (Writes::Refuse, None) => refused(format!(
             "the cluster takes what it runs from Git: commit a manifest of this {what}, or mark \
              the namespace with {MARK}: direct"
         )),
-        (None, Writes::Direct) => Ok(()),
-        (Some(other), _) => refused(format!(
-            "its namespace says {MARK}: {other}, which is neither direct nor refuse"
-        )),
+        (Writes::Direct, None) => Ok(Way::Log),
+        (Writes::Commit | Writes::Direct, _) => Ok(Way::Git),
     }
 }
 

@@ -19,7 +19,8 @@
 //! | tables | [`kinds::table`](crate::kinds::table): columns and cells of a kind |
 //! | streams | [`streams::serve`], before a body is read |
 //! | tokens | [`token::create`]: what a token says is decided in [`tokens`](super::tokens) |
-//! | who may write where | [`door::judge`], pure; the way through Git joins there |
+//! | who may write where, and which way | [`door::judge`], pure |
+//! | writes that become commits | [`commit`]: what is wanted of the repository |
 //!
 //! Lists and watches send the bytes State keeps. So an item of a list carries its `kind` and
 //! `apiVersion`, which Kubernetes leaves out: clients fill them in from the list when they are
@@ -30,6 +31,7 @@ mod approval;
 pub(in crate::api) mod body;
 mod books;
 mod budget;
+mod commit;
 mod component;
 mod delete;
 mod door;
@@ -61,6 +63,7 @@ use axum::{
 use serde_json::Value;
 use smol_str::SmolStr;
 
+pub use commit::{Uncommitted, Wish};
 pub use door::Writes;
 pub(in crate::api) use options::Query;
 pub(in crate::api) use watch::Lines;

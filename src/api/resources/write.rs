@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     Ask,
     answer::{self, Shape},
-    body, books, door,
+    body, books, commit, door,
     options::{self, WriteOptions},
     patching,
     propose::{self, Written},
@@ -79,6 +79,7 @@ async fn created(
     told: &[FieldError],
 ) -> Result<Response, Failure> {
     let view = api.view();
+    let wish = value.clone();
     let (admitted, verdict) = prepare(ask, &view, options.strictness, value, None)?;
     let key = admitted.object.key().clone();
     let change = door::Change {
@@ -88,13 +89,18 @@ async fn created(
         live: None,
         wanted: Some(&admitted.object),
     };
-    door::judge(&view, api.backend.writes(), &change)?;
+    let way = door::judge(&view, api.backend.writes(), &change)?;
     let made = view.kinds().create(&admitted.object);
     let kept = books::after(api, ask, None, &admitted.object, &made);
     let object = books::with(&admitted.object, kept)?;
     let mut ops = verdict.charges;
     ops.push(Op::Put { object, expect: Expect::Absent, part: Part::Main });
-    let written = propose::write(api, &ask.info, &key, ops, options.dry_run).await?;
+    let written = match way {
+        door::Way::Git if !options.dry_run => {
+            commit::write(api, ask, &key, None, Some(&wish)).await?
+        }
+        _ => propose::write(api, &ask.info, &key, ops, options.dry_run).await?,
+    };
     let object = match options.dry_run {
         true => as_before(&written.object, None),
         false => written.object,
@@ -364,7 +370,11 @@ pub(super) async fn replaced(
         let named = checked_version(ask, live, &value)? && ask.verb != "patch";
         let result = replace_once(api, ask, options, part, &view, live, value).await;
         match result {
-            Err(failure) if failure.reason == "Conflict" && !named && tries < TRIES_MAX => {}
+            Err(failure)
+                if failure.reason == "Conflict"
+                    && !named
+                    && tries < TRIES_MAX
+                    && !commit::is_real_conflict(&failure) => {}
             result => return result,
         }
     }
@@ -443,10 +453,17 @@ async fn replace_once(
         live: Some(live),
         wanted: Some(&admitted.object),
     };
-    door::judge(view, api.backend.writes(), &change)?;
+    let way = door::judge(view, api.backend.writes(), &change)?;
     let ops = ops(api, ask, view, part, live, &admitted.object)?;
     if ops.is_empty() {
         let written = Written { object: live.clone(), gone: false };
+        return Ok((written, admitted.warnings));
+    }
+    if way == door::Way::Git && !options.dry_run {
+        // What it was proven against is what was read; what is not said stays as it is.
+        let refused = |errors| not_admitted(&ask.info, &key.name, errors);
+        let next = view.kinds().update(live, &admitted.object).map_err(refused)?;
+        let written = commit::write(api, ask, key, Some(live), Some(&next.value())).await?;
         return Ok((written, admitted.warnings));
     }
     let mut written = propose::write(api, &ask.info, key, ops, options.dry_run).await?;

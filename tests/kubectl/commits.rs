@@ -1,0 +1,236 @@
+//! A write to what Git owns is a commit: what is typed, what the file becomes, who is named.
+
+use std::{fmt::Write, path::Path, thread, time::Duration};
+
+use expect_test::expect_file;
+use regex::Regex;
+
+use crate::world::{World, kubectls};
+
+/// What people write, with what a program must not touch: comments, quotes, an order of its own.
+const SHOP: &str = "\
+# The shop.
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+# What customers see first.
+kind: Deployment
+apiVersion: apps/v1
+metadata:
+  name: web          # short, it becomes a host name
+  namespace: shop
+  labels: {app: web}
+spec:
+  # Two is enough on Sundays.
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - name: web
+        image: \"web:1\"   # the newest
+        env:
+        # Where it listens.
+        - {name: PORT, value: '80'}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings, namespace: shop}
+data:
+  # One of fast, slow.
+  mode: fast
+";
+
+const APPLIED: &str = "\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings, namespace: shop}
+data: {mode: slow, colour: red}
+";
+
+/// A cluster whose repository has the shop.
+fn shop() -> World {
+    let world = World::up(1);
+    world.pushes("shop.yaml", SHOP);
+    world.until("the shop is admitted", || {
+        world.kubectl(0, "kubectl", &["get", "cm", "settings", "-n", "shop"]).is_ok()
+    });
+    world
+}
+
+/// The newest commit: who, what, and the lines that differ.
+fn newest(world: &World) -> String {
+    let told = world.git(&["log", "-1", "--format=%an <%ae>, %cn%n%B"]);
+    let diff = world.git(&["show", "--format=", "-U0", "HEAD"]);
+    let is_told = |line: &&str| {
+        let noise = ["diff --git", "index ", "@@", "new file", "deleted file"];
+        !noise.iter().any(|start| line.starts_with(start))
+    };
+    let lines: Vec<&str> = diff.lines().filter(is_told).collect();
+    format!("{}\n{}\n", told.trim(), lines.join("\n"))
+}
+
+fn settled(text: &str) -> String {
+    let time = Regex::new(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)").unwrap();
+    let version = Regex::new(r"kubectl/v[0-9.]+").unwrap();
+    version.replace_all(&time.replace_all(text, "<time>"), "kubectl/<version>").into_owned()
+}
+
+#[test]
+fn each_verb_makes_one_commit_with_the_lines_it_means() {
+    let name = "each_verb_makes_one_commit_with_the_lines_it_means";
+    let Some(kubectl) = kubectls(name).into_iter().next() else { return };
+    let world = shop();
+    let files = tempfile::tempdir().unwrap();
+    std::fs::write(files.path().join("applied.yaml"), APPLIED).unwrap();
+    let again = APPLIED.replace("slow", "steady");
+    std::fs::write(files.path().join("again.yaml"), again).unwrap();
+    let mut all = String::new();
+    for command in [
+        "scale deployment web --replicas=5",
+        "scale deployment web --replicas=5",
+        "set image deployment/web web=web:2",
+        "set env deployment/web LEVEL=info",
+        "label deployment web tier=front",
+        "annotate cm settings who=before",
+        "edit cm settings",
+        "patch deployment web -p {\"spec\":{\"minReadySeconds\":3}}",
+        "patch deployment web --dry-run=server -p {\"spec\":{\"minReadySeconds\":9}}",
+        "rollout restart deployment/web",
+        "rollout undo deployment/web --to-revision=1",
+        "apply -f applied.yaml",
+        "apply -f applied.yaml",
+        "apply --server-side -f applied.yaml",
+        "apply --server-side -f again.yaml",
+        "apply --server-side --force-conflicts -f again.yaml",
+        "label deployment web tier-",
+        "create configmap more --from-literal=a=b",
+        "create deployment side --image=side:1",
+        "create secret generic s --from-literal=a=b",
+        "delete cm more",
+        "delete cm settings",
+        "delete namespace shop",
+        "delete deployment side",
+        "delete deployment web",
+        "delete namespace shop --wait=false",
+        "create namespace next",
+    ] {
+        let before = world.git(&["rev-parse", "HEAD"]);
+        let args = format!("-n shop {command}");
+        let args: Vec<String> = args.split(' ').map(str::to_owned).collect();
+        let (said, code) = world.exits(&kubectl, files.path(), &args);
+        let after = world.git(&["rev-parse", "HEAD"]);
+        writeln!(all, "$ {command}\n{}", said.trim()).unwrap();
+        if code != 0 {
+            writeln!(all, "exit {code}").unwrap();
+        }
+        if before != after {
+            let count = world.git(&["rev-list", "--count", &format!("{}..HEAD", before.trim())]);
+            assert_eq!(count.trim(), "1", "{command}");
+            all += &newest(&world);
+        }
+        all.push('\n');
+    }
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kubectl/scripts/commits.golden");
+    expect_file![golden].assert_eq(&settled(&all));
+}
+
+/// What must not happen: a server that takes a write and does not show it.
+#[test]
+fn a_write_through_any_server_is_a_commit_and_is_read_there() {
+    let name = "a_write_through_any_server_is_a_commit_and_is_read_there";
+    if kubectls(name).is_empty() {
+        return;
+    }
+    let world = World::up(3);
+    world.pushes("shop.yaml", SHOP);
+    for at in 0..3 {
+        world.until("the shop is admitted", || {
+            world.kubectl(at, "kubectl", &["get", "cm", "settings", "-n", "shop"]).is_ok()
+        });
+    }
+    for at in 0..3 {
+        let replicas = format!("--replicas={}", at + 4);
+        let scale = ["scale", "deployment", "web", "-n", "shop", &replicas];
+        world.kubectl(at, "kubectl", &scale).unwrap();
+        let read = ["get", "deployment", "web", "-n", "shop", "-o", "jsonpath={.spec.replicas}"];
+        assert_eq!(world.kubectl(at, "kubectl", &read).unwrap(), (at + 4).to_string());
+    }
+    let ours = world.git(&["log", "--format=%s", "--grep=^Via: kubectl"]);
+    assert_eq!(ours.lines().count(), 3, "{ours}");
+}
+
+/// What must not happen: a write, or a push, that is lost while both go on.
+#[test]
+fn ten_writers_and_somebody_who_pushes_lose_nothing() {
+    let name = "ten_writers_and_somebody_who_pushes_lose_nothing";
+    if kubectls(name).is_empty() {
+        return;
+    }
+    let world = shop();
+    let (writers, rounds) = (10, 3);
+    thread::scope(|scope| {
+        for writer in 0..writers {
+            let world = &world;
+            scope.spawn(move || {
+                for round in 0..rounds {
+                    let patch = format!("{{\"data\":{{\"w{writer}\":\"{round}\"}}}}");
+                    let args = ["patch", "cm", "settings", "-n", "shop", "-p", &patch];
+                    world.until("the write is taken", || {
+                        match world.kubectl(0, "kubectl", &args) {
+                            Ok(_) => true,
+                            Err(why) => {
+                                assert!(why.contains("keeps moving"), "{why}");
+                                false
+                            }
+                        }
+                    });
+                }
+            });
+        }
+        for round in 0..rounds * 2 {
+            let text = SHOP.split("---\n").next().unwrap().replace("shop", &format!("p{round}"));
+            world.pushes(&format!("p{round}.yaml"), &text);
+            thread::sleep(Duration::from_millis(300));
+        }
+    });
+    let file = world.git(&["show", "HEAD:shop.yaml"]);
+    for writer in 0..writers {
+        assert!(file.contains(&format!("\n  w{writer}: \"{}\"\n", rounds - 1)), "{file}");
+    }
+    assert!(file.contains("  # One of fast, slow.\n  mode: fast\n"), "{file}");
+    for round in 0..rounds * 2 {
+        world.git(&["show", &format!("HEAD:p{round}.yaml")]);
+    }
+    let ours = world.git(&["log", "--format=%s", "--grep=^Via: kubectl"]);
+    assert_eq!(ours.lines().count(), writers * rounds, "{ours}");
+    let data = ["get", "cm", "settings", "-n", "shop", "-o", "jsonpath={.data}"];
+    let data = world.kubectl(0, "kubectl", &data).unwrap();
+    assert_eq!(data.matches(&format!(":\"{}\"", rounds - 1)).count(), writers, "{data}");
+}
+
+/// What must not happen: a change in the cluster whose commit the remote did not take.
+#[test]
+fn a_remote_that_does_not_take_the_commit_is_told_of_and_nothing_changes() {
+    let name = "a_remote_that_does_not_take_the_commit_is_told_of_and_nothing_changes";
+    if kubectls(name).is_empty() {
+        return;
+    }
+    let world = shop();
+    let scale = ["scale", "deployment", "web", "-n", "shop", "--replicas=7"];
+    let replicas = ["get", "deployment", "web", "-n", "shop", "-o", "jsonpath={.spec.replicas}"];
+    world.guard("#!/bin/sh\nexit 1\n");
+    let refused = world.kubectl(0, "kubectl", &scale).unwrap_err();
+    assert!(refused.contains("Forbidden") && refused.contains("pre-receive hook"), "{refused}");
+    assert_eq!(world.kubectl(0, "kubectl", &replicas).unwrap(), "2");
+    world.hide(true);
+    let away = world.kubectl(0, "kubectl", &scale).unwrap_err();
+    assert!(away.contains("comes from Git") && away.contains("cannot reach"), "{away}");
+    assert_eq!(world.kubectl(0, "kubectl", &replicas).unwrap(), "2");
+    world.hide(false);
+    world.guard("");
+    world.kubectl(0, "kubectl", &scale).unwrap();
+    assert_eq!(world.kubectl(0, "kubectl", &replicas).unwrap(), "7");
+}
