@@ -92,6 +92,11 @@ impl Mirror {
         Self { key, ..self }
     }
 
+    /// Whether what is written here is signed.
+    pub fn signs(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// What is mirrored.
     pub fn remote(&self) -> &Remote {
         &self.remote

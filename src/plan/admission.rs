@@ -131,7 +131,7 @@ pub fn candidate(
 }
 
 /// The kinds that there will be once the commit is what runs.
-fn kinds(view: &View, picture: &Picture) -> Kinds {
+pub fn kinds(view: &View, picture: &Picture) -> Kinds {
     let mut kinds = view.kinds().clone();
     let owned = view.origins_of(&GroupKind::of::<CustomResourceDefinition>());
     owned.filter(|(key, _)| !picture.contains(key)).for_each(|(key, _)| kinds.forget(key));

@@ -4,7 +4,10 @@
 //! branch has moved, what is new there is admitted first and the same wish is made on it, so fields
 //! that others changed stay as they made them (docs/adr/0019-writes-become-commits.md).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::time::timeout;
 
@@ -30,6 +33,13 @@ use crate::{
 /// in the moment between our fetch and our push.
 const TRIES_MAX: usize = 10;
 
+/// Most writes that wait for each other: at some 50 ms each, what waits longest is done in time.
+pub(super) const WAITING_MAX: usize = 256;
+
+/// How long a write waits for those before it. Half of what a request may take, so that who asked
+/// still hears why.
+const WAIT_SECONDS_MAX: u64 = 30;
+
 /// How long a push may take, from connecting to the last byte.
 const PUSH_SECONDS_MAX: u64 = 30;
 
@@ -52,7 +62,11 @@ enum Push {
 impl Importer {
     /// Makes a wish come true by a commit and admits it. Leader only.
     pub(super) async fn commit(&self, wish: Wish) -> Result<CommitId, Uncommitted> {
-        let _turn = self.turn.lock().await;
+        self.may_write()?;
+        let _place = self.waiting.try_acquire().map_err(|_| not_now("too many writes wait"))?;
+        let wait = Duration::from_secs(WAIT_SECONDS_MAX);
+        let turn = timeout(wait, self.turn.lock()).await;
+        let _turn = turn.map_err(|_| not_now("those before it, or the remote, took too long"))?;
         for tried in 0..TRIES_MAX {
             if tried > 0 || self.store.view().head().is_none() {
                 self.look().await.map_err(unavailable)?;
@@ -70,6 +84,21 @@ impl Importer {
             }
         }
         Err(not_now("the branch keeps moving: try again"))
+    }
+
+    /// Refuses where a commit of ours would be refused for its signature.
+    fn may_write(&self) -> Result<(), Uncommitted> {
+        let refused = |why: &str| Err(Uncommitted::Forbidden(why.to_owned()));
+        match &self.spec.verify {
+            Some(verify) if verify.approval => {
+                refused("every change needs the approval of another person: commit it")
+            }
+            Some(_) if !self.mirror.signs() => refused(
+                "every commit has to be signed, and the servers have no key: set \
+                 source.signingKeyFile, or commit it",
+            ),
+            _ => Ok(()),
+        }
     }
 
     /// Refuses while the tip of the branch is one that was refused: a commit on top of it would be,
@@ -137,12 +166,15 @@ fn rewritten(
     wish: &Wish,
     message: &Message,
 ) -> Result<Rewritten, Uncommitted> {
-    let now = known.picture().object(&wish.key).map(|found| found.object);
+    let kinds = admission::kinds(view, known.picture());
+    let picture = known.picture().with_custom(&kinds, &mut BTreeSet::new());
+    let now = picture.object(&wish.key).map(|found| found.object);
     let change = change(wish, now.as_ref(), view)?;
     let options = admission::options(view);
     let repository = Repository {
         picture: known.picture(),
         options: &options,
+        kinds: &kinds,
         root: &spec.path,
         read: &|path| reader.read_path(known.commit(), path).ok().flatten(),
         is_wanted: &|path| known.is_wanted(path),

@@ -78,6 +78,8 @@ pub(super) struct Importer {
     nudge: Arc<Notify>,
     /// Held by whoever brings a commit into the log: two at once would meet there.
     pub(super) turn: tokio::sync::Mutex<()>,
+    /// Places for writes that wait for their turn.
+    pub(super) waiting: tokio::sync::Semaphore,
     /// What was done.
     pub stats: Arc<ImportStats>,
 }
@@ -87,7 +89,8 @@ impl Importer {
     pub(super) fn new(store: Store, mirror: Arc<Mirror>, spec: GitSourceSpec, keys: Keys) -> Self {
         let (known, nudge, keys) = (Arc::default(), Arc::default(), Arc::new(keys));
         let turn = tokio::sync::Mutex::default();
-        Self { store, mirror, spec, keys, known, nudge, turn, stats: Arc::default() }
+        let waiting = tokio::sync::Semaphore::new(super::commit::WAITING_MAX);
+        Self { store, mirror, spec, keys, known, nudge, turn, waiting, stats: Arc::default() }
     }
 
     /// What makes the importer look at once: a hook, a person.

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    kinds::{self, Strictness},
+    kinds::{Kinds, Strictness},
     model::Object,
 };
 
@@ -15,24 +15,25 @@ const TRIES_MAX: usize = 400;
 const KEPT: [&str; 4] = ["apiVersion", "kind", "name", "namespace"];
 
 /// A value without those fields that `old` does not have and whose absence changes nothing.
-pub(super) fn of(old: Option<&Value>, new: &Value) -> Value {
-    let Some(whole) = admitted(new) else { return new.clone() };
-    let mut lean = Lean { whole, value: new.clone(), left: TRIES_MAX };
+pub(super) fn of(kinds: &Kinds, old: Option<&Value>, new: &Value) -> Value {
+    let Some(whole) = admitted(kinds, new) else { return new.clone() };
+    let mut lean = Lean { kinds, whole, value: new.clone(), left: TRIES_MAX };
     lean.walk(old, Vec::new());
     lean.value
 }
 
-fn admitted(value: &Value) -> Option<Object> {
-    kinds::admit(value.clone(), Strictness::Ignore).ok().map(|admitted| admitted.object)
+fn admitted(kinds: &Kinds, value: &Value) -> Option<Object> {
+    kinds.admit(value.clone(), Strictness::Ignore).ok().map(|admitted| admitted.object)
 }
 
-struct Lean {
+struct Lean<'k> {
+    kinds: &'k Kinds,
     whole: Object,
     value: Value,
     left: usize,
 }
 
-impl Lean {
+impl Lean<'_> {
     fn at(&mut self, way: &[String]) -> Option<&mut Value> {
         way.iter().try_fold(&mut self.value, |here, step| match here {
             Value::Object(map) => map.get_mut(step),
@@ -79,7 +80,7 @@ impl Lean {
         self.left -= 1;
         let Some(Value::Object(map)) = self.at(way) else { return false };
         let Some(taken) = map.remove(key) else { return false };
-        if admitted(&self.value).is_some_and(|object| object == self.whole) {
+        if admitted(self.kinds, &self.value).is_some_and(|object| object == self.whole) {
             return true;
         }
         if let Some(Value::Object(map)) = self.at(way) {

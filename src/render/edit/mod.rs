@@ -30,7 +30,7 @@ use self::{
 };
 use super::{FileResult, Options, Picture, RenderedObject, render_file, yaml};
 use crate::{
-    kinds::{self, Strictness},
+    kinds::{FieldError, Kinds, Strictness},
     model::{GroupKind, Key, Object, Problem},
 };
 
@@ -62,6 +62,8 @@ pub struct Repository<'a> {
     pub picture: &'a Picture,
     /// What it is rendered against.
     pub options: &'a Options,
+    /// The kinds that there are, those of its definitions included.
+    pub kinds: &'a Kinds,
     /// The folder that is followed; empty for all.
     pub root: &'a str,
     /// The bytes of a file.
@@ -74,11 +76,13 @@ pub struct Repository<'a> {
 ///
 /// Errors are for the person who wrote: they name the place to edit.
 pub fn rewrite(repository: &Repository<'_>, key: &Key, wish: &Wish) -> Result<Rewritten, Problem> {
-    let found = repository.picture.object(key);
+    let kinds = repository.kinds;
+    let before = repository.picture.with_custom(kinds, &mut BTreeSet::new());
+    let found = before.object(key);
     let (path, bytes, wanted) = match (wish, &found) {
         (Wish::Create(value), None) => {
             let (path, bytes) = created(repository, key, value)?;
-            (path, Some(bytes), Some(admitted(value.clone())?))
+            (path, Some(bytes), Some(admitted(kinds, value.clone())?))
         }
         (Wish::Create(_), Some(found)) => return Err(told(found, "it is in Git already")),
         (_, None) => {
@@ -90,27 +94,28 @@ pub fn rewrite(repository: &Repository<'_>, key: &Key, wish: &Wish) -> Result<Re
         (Wish::Change(delta), Some(found)) => {
             let text = text_of(repository, found)?;
             let wanted = delta.apply(Some(&found.object.value())).unwrap_or_default();
-            let wanted = admitted(wanted).map_err(|p| told(found, &p.message))?;
-            let text = changed(&text, key, delta, &wanted).map_err(|why| told(found, &why))?;
+            let wanted = admitted(kinds, wanted).map_err(|p| told(found, &p.message))?;
+            let text =
+                changed(&text, kinds, key, delta, &wanted).map_err(|why| told(found, &why))?;
             (found.file.clone(), Some(text.into_bytes()), Some(wanted))
         }
         (Wish::Delete, Some(found)) => {
-            is_empty(repository, key, found)?;
+            is_empty(&before, key, found)?;
             let text = text_of(repository, found)?;
-            let text = removed(&text, key).map_err(|why| told(found, &why))?;
+            let text = removed(&text, kinds, key).map_err(|why| told(found, &why))?;
             (found.file.clone(), text.map(String::into_bytes), None)
         }
     };
-    let picture = proven(repository, key, (&path, bytes.as_deref()), wanted.as_ref())?;
+    let picture = proven(repository, &before, key, (&path, bytes.as_deref()), wanted.as_ref())?;
     Ok(Rewritten { path, bytes, picture })
 }
 
 /// Refuses the end of a namespace that objects of Git are in.
-fn is_empty(repository: &Repository<'_>, key: &Key, found: &RenderedObject) -> Result<(), Problem> {
+fn is_empty(picture: &Picture, key: &Key, found: &RenderedObject) -> Result<(), Problem> {
     if !key.is::<Namespace>() {
         return Ok(());
     }
-    let inside = repository.picture.objects().find(|(other, _)| other.namespace == key.name);
+    let inside = picture.objects().find(|(other, _)| other.namespace == key.name);
     let Some((other, place)) = inside else { return Ok(()) };
     let message = format!(
         "{other} is still in it, at {}:{}: delete that, and what else is in it, first",
@@ -134,12 +139,12 @@ fn text_of(repository: &Repository<'_>, found: &RenderedObject) -> Result<String
     String::from_utf8(bytes).map_err(|_| told(found, "it is not UTF-8"))
 }
 
-fn admitted(value: Value) -> Result<Object, Problem> {
-    let problem = |errors: Vec<kinds::FieldError>| Problem {
+fn admitted(kinds: &Kinds, value: Value) -> Result<Object, Problem> {
+    let problem = |errors: Vec<FieldError>| Problem {
         message: errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
         ..Problem::default()
     };
-    kinds::admit(value, Strictness::Strict).map(|admitted| admitted.object).map_err(problem)
+    kinds.admit(value, Strictness::Strict).map(|admitted| admitted.object).map_err(problem)
 }
 
 /// The file that a new object goes to, with it: `<namespace>/<kind>-<name>.yaml`, and `cluster/…`
@@ -168,7 +173,7 @@ fn created(
                         somewhere else",
         );
     }
-    let new = fresh(&lean::of(None, value));
+    let new = fresh(&lean::of(repository.kinds, None, value));
     let text = match (repository.read)(&path) {
         None => new,
         Some(bytes) => match String::from_utf8(bytes) {
@@ -188,19 +193,21 @@ fn fresh(value: &Value) -> String {
 /// The picture with one file changed, once it shows that nothing else becomes different.
 fn proven(
     repository: &Repository<'_>,
+    before: &Picture,
     key: &Key,
     (path, bytes): (&str, Option<&[u8]>),
     wanted: Option<&Object>,
 ) -> Result<Picture, Problem> {
-    let (before, mut after) = (repository.picture, repository.picture.clone());
+    let mut whole = repository.picture.clone();
     let mut touched = BTreeSet::new();
     match bytes {
         Some(bytes) => {
             let file: FileResult = render_file(path, bytes);
-            after.put(Arc::new(file), &mut touched);
+            whole.put(Arc::new(file), &mut touched);
         }
-        None => after.remove(path, &mut touched),
+        None => whole.remove(path, &mut touched),
     }
+    let after = whole.with_custom(repository.kinds, &mut touched);
     if let Some(problem) = after.problems(repository.options).into_iter().next() {
         return Err(problem);
     }
@@ -220,7 +227,7 @@ fn proven(
             return Err(Problem { file, line, message, ..Problem::default() });
         }
     }
-    Ok(after)
+    Ok(whole)
 }
 
 /// Why a text is left as it is.
@@ -246,16 +253,17 @@ impl<'t> Read<'t> {
     }
 
     /// The number of the document with an object, and the numbers of the items it is in.
-    fn find(&self, key: &Key) -> Option<(usize, Vec<usize>)> {
-        let search = |(at, (_, value)): (usize, &(Document, Value))| Some((at, find(value, key)?));
+    fn find(&self, kinds: &Kinds, key: &Key) -> Option<(usize, Vec<usize>)> {
+        let search =
+            |(at, (_, value)): (usize, &(Document, Value))| Some((at, find(kinds, value, key)?));
         self.documents.iter().enumerate().find_map(search)
     }
 }
 
 /// The way to an object: none when this is it, else through lists.
-fn find(value: &Value, key: &Key) -> Option<Vec<usize>> {
+fn find(kinds: &Kinds, value: &Value, key: &Key) -> Option<Vec<usize>> {
     if let Some(items) = value.get("items").and_then(Value::as_array) {
-        let found = |(at, item): (usize, &Value)| Some((at, find(item, key)?));
+        let found = |(at, item): (usize, &Value)| Some((at, find(kinds, item, key)?));
         let (at, mut way) = items.iter().enumerate().find_map(found)?;
         way.insert(0, at);
         return Some(way);
@@ -263,7 +271,7 @@ fn find(value: &Value, key: &Key) -> Option<Vec<usize>> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let kind = GroupKind::from_api_version(&text(&value["apiVersion"]), &text(&value["kind"]));
     let meta = &value["metadata"];
-    let namespaced = kinds::lookup(&kind).is_none_or(|info| info.namespaced);
+    let namespaced = kinds.lookup(&kind).is_none_or(|info| info.namespaced);
     let namespace = match text(&meta["namespace"]) {
         _ if !namespaced => String::new(),
         namespace if namespace.is_empty() => "default".to_owned(),
@@ -287,9 +295,16 @@ fn step<'n>(
 const UNSUITED: &str = "it is written in a way that is not changed by a program";
 
 /// A text with one of its objects changed.
-fn changed(whole: &str, key: &Key, delta: &Delta, wanted: &Object) -> Result<String, Fault> {
+fn changed(
+    whole: &str,
+    kinds: &Kinds,
+    key: &Key,
+    delta: &Delta,
+    wanted: &Object,
+) -> Result<String, Fault> {
     let read = Read::of(whole)?;
-    let (at, way) = read.find(key).ok_or_else(|| "it is made there from other files".to_owned())?;
+    let (at, way) =
+        read.find(kinds, key).ok_or_else(|| "it is made there from other files".to_owned())?;
     let (document, root) = &read.documents[at];
     let (mut node, mut value) = (&document.root, root);
     let mut place = Place::Document;
@@ -304,9 +319,9 @@ fn changed(whole: &str, key: &Key, delta: &Delta, wanted: &Object) -> Result<Str
         (node, value) = (item, inner);
     }
     let new = delta.apply(Some(value)).ok_or(UNSUITED)?;
-    let new = lean::of(Some(value), &new);
+    let new = lean::of(kinds, Some(value), &new);
     // A field that is a default in one place and written in another may have been left out.
-    let new = match kinds::admit(new.clone(), Strictness::Ignore) {
+    let new = match kinds.admit(new.clone(), Strictness::Ignore) {
         Ok(admitted) if same(&admitted.object, wanted) => new,
         _ => delta.apply(Some(value)).ok_or(UNSUITED)?,
     };
@@ -330,10 +345,10 @@ fn same(one: &Object, other: &Object) -> bool {
 }
 
 /// A text without one of its objects; `None` when nothing is left in it.
-fn removed(whole: &str, key: &Key) -> Result<Option<String>, Fault> {
+fn removed(whole: &str, kinds: &Kinds, key: &Key) -> Result<Option<String>, Fault> {
     let read = Read::of(whole)?;
     let (at, mut way) =
-        read.find(key).ok_or_else(|| "it is made there from other files".to_owned())?;
+        read.find(kinds, key).ok_or_else(|| "it is made there from other files".to_owned())?;
     let mut edits = Edits::new(read.text, Style::default());
     let (document, root) = &read.documents[at];
     let last = way.pop();

@@ -321,10 +321,13 @@ fn wished(files: &[(&str, &str)], key: &str, wish: &Wish) -> String {
     for (path, text) in &files {
         picture.put(Arc::new(render_file(path, text.as_bytes())), &mut touched);
     }
+    let mut kinds = Kinds::default();
+    picture.definitions().for_each(|d| kinds.promise(&d.object, None, std::iter::empty()));
     let options = Options::default();
     let repository = Repository {
         picture: &picture,
         options: &options,
+        kinds: &kinds,
         root: "",
         read: &|path| files.get(path).map(|text| text.as_bytes().to_vec()),
         is_wanted: &|path| path.ends_with(".yaml"),
@@ -452,7 +455,7 @@ fn a_new_object_gets_a_file_without_defaults() {
             },
         },
     });
-    let full = admitted(deployment).unwrap().value();
+    let full = admitted(&Kinds::default(), deployment).unwrap().value();
     let text = wished(&[("a.yaml", SHOP)], "Deployment.apps/shop/web", &Wish::Create(full));
     expect![[r#"
         shop/deployment-web.yaml
@@ -481,17 +484,50 @@ fn a_new_object_gets_a_file_without_defaults() {
     .assert_eq(&text);
     // A new container brings no defaults along either.
     let (path, file) = text.split_once('\n').unwrap();
-    let live = admitted(yaml::documents(file.as_bytes()).unwrap().remove(0)).unwrap().value();
+    let live = admitted(&Kinds::default(), yaml::documents(file.as_bytes()).unwrap().remove(0))
+        .unwrap()
+        .value();
     let mut more = live.clone();
     let side = json!({ "name": "side", "image": "s:1" });
     more["spec"]["template"]["spec"]["containers"].as_array_mut().unwrap().push(side);
-    let more = admitted(more).unwrap().value();
+    let more = admitted(&Kinds::default(), more).unwrap().value();
     let files = [("a.yaml", SHOP), (path, file)];
     let text = wished(&files, "Deployment.apps/shop/web", &between(live, more));
     assert!(
         text.ends_with("          image: i:1\n        - name: side\n          image: s:1\n"),
         "{text}"
     );
+}
+
+#[test]
+fn an_object_of_a_kind_that_the_repository_defines_is_edited_too() {
+    let definition = "\
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: tubs.example.org}
+spec:
+  group: example.org
+  names: {kind: Tub, plural: tubs}
+  scope: Namespaced
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          spec: {type: object, properties: {litres: {type: integer}, warm: {type: boolean}}}
+";
+    let tub = "kind: Tub\napiVersion: example.org/v1\nmetadata: {name: t, namespace: shop}\n\
+               spec:\n  litres: 5 # each\n";
+    let files = [("a.yaml", SHOP), ("tub.yaml", tub), ("tubs.yaml", definition)];
+    let spec = |litres: u32| json!({ "spec": { "litres": litres } });
+    let more = between(spec(5), spec(7));
+    let text = wished(&files, "Tub.example.org/shop/t", &more);
+    assert!(text.ends_with("spec:\n  litres: 7 # each\n"), "{text}");
+    let gone = wished(&files, "Tub.example.org/shop/t", &Wish::Delete);
+    assert_eq!(gone, "tub.yaml goes\n");
 }
 
 /// What must not happen: a change that changes more, or less, than what was wanted.
