@@ -48,6 +48,11 @@ impl Built {
         self.layout.is_plain(path)
     }
 
+    /// Whether something is made out of a file.
+    pub(super) fn reads(&self, path: &str) -> bool {
+        self.readers.contains_key(path)
+    }
+
     /// Takes a kustomization in; tells whether its folder had none.
     pub(super) fn learn(&mut self, path: &str, bytes: &[u8]) -> bool {
         self.unsettled = true;

@@ -171,9 +171,10 @@ impl Known {
         &self.picture
     }
 
-    /// Whether a path is one that is rendered, by the rules of this commit.
+    /// Whether a file of this path is rendered by itself, and read by no kustomization.
     pub(super) fn is_wanted(&self, path: &str) -> bool {
-        Ignore::parse(&self.rules).is_manifest(path)
+        let is_manifest = Ignore::parse(&self.rules).is_manifest(path);
+        is_manifest && self.built.is_plain(path) && !self.built.reads(path)
     }
 
     /// What the tree has that cannot be used.

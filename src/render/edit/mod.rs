@@ -68,7 +68,7 @@ pub struct Repository<'a> {
     pub root: &'a str,
     /// The bytes of a file.
     pub read: &'a dyn Fn(&str) -> Option<Vec<u8>>,
-    /// Whether a path is one that is rendered.
+    /// Whether a file is rendered by itself, and read by no kustomization.
     pub is_wanted: &'a dyn Fn(&str) -> bool,
 }
 
@@ -79,6 +79,12 @@ pub fn rewrite(repository: &Repository<'_>, key: &Key, wish: &Wish) -> Result<Re
     let kinds = repository.kinds;
     let before = repository.picture.with_custom(kinds, &mut BTreeSet::new());
     let found = before.object(key);
+    let made =
+        |found: &&RenderedObject| found.made_by.is_some() || !(repository.is_wanted)(&found.file);
+    if let Some(found) = found.as_ref().filter(made) {
+        let by = found.made_by.as_deref().unwrap_or("a kustomization");
+        return Err(told(found, &format!("{by} makes something out of it")));
+    }
     let (path, bytes, wanted) = match (wish, &found) {
         (Wish::Create(value), None) => {
             let (path, bytes) = created(repository, key, value)?;
@@ -169,8 +175,8 @@ fn created(
     };
     if !(repository.is_wanted)(&path) {
         return problem(
-            "a new object would go there, and this path is not rendered: commit it \
-                        somewhere else",
+            "a new object would go there, and this path is not rendered by itself: \
+                        commit it somewhere else",
         );
     }
     let new = fresh(&lean::of(repository.kinds, None, value));

@@ -537,9 +537,9 @@ fn a_change_that_would_be_another_one_is_refused() {
     let two = between(json!({ "data": { "k": "1" } }), json!({ "data": { "k": "2" } }));
     let generated = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: shop}\ndata: {k: &x \"1\", l: *x}\n---\n";
     let mut all = String::new();
-    for text in [anchored, generated] {
+    for (path, text) in [("a.yaml", anchored), ("a.yaml", generated), ("base.yml", anchored)] {
         let text = format!("{text}{SHOP}");
-        all += &wished(&[("a.yaml", &text)], "ConfigMap/shop/a", &two);
+        all += &wished(&[(path, &text)], "ConfigMap/shop/a", &two);
     }
     expect![[r#"
         a.yaml
