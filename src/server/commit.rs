@@ -112,7 +112,7 @@ impl Importer {
         let known = view.get::<Commit>("", tip.as_str());
         let mut problems = known.map(|c| c.status.problems.clone()).unwrap_or_default();
         let message =
-            format!("commit {} is the newest and was refused: mend that first", tip.short());
+            format!("commit {} is the newest and does not run: mend that first", tip.short());
         problems.insert(0, Problem { message, ..Problem::default() });
         Err(Uncommitted::Refused(problems))
     }
