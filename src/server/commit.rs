@@ -2,7 +2,7 @@
 //!
 //! The file is edited at the commit that runs, and the push only succeeds on top of it. When the
 //! branch has moved, what is new there is admitted first and the same wish is made on it, so fields
-//! that others changed stay as they made them (docs/adr/0019-writes-become-commits.md).
+//! that others changed stay as they made them (docs/adr/0021-writes-become-commits.md).
 
 use std::{
     collections::{BTreeMap, BTreeSet},

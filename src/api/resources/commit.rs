@@ -2,7 +2,7 @@
 //!
 //! Whoever pushes is told the object before and after, without what only the cluster writes; the
 //! file, the proof and the push are the server's ([`Backend::commit`](crate::api::Backend::commit),
-//! docs/adr/0019-writes-become-commits.md). What comes back is the object as it was admitted.
+//! docs/adr/0021-writes-become-commits.md). What comes back is the object as it was admitted.
 
 use axum::http::{StatusCode, header};
 use k8s_openapi::api::core::v1::Secret;

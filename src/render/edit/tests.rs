@@ -552,6 +552,7 @@ fn a_change_that_would_be_another_one_is_refused() {
         kind: Namespace
         metadata: {name: shop}
         refused: a.yaml:1: ConfigMap shop/a would become something else than was asked for: edit it there and commit
+        refused: base.yml:1: a kustomization makes something out of it: edit it there and commit
     "#]].assert_eq(&all);
 }
 
