@@ -118,9 +118,12 @@ fn commits(view: &View, now: Timestamp, out: &mut Vec<Sample>) {
     }
 }
 
+/// Why commits are gone back from most: told with 0 before the first one, so that a rise is seen.
+const REVERT_REASONS: [&str; 2] = ["DeadlineExceeded", "ProgressDeadlineExceeded"];
+
 /// How many commits were gone back from, for each reason.
 fn reverts(view: &View, out: &mut Vec<Sample>) {
-    let mut counts = BTreeMap::<&str, u64>::new();
+    let mut counts = BTreeMap::from(REVERT_REASONS.map(|reason| (reason, 0)));
     for (_, commit) in view.list::<Commit>(None).filter(|(_, c)| c.status.failure.is_some()) {
         *counts.entry(commit.status.reason.as_str()).or_default() += 1;
     }

@@ -163,11 +163,18 @@ impl State {
     }
 
     /// Puts an item into the outbox unless the same one still waits there.
+    ///
+    /// A note that waits may be on its way with what there was to tell before: the new one takes
+    /// its place, so that the answer for the old one does not take it out.
     fn enqueue(&mut self, item: OutboxItem) {
-        if !self.view.outbox.values().any(|waiting| *waiting == item) {
-            self.outbox_next += 1;
-            self.view.outbox.insert(self.outbox_next, item);
-        }
+        let mut waiting = self.view.outbox.iter().filter(|(_, waiting)| **waiting == item);
+        match waiting.next().map(|(id, _)| *id) {
+            Some(id) if matches!(item, OutboxItem::Note(_)) => self.view.outbox.remove(&id),
+            Some(_) => return,
+            None => None,
+        };
+        self.outbox_next += 1;
+        self.view.outbox.insert(self.outbox_next, item);
     }
 
     fn write(&mut self, op: Op, context: &mut Context) -> Result<(), Refusal> {
