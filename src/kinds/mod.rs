@@ -38,6 +38,7 @@ mod horizontal_autoscaler;
 mod inert;
 mod ingress;
 mod job;
+pub mod json_patch;
 mod known;
 mod lease;
 mod limit_range;

@@ -17,7 +17,7 @@ use crate::{
     model::CommitId,
     plan::failure::{self, Revert, Settled},
     report,
-    state::{Command, OutboxItem, Outcome, Refusal, View},
+    state::{Command, Outcome, Refusal, View},
 };
 
 /// How long changes are gathered before a status commit, in milliseconds: many changes of one
@@ -126,13 +126,8 @@ async fn export(
             store.propose(vec![Command::Exported(view.revision())]).await?;
         }
     }
-    let items: Vec<(u64, CommitId)> = view
-        .outbox()
-        .filter_map(|(id, item)| match item {
-            OutboxItem::Note(commit) => Some((id, commit.clone())),
-            OutboxItem::Revert(_) => None,
-        })
-        .collect();
+    let items: Vec<(u64, CommitId)> =
+        view.due_notes().map(|(id, commit)| (id, commit.clone())).collect();
     if !items.is_empty() {
         notes(mirror, view, &items).await?;
         let done = items.iter().map(|(id, _)| Command::Done(*id)).collect();
@@ -144,8 +139,7 @@ async fn export(
 /// Takes back what failed. How that ended is recorded first, so that an entry is only taken out
 /// when there is nothing left to do for it.
 async fn reverts(store: &Store, mirror: &Arc<Mirror>, view: &View) -> Result<(), Error> {
-    for (id, item) in view.outbox() {
-        let OutboxItem::Revert(bad) = item else { continue };
+    for (id, bad) in view.due_reverts() {
         let outcomes = store.propose(revert(mirror, view, bad).await?).await?;
         let refused = outcomes.into_iter().find_map(|outcome| match outcome {
             Outcome::Refused(refusal) => Some(refusal),

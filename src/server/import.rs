@@ -76,7 +76,8 @@ pub(super) struct Importer {
     /// What was read last.
     pub(super) known: Arc<Mutex<Option<Known>>>,
     nudge: Arc<Notify>,
-    /// Held by whoever brings a commit into the log: two at once would meet there.
+    /// Held by whoever brings something new of Git into the log: two at once would meet there.
+    /// Going back waits for nobody's push; State refuses whichever of two comes second.
     pub(super) turn: tokio::sync::Mutex<()>,
     /// Places for writes that wait for their turn.
     pub(super) waiting: tokio::sync::Semaphore,

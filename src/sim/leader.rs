@@ -23,7 +23,7 @@ use crate::{
         failure::{self, way_back},
     },
     render, report,
-    state::{Command, OutboxItem, Outcome, Refusal, View},
+    state::{Command, Outcome, Refusal, View},
 };
 
 /// From a change to the round that it asks for: what a proposal takes on three machines.
@@ -461,13 +461,8 @@ impl World {
                 self.propose(vec![Command::Exported(view.revision())]).map_err(lost)?;
             }
         }
-        let items: Vec<(u64, CommitId)> = view
-            .outbox()
-            .filter_map(|(id, item)| match item {
-                OutboxItem::Note(commit) => Some((id, commit.clone())),
-                OutboxItem::Revert(_) => None,
-            })
-            .collect();
+        let items: Vec<(u64, CommitId)> =
+            view.due_notes().map(|(id, commit)| (id, commit.clone())).collect();
         if !items.is_empty() {
             let of = |(_, commit): &(u64, CommitId)| (commit.clone(), report::note(view, commit));
             self.repository.write_notes(items.iter().map(of).collect())?;
@@ -481,8 +476,7 @@ impl World {
     /// Takes back what failed, as the exporter does.
     fn reverts(&mut self, view: &View) -> Result<(), String> {
         let lost = |_| "another server leads".to_owned();
-        for (id, item) in view.outbox() {
-            let OutboxItem::Revert(bad) = item else { continue };
+        for (id, bad) in view.due_reverts() {
             if let Some(revert) = failure::revert(view, bad) {
                 let settled = self.repository.undo(&revert, self.now)?;
                 if let Some(commit) = &settled.commit

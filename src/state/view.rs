@@ -311,6 +311,22 @@ impl View {
         self.outbox.iter().map(|(id, item)| (*id, item))
     }
 
+    /// The commits whose notes must still be written, with their outbox entries.
+    pub fn due_notes(&self) -> impl Iterator<Item = (u64, &CommitId)> {
+        self.outbox().filter_map(|(id, item)| match item {
+            OutboxItem::Note(commit) => Some((id, commit)),
+            OutboxItem::Revert(_) => None,
+        })
+    }
+
+    /// The failed commits that must still be taken back, with their outbox entries.
+    pub fn due_reverts(&self) -> impl Iterator<Item = (u64, &CommitId)> {
+        self.outbox().filter_map(|(id, item)| match item {
+            OutboxItem::Revert(bad) => Some((id, bad)),
+            OutboxItem::Note(_) => None,
+        })
+    }
+
     /// The revision the status branch shows.
     pub fn exported(&self) -> Revision {
         self.exported

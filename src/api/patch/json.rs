@@ -5,7 +5,7 @@ use json_patch::PatchOperation;
 use serde_json::Value;
 
 use super::{Patch, PatchError};
-use crate::api::codec;
+use crate::{api::codec, kinds::json_patch::lenient};
 
 /// Most operations of one patch, as in Kubernetes.
 const OPERATIONS_MAX: usize = 10_000;
@@ -51,18 +51,4 @@ pub(super) fn apply(live: &Value, operations: &[Value]) -> Result<Value, PatchEr
         json_patch::patch(&mut value, &[operation]).map_err(|_| PatchError::Rejected)?;
     }
     Ok(value)
-}
-
-/// Turns a `replace` of an absent member of a map into an `add`.
-fn lenient(value: &Value, operation: PatchOperation) -> PatchOperation {
-    let PatchOperation::Replace(replace) = operation else { return operation };
-    let path = replace.path.as_str();
-    let parent = path.rsplit_once('/').and_then(|(parent, _)| value.pointer(parent));
-    match value.pointer(path).is_none() && parent.is_some_and(Value::is_object) {
-        true => PatchOperation::Add(json_patch::AddOperation {
-            path: replace.path,
-            value: replace.value,
-        }),
-        false => PatchOperation::Replace(replace),
-    }
 }

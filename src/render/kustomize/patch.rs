@@ -10,6 +10,7 @@ use super::{
     resource::{Place, Resource},
     select::Matcher,
 };
+use crate::kinds::json_patch::lenient;
 
 /// Most bytes that the `copy` operations of one patch may add, 3 MiB: a few of them could
 /// otherwise double a value again and again.
@@ -192,18 +193,4 @@ fn shallow(value: &Value, operation: &PatchOperation) -> Result<(), String> {
     };
     bounded(operation.path().as_str().matches('/').count())?;
     bounded(from.map_or(0, depth))
-}
-
-/// A `replace` of a member that a map does not have adds it.
-fn lenient(value: &Value, operation: PatchOperation) -> PatchOperation {
-    let PatchOperation::Replace(replace) = operation else { return operation };
-    let path = replace.path.as_str();
-    let parent = path.rsplit_once('/').and_then(|(parent, _)| value.pointer(parent));
-    match value.pointer(path).is_none() && parent.is_some_and(Value::is_object) {
-        true => PatchOperation::Add(json_patch::AddOperation {
-            path: replace.path,
-            value: replace.value,
-        }),
-        false => PatchOperation::Replace(replace),
-    }
 }
