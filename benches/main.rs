@@ -19,6 +19,10 @@ mod watchers;
 
 use common::Result;
 
+/// What is measured is what is released.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 type Run = fn() -> Result<()>;
 
 /// The measurements by name.

@@ -1,5 +1,8 @@
 //! The `mainstay` binary.
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> std::process::ExitCode {
     mainstay::cli::main()
 }

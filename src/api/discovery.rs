@@ -2,7 +2,7 @@
 //!
 //! `/api`, `/apis` and a document for each group and version, or everything at once where a client
 //! takes the aggregated form (kubectl from 1.26). What is not stored but answered (reviews) stands
-//! in [`ANSWERED`]; what is defined while the cluster runs joins in [`resources`].
+//! in [`ANSWERED`](crate::kinds::ANSWERED); what is defined while the cluster runs joins in [`resources`].
 
 use std::collections::BTreeMap;
 
@@ -15,68 +15,11 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256, Sha512};
 
-use super::{Api, Failure, negotiate, top};
+use super::{Api, Failure, negotiate};
 use crate::{
-    kinds::{KindInfo, Subresource},
+    kinds::{ANSWERED, Answered, KindInfo, Subresource},
     state::View,
 };
-
-/// A resource that is answered but not stored.
-pub(super) struct Answered {
-    pub(super) group: &'static str,
-    pub(super) version: &'static str,
-    pub(super) plural: &'static str,
-    pub(super) singular: &'static str,
-    pub(super) kind: &'static str,
-    pub(super) namespaced: bool,
-    pub(super) verbs: &'static [&'static str],
-}
-
-/// Resources that are answered but not stored.
-pub(super) const ANSWERED: &[Answered] = &[
-    asked("", ["bindings", "binding", "Binding"], true),
-    asked(
-        "authentication.k8s.io",
-        ["selfsubjectreviews", "selfsubjectreview", "SelfSubjectReview"],
-        false,
-    ),
-    asked("authentication.k8s.io", ["tokenreviews", "tokenreview", "TokenReview"], false),
-    asked(
-        "authorization.k8s.io",
-        ["localsubjectaccessreviews", "localsubjectaccessreview", "LocalSubjectAccessReview"],
-        true,
-    ),
-    asked(
-        "authorization.k8s.io",
-        ["selfsubjectaccessreviews", "selfsubjectaccessreview", "SelfSubjectAccessReview"],
-        false,
-    ),
-    asked(
-        "authorization.k8s.io",
-        ["selfsubjectrulesreviews", "selfsubjectrulesreview", "SelfSubjectRulesReview"],
-        false,
-    ),
-    asked(
-        "authorization.k8s.io",
-        ["subjectaccessreviews", "subjectaccessreview", "SubjectAccessReview"],
-        false,
-    ),
-    measured(["nodes", "nodemetrics", "NodeMetrics"], false),
-    measured(["pods", "podmetrics", "PodMetrics"], true),
-];
-
-/// What `metrics.k8s.io` tells of a resource.
-const fn measured(names: [&'static str; 3], namespaced: bool) -> Answered {
-    let [plural, singular, kind] = names;
-    let verbs = &["get", "list"];
-    Answered { group: top::GROUP, version: "v1beta1", plural, singular, kind, namespaced, verbs }
-}
-
-/// A resource by plural, singular and kind that is only ever created.
-const fn asked(group: &'static str, names: [&'static str; 3], namespaced: bool) -> Answered {
-    let [plural, singular, kind] = names;
-    Answered { group, version: "v1", plural, singular, kind, namespaced, verbs: &["create"] }
-}
 
 /// One resource as discovery shows it.
 struct Resource {

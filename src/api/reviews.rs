@@ -19,11 +19,10 @@ use super::{
     Api, Failure, ResourceInfo,
     authn::{self, User},
     authz::{self, Target, Wish},
-    discovery::ANSWERED,
     resources::body,
     tokens::{self, Holder},
 };
-use crate::{model, state::View};
+use crate::{kinds::ANSWERED, model, state::View};
 
 const AUTHENTICATION: &str = "authentication.k8s.io/v1";
 const AUTHORIZATION: &str = "authorization.k8s.io/v1";

@@ -16,18 +16,24 @@ use axum::{
     routing::get,
 };
 use futures_util::{StreamExt, stream};
-use k8s_openapi::api::core::v1::{Node, Pod};
-use serde_json::{Value, json};
+use k8s_openapi::{
+    api::core::v1::{Node, Pod},
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
+};
+use serde::Serialize;
+use serde_json::json;
 
 use super::{Api, Failure, failure::Details, resources::Query};
-use crate::model::{
-    Key, NodeName, Object, Selector, Timestamp,
-    session::{NodeUsage, Use},
+use crate::{
+    kinds::{ContainerMetrics, METRICS, NodeMetrics, PodMetrics},
+    model::{
+        Key, NodeName, Object, Selector, Timestamp,
+        session::{ContainerUse, NodeUsage, Use},
+    },
 };
 
 /// The group and version.
-pub(super) const GROUP: &str = "metrics.k8s.io";
-const API_VERSION: &str = "metrics.k8s.io/v1beta1";
+const GROUP: &str = "metrics.k8s.io";
 
 /// Most nodes asked at once.
 const NODES_TOGETHER: usize = 16;
@@ -37,7 +43,7 @@ const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 /// What is served below `/apis/metrics.k8s.io/v1beta1`.
 pub(super) fn routes() -> Router<Api> {
-    let at = |path: &str| format!("/apis/{API_VERSION}/{path}");
+    let at = |path: &str| format!("/apis/{METRICS}/{path}");
     Router::new()
         .route(&at("nodes"), get(nodes))
         .route(&at("nodes/{name}"), get(node))
@@ -161,36 +167,44 @@ async fn ask(api: &Api, nodes: BTreeSet<NodeName>) -> BTreeMap<NodeName, NodeUsa
     answers.filter_map(std::future::ready).collect().await
 }
 
-fn of_node(node: &Object, usage: &NodeUsage, now: Timestamp) -> Value {
-    let mut value = item("NodeMetrics", node, usage, now);
-    value["usage"] = amount(&usage.node);
-    value
+fn of_node(node: &Object, usage: &NodeUsage, now: Timestamp) -> NodeMetrics {
+    NodeMetrics {
+        api_version: METRICS.to_owned(),
+        kind: "NodeMetrics".to_owned(),
+        metadata: meta(node, now),
+        timestamp: usage.at.to_time(),
+        window: window(usage.window_ms),
+        usage: amount(&usage.node),
+    }
 }
 
 /// What the containers of a pod use; `None` before any of them was measured.
-fn of_pod(pod: &Object, usage: &NodeUsage, now: Timestamp) -> Option<Value> {
+fn of_pod(pod: &Object, usage: &NodeUsage, now: Timestamp) -> Option<PodMetrics> {
     let key = pod.key();
     let own = usage.containers.iter().filter(|c| key.namespace == c.namespace && key.name == c.pod);
-    let containers: Vec<Value> =
-        own.map(|c| json!({ "name": c.container, "usage": amount(&c.amount) })).collect();
-    let mut value = item("PodMetrics", pod, usage, now);
-    value["containers"] = containers.clone().into();
-    (!containers.is_empty()).then_some(value)
+    let one =
+        |c: &ContainerUse| ContainerMetrics { name: c.container.clone(), usage: amount(&c.amount) };
+    let containers: Vec<ContainerMetrics> = own.map(one).collect();
+    (!containers.is_empty()).then(|| PodMetrics {
+        api_version: METRICS.to_owned(),
+        kind: "PodMetrics".to_owned(),
+        metadata: meta(pod, now),
+        timestamp: usage.at.to_time(),
+        window: window(usage.window_ms),
+        containers,
+    })
 }
 
-fn item(kind: &str, of: &Object, usage: &NodeUsage, now: Timestamp) -> Value {
+/// What metrics-server keeps of what it measured.
+fn meta(of: &Object, now: Timestamp) -> ObjectMeta {
     let key = of.key();
-    let mut meta = json!({ "name": key.name, "creationTimestamp": now.to_time() });
-    if !key.namespace.is_empty() {
-        meta["namespace"] = key.namespace.as_str().into();
+    ObjectMeta {
+        name: Some(key.name.to_string()),
+        namespace: Some(key.namespace.to_string()).filter(|namespace| !namespace.is_empty()),
+        labels: of.meta().labels.clone(),
+        creation_timestamp: Some(now.to_time()),
+        ..ObjectMeta::default()
     }
-    if let Some(labels) = &of.meta().labels {
-        meta["labels"] = json!(labels);
-    }
-    json!({
-        "kind": kind, "apiVersion": API_VERSION, "metadata": meta,
-        "timestamp": usage.at.to_time(), "window": window(usage.window_ms),
-    })
 }
 
 /// `1.003s`, as Go writes a time.
@@ -200,19 +214,19 @@ fn window(ms: u64) -> String {
     if minutes == 0 { seconds } else { format!("{minutes}m{seconds}") }
 }
 
-fn amount(amount: &Use) -> Value {
-    json!({
-        "cpu": format!("{}n", amount.cpu_nano),
-        "memory": format!("{}Ki", amount.memory_bytes / 1024),
-    })
+fn amount(amount: &Use) -> BTreeMap<String, Quantity> {
+    let cpu = format!("{}n", amount.cpu_nano);
+    let memory = format!("{}Ki", amount.memory_bytes / 1024);
+    [("cpu", cpu), ("memory", memory)].map(|(name, text)| (name.to_owned(), Quantity(text))).into()
 }
 
-fn list(kind: &str, items: Vec<Value>) -> Response {
-    answer(&json!({ "kind": kind, "apiVersion": API_VERSION, "metadata": {}, "items": items }))
+fn list<T: Serialize>(kind: &str, items: Vec<T>) -> Response {
+    answer(&json!({ "kind": kind, "apiVersion": METRICS, "metadata": {}, "items": items }))
 }
 
-fn answer(value: &Value) -> Response {
-    let mut response = Response::new(Body::from(format!("{value}\n")));
+fn answer<T: Serialize>(value: &T) -> Response {
+    // As a Value, so that fields have the order of every other answer.
+    let mut response = Response::new(Body::from(format!("{}\n", json!(value))));
     let json = axum::http::HeaderValue::from_static("application/json");
     response.headers_mut().insert(axum::http::header::CONTENT_TYPE, json);
     response
@@ -230,9 +244,9 @@ fn not_found(singular: &str, plural: &str, name: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
+    use serde_json::Value;
 
     use super::*;
-    use crate::model::session::ContainerUse;
 
     fn usage() -> NodeUsage {
         let amount = Use { cpu_nano: 12_345_678, memory_bytes: 3 << 20 };
@@ -263,10 +277,10 @@ mod tests {
         let now = Timestamp(1_790_000_001_000);
         let found = of_pod(&object("Pod", "web"), &usage(), now).unwrap();
         expect![[r#"{"apiVersion":"metrics.k8s.io/v1beta1","containers":[{"name":"a","usage":{"cpu":"12345678n","memory":"3072Ki"}},{"name":"b","usage":{"cpu":"12345678n","memory":"3072Ki"}}],"kind":"PodMetrics","metadata":{"creationTimestamp":"2026-09-21T14:13:21Z","labels":{"app":"web"},"name":"web","namespace":"shop"},"timestamp":"2026-09-21T14:13:20Z","window":"1m1.5s"}"#]]
-        .assert_eq(&found.to_string());
+        .assert_eq(&json!(found).to_string());
         assert_eq!(of_pod(&object("Pod", "new"), &usage(), now), None);
         let node = of_node(&object("Node", "n1"), &usage(), now);
-        assert_eq!(node["usage"], json!({ "cpu": "12345678n", "memory": "3072Ki" }));
+        assert_eq!(json!(node.usage), json!({ "cpu": "12345678n", "memory": "3072Ki" }));
     }
 
     #[test]

@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    api::{
-        authentication::v1::TokenRequest, autoscaling::v1::Scale, core::v1::Binding,
-        policy::v1::Eviction,
-    },
+    api::{authentication::v1::TokenRequest, autoscaling::v1::Scale, policy::v1::Eviction},
     apimachinery::pkg::apis::meta::v1::{
         APIGroup, APIGroupList, APIResourceList, DeleteOptions, ListMeta, Patch, Status, WatchEvent,
     },
@@ -14,7 +11,7 @@ use k8s_openapi::{
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::{KindInfo, registry::Nature};
+use super::{KindInfo, answered::ANSWERED, registry::Nature};
 
 /// What comes before the name of a definition of our own.
 const OWN: &str = "io.mainstay.v1";
@@ -51,6 +48,10 @@ impl Definitions {
                 let Some(name) = other.define(&mut generator) else { continue };
                 named.push((other.api_version.clone(), info.kind.clone(), name, list.clone()));
             }
+        }
+        for of in ANSWERED {
+            let name = (of.define)(&mut generator);
+            named.push((of.api_version().into(), of.kind.into(), name, of.list_kind()));
         }
         for (api_version, kind, define) in BESIDE {
             named.push((api_version.into(), kind.into(), define(&mut generator), None));
@@ -133,14 +134,13 @@ pub(super) fn define<T: JsonSchema>(generator: &mut SchemaGenerator) -> String {
 
 /// What is sent and answered beside the kinds themselves.
 type Define = fn(&mut SchemaGenerator) -> String;
-const BESIDE: [(&str, &str, Define); 12] = [
+const BESIDE: [(&str, &str, Define); 11] = [
     ("authentication.k8s.io/v1", "TokenRequest", define::<TokenRequest>),
     ("autoscaling/v1", "Scale", define::<Scale>),
     ("policy/v1", "Eviction", define::<Eviction>),
     ("v1", "APIGroup", define::<APIGroup>),
     ("v1", "APIGroupList", define::<APIGroupList>),
     ("v1", "APIResourceList", define::<APIResourceList>),
-    ("v1", "Binding", define::<Binding>),
     ("v1", "DeleteOptions", define::<DeleteOptions>),
     ("v1", "ListMeta", define::<ListMeta>),
     ("v1", "Patch", define::<Patch>),

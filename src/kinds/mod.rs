@@ -11,6 +11,7 @@ mod admission_policy;
 mod ailment;
 mod all;
 mod amount;
+mod answered;
 mod api_access;
 mod api_service;
 mod certificate;
@@ -85,6 +86,7 @@ mod webhook;
 
 pub use ailment::{Ailment, ailment, steady};
 pub use all::{Kinds, Served};
+pub use answered::{ANSWERED, Answered, ContainerMetrics, METRICS, NodeMetrics, PodMetrics};
 pub use api_access::give_api_access;
 pub use api_service::{group_priority, group_versions};
 pub use container::of_ephemeral;

@@ -35,7 +35,7 @@ use sha2::{Digest, Sha512};
 
 use super::{Api, Failure};
 use crate::{
-    kinds::{Definitions, Kinds},
+    kinds::{ANSWERED, Definitions, Kinds},
     model::Timestamp,
 };
 use operations::{Operation, Place, Route};
@@ -71,6 +71,10 @@ impl Documents {
                 let routes = groups.entry(at.base()).or_default();
                 routes.extend(operations::of_kind(info, at, &definitions));
             }
+        }
+        for of in ANSWERED {
+            let routes = groups.entry(Place::of(of).base()).or_default();
+            routes.extend(operations::of_answered(of, &definitions));
         }
         let pack = |value: &Value| Document::pack(value.to_string().as_bytes());
         let v3 = groups

@@ -2,7 +2,7 @@
 
 use smol_str::SmolStr;
 
-use crate::kinds::{Definitions, KindInfo, Subresource};
+use crate::kinds::{Answered, Definitions, KindInfo, Subresource};
 
 /// One path.
 #[derive(Clone, Debug)]
@@ -81,6 +81,15 @@ impl Place {
         info.places().map(of).collect()
     }
 
+    /// Where a resource is answered that is not stored.
+    pub(super) fn of(answered: &Answered) -> Self {
+        Self {
+            group: answered.group.to_owned(),
+            version: answered.version.to_owned(),
+            api_version: answered.api_version(),
+        }
+    }
+
     /// `apis/apps/v1`
     pub(super) fn base(&self) -> String {
         let start = if self.group.is_empty() { "api" } else { "apis" };
@@ -91,11 +100,8 @@ impl Place {
 /// Every path of one kind at one place.
 pub(super) fn of_kind(info: &KindInfo, at: Place, definitions: &Definitions) -> Vec<Route> {
     let subresources = info.subresources(&at.api_version);
-    let maker = Maker { info, at, definitions };
-    let mut routes = vec![maker.collection(), maker.object()];
-    if info.namespaced {
-        routes.push(maker.all_namespaces());
-    }
+    let maker = Maker { names: Names::of_kind(info), at, definitions };
+    let mut routes = maker.main();
     for subresource in &subresources {
         routes.push(maker.subresource(subresource));
         if subresource.name == "proxy" {
@@ -105,25 +111,74 @@ pub(super) fn of_kind(info: &KindInfo, at: Place, definitions: &Definitions) -> 
     routes
 }
 
-/// What makes the paths of one kind.
+/// Every path of a resource that is answered but not stored.
+pub(super) fn of_answered(of: &Answered, definitions: &Definitions) -> Vec<Route> {
+    Maker { names: Names::of_answered(of), at: Place::of(of), definitions }.main()
+}
+
+/// What a resource is called, and what may be asked of it.
+struct Names {
+    kind: String,
+    list_kind: String,
+    plural: String,
+    namespaced: bool,
+    verbs: &'static [&'static str],
+    delete_gives_object: bool,
+}
+
+impl Names {
+    fn of_kind(info: &KindInfo) -> Self {
+        Self {
+            kind: info.kind.to_string(),
+            list_kind: info.list_kind.to_string(),
+            plural: info.plural.to_string(),
+            namespaced: info.namespaced,
+            verbs: info.verbs(),
+            delete_gives_object: info.delete_gives_object(),
+        }
+    }
+
+    fn of_answered(of: &Answered) -> Self {
+        Self {
+            kind: of.kind.to_owned(),
+            list_kind: of.list_kind().unwrap_or_default(),
+            plural: of.plural.to_owned(),
+            namespaced: of.namespaced,
+            verbs: of.verbs,
+            delete_gives_object: false,
+        }
+    }
+}
+
+/// What makes the paths of one resource.
 struct Maker<'a> {
-    info: &'a KindInfo,
+    names: Names,
     at: Place,
     definitions: &'a Definitions,
 }
 
 impl Maker<'_> {
+    /// The paths of the objects themselves, where anything may be asked there.
+    fn main(&self) -> Vec<Route> {
+        let mut routes = vec![self.collection(), self.object()];
+        if self.names.namespaced {
+            routes.push(self.all_namespaces());
+        }
+        routes.retain(|route| !route.operations.is_empty());
+        routes
+    }
+
     fn base(&self) -> String {
         format!("/{}", self.at.base())
     }
 
     fn collection(&self) -> Route {
-        let (path, places) = match self.info.namespaced {
+        let (path, places) = match self.names.namespaced {
             true => (format!("{}/namespaces/{{namespace}}", self.base()), vec!["namespace"]),
             false => (self.base(), vec![]),
         };
         let operations = self.operations(&["list", "create", "deletecollection"]);
-        Route { path: format!("{path}/{}", self.info.plural), places, operations }
+        Route { path: format!("{path}/{}", self.names.plural), places, operations }
     }
 
     fn object(&self) -> Route {
@@ -134,10 +189,11 @@ impl Maker<'_> {
     }
 
     fn all_namespaces(&self) -> Route {
-        let mut list = self.operation("list");
-        list.id = format!("list{}{}ForAllNamespaces", self.group_version(), self.info.kind);
-        let path = format!("{}/{}", self.base(), self.info.plural);
-        Route { path, places: vec![], operations: vec![list] }
+        let mut operations = self.operations(&["list"]);
+        let id = format!("list{}{}ForAllNamespaces", self.group_version(), self.names.kind);
+        operations.iter_mut().for_each(|list| list.id.clone_from(&id));
+        let path = format!("{}/{}", self.base(), self.names.plural);
+        Route { path, places: vec![], operations }
     }
 
     fn subresource(&self, sub: &Subresource) -> Route {
@@ -156,12 +212,12 @@ impl Maker<'_> {
 
     /// Those of `verbs` that the kind has.
     fn operations(&self, verbs: &[&'static str]) -> Vec<Operation> {
-        let has = |verb: &&&'static str| self.info.verbs().contains(verb);
+        let has = |verb: &&&'static str| self.names.verbs.contains(verb);
         verbs.iter().filter(has).map(|verb| self.operation(verb)).collect()
     }
 
     fn operation(&self, verb: &'static str) -> Operation {
-        let (own, list) = (self.definition(&self.info.kind), self.definition_of_list());
+        let (own, list) = (self.definition(&self.names.kind), self.definition_of_list());
         let status = Some(format!("{META}.Status"));
         let options = Some(format!("{META}.DeleteOptions"));
         let shape = Shape::of(verb);
@@ -169,24 +225,31 @@ impl Maker<'_> {
             "list" => (None, list),
             "create" | "update" => (own.clone(), own),
             "patch" => (Some(format!("{META}.Patch")), own),
-            "delete" if self.info.delete_gives_object() => (options, own),
+            "delete" if self.names.delete_gives_object => (options, own),
             "delete" | "deletecollection" => (options, status),
             _ => (None, own),
         };
         let word = shape.word.replace('+', &self.group_version());
-        let scope = if self.info.namespaced { "Namespaced" } else { "" };
+        let scope = scope(&self.names);
         Operation {
             method: shape.method,
-            id: format!("{word}{scope}{}", self.info.kind),
+            id: format!("{word}{scope}{}", self.names.kind),
             tag: self.tag(),
-            description: format!("{} {}.", shape.says, self.info.kind),
+            description: format!("{} {}.", shape.says, self.names.kind),
             action: shape.action,
-            about: self.about(&self.info.kind, None),
-            query: shape.query,
+            about: self.about(&self.names.kind, None),
+            query: self.query(verb, shape.query),
             body,
             answer,
             codes: shape.codes,
         }
+    }
+
+    /// What is measured when it is asked for can be narrowed, and nothing else.
+    fn query(&self, verb: &str, all: Vec<&'static str>) -> Vec<&'static str> {
+        const NARROWING: [&str; 2] = ["fieldSelector", "labelSelector"];
+        let measured = verb == "list" && !self.names.verbs.contains(&"watch");
+        all.into_iter().filter(|name| !measured || NARROWING.contains(name)).collect()
     }
 
     /// An operation on a subresource.
@@ -197,7 +260,7 @@ impl Maker<'_> {
         let mut made = self.operation(verb);
         made.about = self.about(&sub.kind, sub.group_version);
         made.id += &capital(sub.name);
-        made.description = format!("{} the {} of a {}.", shape.says, sub.name, self.info.kind);
+        made.description = format!("{} the {} of a {}.", shape.says, sub.name, self.names.kind);
         made.answer = own.clone();
         match verb {
             "create" | "update" => made.body = own,
@@ -207,8 +270,8 @@ impl Maker<'_> {
         if streams {
             made.action = "connect";
             let method = capital(made.method);
-            let (group, scope) = (self.group_version(), scope(self.info));
-            let end = format!("{}{}", self.info.kind, capital(sub.name));
+            let (group, scope) = (self.group_version(), scope(&self.names));
+            let end = format!("{}{}", self.names.kind, capital(sub.name));
             made.id = format!("connect{group}{method}{scope}{end}");
             (made.body, made.answer) = (None, None);
         }
@@ -226,7 +289,7 @@ impl Maker<'_> {
     }
 
     fn definition_of_list(&self) -> Option<String> {
-        self.definition(&self.info.list_kind)
+        self.definition(&self.names.list_kind)
     }
 
     fn definition_of(&self, sub: &Subresource) -> Option<String> {
@@ -260,8 +323,8 @@ impl Maker<'_> {
     }
 }
 
-fn scope(info: &KindInfo) -> &'static str {
-    if info.namespaced { "Namespaced" } else { "" }
+fn scope(names: &Names) -> &'static str {
+    if names.namespaced { "Namespaced" } else { "" }
 }
 
 /// What all operations of one verb have in common.

@@ -69,6 +69,10 @@ fn every_operation_has_a_name_of_its_own_and_what_it_speaks_of() {
         "connectCoreV1GetNamespacedPodExec",
         "readCoreV1NodeStatus",
         "readMainstayIoV1Commit",
+        "createAuthorizationV1SelfSubjectAccessReview",
+        "createCoreV1NamespacedBinding",
+        "listMetricsV1beta1PodMetricsForAllNamespaces",
+        "readMetricsV1beta1NodeMetrics",
     ] {
         assert!(ids.contains(id), "{id}");
     }
