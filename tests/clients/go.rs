@@ -1,4 +1,4 @@
-//! client-go: its shared informers and its leader election, in the program of `tests/clients/go`.
+//! client-go: its shared informers, its leader election, and Prometheus' discovery built on it, in the program of `tests/clients/go`.
 
 use std::{
     fs,
@@ -185,5 +185,15 @@ fn leader_election_outlives_the_leader_of_the_servers() {
     running.hears("leads second");
     running.say("renewed");
     running.hears("renewed");
+    running.check();
+}
+
+/// The targets that Prometheus would scrape come and go with the objects, in every role.
+#[test]
+fn prometheus_discovers_what_there_is() {
+    let Some(program) = program("prometheus_discovers_what_there_is") else { return };
+    let world = World::up(1);
+    let running = Running::start(&program, &world, 0, ["discovery", "seen"], BEGINNINGS[1]);
+    running.hears_again("looked for", 6);
     running.check();
 }

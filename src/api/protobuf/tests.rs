@@ -52,6 +52,23 @@ fn what_is_no_body_is_refused_in_words() {
     );
 }
 
+/// client-go names the group and version of what it deletes.
+#[test]
+fn the_options_of_a_deletion_are_those_of_every_group() {
+    for api_version in ["v1", "apps/v1", "networking.k8s.io/v1", "shop.example/v1"] {
+        let mut of_type = vec![0x0a, u8::try_from(api_version.len()).unwrap()];
+        of_type.extend(api_version.as_bytes());
+        of_type.extend(b"\x12\x0dDeleteOptions");
+        let mut body = [MAGIC, &[0x0a, u8::try_from(of_type.len()).unwrap()]].concat();
+        body.extend(of_type);
+        body.extend(b"\x12\x02\x08\x1e");
+        let expected = json!({
+            "apiVersion": api_version, "kind": "DeleteOptions", "gracePeriodSeconds": 30,
+        });
+        assert_eq!(decode(&body).map_err(|e| e.to_string()), Ok(expected));
+    }
+}
+
 proptest! {
     #[test]
     fn no_bytes_panic(bytes: Vec<u8>) {

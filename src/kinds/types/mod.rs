@@ -139,8 +139,12 @@ struct Table {
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| read(include_str!("types.tsv")));
 
+/// The options of a deletion, which clients send with the group and version of what is deleted.
+const DELETE_OPTIONS: &str = "DeleteOptions";
+
 /// The type of a kind; `None` for kinds that Kubernetes does not bring.
 pub fn of_kind(api_version: &str, kind: &str) -> Option<&'static str> {
+    let api_version = if kind == DELETE_OPTIONS { "v1" } else { api_version };
     let is = |(version, name): &(&str, &str)| *version == api_version && *name == kind;
     TABLE.kinds.iter().find(|(key, _)| is(key)).map(|(_, name)| *name)
 }

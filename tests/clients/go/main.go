@@ -1,5 +1,5 @@
 // Command clients is what programs built on client-go do all day, held against the servers of a
-// cluster: shared informers, and leader election over Leases.
+// cluster: shared informers, leader election over Leases, and Prometheus' service discovery.
 //
 // It is told which servers there are, and what to do by words on its standard input; it prints a
 // line for each thing that happened. Its exit code is 1 when something was not as it must be.
@@ -16,7 +16,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-const usage = "usage: clients informers|election KUBECONFIG NAMESPACE NAME SERVER..."
+const usage = "usage: clients informers|discovery|election KUBECONFIG NAMESPACE NAME SERVER..."
 
 // cluster is where the program works, and under which name.
 type cluster struct {
@@ -52,6 +52,8 @@ func main() {
 	switch os.Args[1] {
 	case "informers":
 		problems = runInformers(c, words())
+	case "discovery":
+		problems = runDiscovery(os.Args[2], c)
 	case "election":
 		problems = runElection(c, words())
 	default:
