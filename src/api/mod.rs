@@ -105,8 +105,9 @@ pub trait Backend: Send + Sync + 'static {
     /// known here.
     fn contains(&self, of: CommitId, commit: CommitId) -> BoxFuture<'_, bool>;
 
-    /// What a revision of the source's repository would change.
-    fn plan(&self, revision: String) -> BoxFuture<'_, Result<PlanReport, Failure>>;
+    /// What a revision of the source's repository would change: as it is, or merged into the commit
+    /// that runs.
+    fn plan(&self, revision: String, merged: bool) -> BoxFuture<'_, Result<PlanReport, Failure>>;
 
     /// Pushes a commit that restores the files of `revision` (when absent: that reverts the head),
     /// authored by `who`. Answers with its id.

@@ -133,13 +133,15 @@ async fn follows(api: &Api, view: &View, commit: &CommitId) -> bool {
 #[derive(Deserialize)]
 struct PlanQuery {
     revision: String,
+    #[serde(default)]
+    merged: bool,
 }
 
 async fn plan(
     State(api): State<Api>,
     Query(query): Query<PlanQuery>,
 ) -> Result<Json<PlanReport>, Failure> {
-    api.backend.plan(query.revision).await.map(Json)
+    api.backend.plan(query.revision, query.merged).await.map(Json)
 }
 
 #[derive(Deserialize)]

@@ -118,7 +118,7 @@ impl Backend for Fake {
         self.note(format!("contains {} {}", of.short(), commit.short()));
         async { false }.boxed()
     }
-    fn plan(&self, revision: String) -> BoxFuture<'_, Result<PlanReport, Failure>> {
+    fn plan(&self, revision: String, _: bool) -> BoxFuture<'_, Result<PlanReport, Failure>> {
         async move {
             assert_ne!(revision, "panic", "this test panics");
             if revision == "stuck" {

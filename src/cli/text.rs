@@ -3,8 +3,7 @@
 use crate::{
     api::talk::CheckLine,
     report::{
-        ClusterStatus, CommitLine, EventLine, FieldChange, PlanReport, WaitOutcome, WaitReport,
-        WhyStep, amounts, state_word,
+        ClusterStatus, CommitLine, EventLine, WaitOutcome, WaitReport, WhyStep, amounts, state_word,
     },
 };
 
@@ -127,36 +126,6 @@ pub(super) fn events(lines: &[EventLine]) -> String {
 
 pub(super) fn check(lines: &[CheckLine]) -> String {
     lines.iter().map(|line| format!("{}: {}\n", line.severity, line.message)).collect()
-}
-
-pub(super) fn plan(report: &PlanReport) -> String {
-    let mut text: String = report.problems.iter().map(|p| format!("{p}\n")).collect();
-    report.warnings.iter().for_each(|w| text += &format!("warning: {w}\n"));
-    for line in &report.added {
-        text += &format!("+ {} ({}:{})\n", line.object, line.file, line.line);
-    }
-    for change in &report.changed {
-        let line = &change.object;
-        text += &format!("~ {} ({}:{})\n", line.object, line.file, line.line);
-        change.fields.iter().for_each(|f| text += &field(f));
-    }
-    for line in &report.pruned {
-        text += &format!("- {} (was {}:{})\n", line.object, line.file, line.line);
-    }
-    if report.is_empty() && report.problems.is_empty() {
-        text += "nothing would change\n";
-    }
-    if !report.restarts.is_empty() {
-        text += &format!("pods that would be replaced: {}\n", report.restarts.join(", "));
-    }
-    text
-}
-
-fn field(change: &FieldChange) -> String {
-    let side = |value: &Option<serde_json::Value>| {
-        value.as_ref().map_or_else(|| "(none)".to_owned(), ToString::to_string)
-    };
-    format!("    {}: {} → {}\n", change.path, side(&change.old), side(&change.new))
 }
 
 pub(super) fn wait(report: &WaitReport) -> String {

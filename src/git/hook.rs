@@ -15,6 +15,8 @@ pub const HOOK_BYTES_MAX: usize = 1 << 20;
 pub enum Verdict {
     /// It is genuine and may concern the desired reference: fetch.
     Look,
+    /// It is genuine and speaks of another branch: plan that.
+    Branch,
     /// It is genuine and speaks of another ref (our own status branch, say): answer 200 and do
     /// nothing.
     Elsewhere,
@@ -51,8 +53,7 @@ pub fn judge<'h>(
     };
     match genuine && !secret.is_empty() {
         false => Verdict::Forged,
-        true if concerns(body, reference) => Verdict::Look,
-        true => Verdict::Elsewhere,
+        true => concerns(body, reference),
     }
 }
 
@@ -90,11 +91,15 @@ struct Push {
 }
 
 /// A body that names another ref is not for us; one that names none, or is not JSON, may be.
-fn concerns(body: &[u8], wanted: Option<&str>) -> bool {
+fn concerns(body: &[u8], wanted: Option<&str>) -> Verdict {
     let named = serde_json::from_slice::<Push>(body).ok().and_then(|push| push.reference);
     match (named, wanted) {
-        (Some(named), Some(wanted)) => named == wanted,
-        _ => true,
+        (Some(named), Some(wanted)) if named != wanted => {
+            let branch = named.strip_prefix("refs/heads/");
+            let foreign = branch.is_some_and(|branch| !branch.starts_with("mainstay/"));
+            if foreign { Verdict::Branch } else { Verdict::Elsewhere }
+        }
+        _ => Verdict::Look,
     }
 }
 
@@ -150,6 +155,8 @@ mod tests {
         check("x-gitlab-token", token, br#"{"zen":"ping"}"#, Verdict::Look);
         let other = br#"{"ref":"refs/heads/mainstay/status"}"#;
         check("x-gitlab-token", token, other, Verdict::Elsewhere);
+        check("x-gitlab-token", token, br#"{"ref":"refs/heads/next"}"#, Verdict::Branch);
+        check("x-gitlab-token", token, br#"{"ref":"refs/tags/v1"}"#, Verdict::Elsewhere);
         check("x-gitlab-token", "wrong", other, Verdict::Forged);
     }
 }

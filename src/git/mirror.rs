@@ -133,11 +133,13 @@ impl Mirror {
     }
 
     /// The commit a person names: a full or abbreviated id, a branch or a tag of the remote, or how
-    /// far back from one of them (`main~2`). What the mirror does not know yet is fetched.
+    /// far back from one of them (`main~2`). A name is looked up at the remote, where it may have
+    /// moved; an id only when the mirror does not know it.
     pub fn resolve(&self, revision: &str, within: Duration) -> Result<CommitId> {
         let _shared = self.swap.read().unwrap_or_else(PoisonError::into_inner);
         let repo = self.repository()?;
-        if let Some(found) = known_revision(&repo, revision)? {
+        let found = known_revision(&repo, revision)?;
+        if let Some(found) = found.filter(|id| id.as_str().starts_with(revision)) {
             return Ok(found);
         }
         let exchange = Exchange::new(&self.remote, Deadline::after(within))?;
@@ -350,7 +352,9 @@ fn bring_everything(repo: &Repository, exchange: &Exchange<'_>) -> Result<()> {
     exchange.fetching(repo, |remote| {
         let everything =
             ["+refs/heads/*:refs/mainstay/all/heads/*", "+refs/tags/*:refs/mainstay/all/tags/*"];
-        remote.fetch(&everything, Some(&mut exchange.fetch_options()), None)
+        let mut options = exchange.fetch_options();
+        options.prune(git2::FetchPrune::On);
+        remote.fetch(&everything, Some(&mut options), None)
     })
 }
 

@@ -23,6 +23,7 @@
     reason = "shell: deadlines of network calls, files of the mirror"
 )]
 
+mod branches;
 mod commit;
 mod copy;
 mod diff;
@@ -45,6 +46,7 @@ mod tree;
 mod verify;
 pub mod watch;
 
+pub use branches::{Merged, TIPS_MAX};
 pub use commit::{Commit, HISTORY_COMMITS_MAX, Message, Person};
 pub use diff::{Change, Diff};
 pub use error::{Error, Result};
@@ -62,6 +64,10 @@ pub use verify::{Keys, SIGNED_COMMITS_MAX, SigningKey};
 
 /// The ref that holds mainstay's notes on desired commits (`git log --show-notes=mainstay`).
 pub const NOTES_REFERENCE: &str = "refs/notes/mainstay";
+
+/// The ref that holds the plans of branches: what merging the noted commit into the desired branch
+/// would change (`git log --show-notes=mainstay-plan`).
+pub const PLAN_NOTES_REFERENCE: &str = "refs/notes/mainstay-plan";
 
 /// The branch that tells the state of every object.
 pub const STATUS_BRANCH: &str = "mainstay/status";

@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, path::Path, sync::PoisonError, time::Duration};
 use git2::{Oid, Repository, Tree};
 
 use super::{
-    NOTES_REFERENCE,
     commit::{Message, Person},
     error::Result,
+    exchange::Deadline,
     mirror::{Mirror, target, tracking},
     publish::{Pushed, Step},
     status::{Changes, commit, updated},
@@ -15,12 +15,13 @@ use super::{
 use crate::model::CommitId;
 
 impl Mirror {
-    /// Writes or replaces the notes of many commits by one push; notes that others wrote meanwhile
-    /// stay.
+    /// Writes or replaces the notes of many commits by one push to a notes ref; notes that others
+    /// wrote meanwhile stay.
     ///
     /// A note that is there word for word is not written again.
     pub fn write_notes(
         &self,
+        reference: &str,
         notes: &BTreeMap<CommitId, String>,
         by: &Person,
         within: Duration,
@@ -28,7 +29,7 @@ impl Mirror {
         let signature = by.signature()?;
         let message = Message { subject: "Notes added by mainstay".into(), ..Message::default() };
         let key = self.key.as_ref();
-        self.publish(NOTES_REFERENCE, within, |repo, tip| {
+        self.publish(reference, within, |repo, tip| {
             let base = tip.map(|tip| repo.find_commit(tip)?.tree()).transpose()?;
             let changes = changes(repo, base.as_ref(), notes)?;
             match tip {
@@ -42,11 +43,18 @@ impl Mirror {
         })
     }
 
-    /// The note of a commit, as the notes were fetched or written last. Does not ask the remote.
-    pub fn note(&self, on: &CommitId) -> Result<Option<String>> {
+    /// Brings what others noted, so that [`Mirror::note`] knows of it.
+    pub fn fetch_notes(&self, reference: &str, within: Duration) -> Result<()> {
         let _shared = self.swap.read().unwrap_or_else(PoisonError::into_inner);
         let repo = self.repository()?;
-        let Some(tip) = target(&repo, &tracking(NOTES_REFERENCE))? else { return Ok(None) };
+        self.fetch_reference(&repo, reference, Deadline::after(within)).map(drop)
+    }
+
+    /// The note of a commit, as the notes were fetched or written last. Does not ask the remote.
+    pub fn note(&self, reference: &str, on: &CommitId) -> Result<Option<String>> {
+        let _shared = self.swap.read().unwrap_or_else(PoisonError::into_inner);
+        let repo = self.repository()?;
+        let Some(tip) = target(&repo, &tracking(reference))? else { return Ok(None) };
         let tree = repo.find_commit(tip)?.tree()?;
         let found = places(on).into_iter().find_map(|path| blob_at(&tree, &path));
         let text = |id| Ok(String::from_utf8_lossy(repo.find_blob(id)?.content()).into_owned());

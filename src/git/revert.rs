@@ -276,7 +276,8 @@ fn touches(
     Ok(diff.deltas().len() > 0)
 }
 
-fn conflicts(index: &git2::Index) -> Result<Vec<String>> {
+/// The files that two sides changed in ways that do not fit.
+pub(super) fn conflicts(index: &git2::Index) -> Result<Vec<String>> {
     let mut paths = Vec::new();
     for conflict in index.conflicts()? {
         let conflict = conflict?;

@@ -88,7 +88,7 @@ fn forget_defaults(pod: &mut Value) {
 }
 
 /// The cluster with the rules that the commit brings, and without what it deletes.
-fn future(view: &View, wanted: &[Desired], deletes: &[Key], at: Timestamp) -> View {
+pub(super) fn future(view: &View, wanted: &[Desired], deletes: &[Key], at: Timestamp) -> View {
     let mut trial = State::trial(view);
     let rules = wanted.iter().filter(|desired| is_rule(desired.object.key()));
     let puts = rules.map(|desired| {

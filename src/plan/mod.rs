@@ -43,6 +43,7 @@ mod endpoint_slice;
 mod endpoints;
 mod events;
 mod eviction;
+mod forecast;
 mod garbage;
 mod lease;
 mod namespace;
@@ -62,6 +63,7 @@ mod slices;
 mod tests;
 
 pub use agenda::{Agenda, Planned};
+pub use forecast::{Forecast, forecast};
 pub use rollback::{Rollback, rollback};
 
 /// What a controller is given beside the View.

@@ -36,8 +36,14 @@ pub struct PlanReport {
     pub changed: Vec<ObjectChange>,
     /// Objects that would go.
     pub pruned: Vec<ObjectLine>,
-    /// Pods that would be replaced, `namespace/name`.
+    /// Pods that would be replaced or go, `namespace/name`.
     pub restarts: Vec<String>,
+    /// Where new pods would go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub placed: Vec<PlacedPods>,
+    /// New pods that no node has room for, or that a policy refuses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unplaced: Vec<UnplacedPods>,
 }
 
 impl PlanReport {
@@ -45,6 +51,31 @@ impl PlanReport {
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.changed.is_empty() && self.pruned.is_empty()
     }
+}
+
+/// New pods of one workload on one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlacedPods {
+    /// `Deployment shop/web`
+    pub object: String,
+    /// The node.
+    pub node: String,
+    /// How many of its new pods.
+    pub pods: u64,
+}
+
+/// New pods of one workload that would not run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UnplacedPods {
+    /// The workload and where it stands.
+    #[serde(flatten)]
+    pub object: ObjectLine,
+    /// How many of its new pods.
+    pub pods: u64,
+    /// Why, as the scheduler or the policy says it.
+    pub reason: String,
 }
 
 /// One object and where it stands.
@@ -84,20 +115,17 @@ pub struct FieldChange {
     pub new: Option<Value>,
 }
 
-/// What making `new` the desired objects would change. `base` and `commit` are left to the caller,
-/// as are problems that were found before there were objects.
-pub fn diff(view: &View, new: &[Desired]) -> PlanReport {
+/// What a commit would change that brings `new` (the objects it asks for that may differ from
+/// State) and takes `gone` away. `commit` is left to the caller, as are problems that were found
+/// before there were objects, and where pods would go.
+pub fn diff(view: &View, new: &[Desired], gone: &[Key]) -> PlanReport {
     let mut report = PlanReport {
         base: view.head().map(|head| head.commit.to_string()),
         ..PlanReport::default()
     };
-    let mut kept = BTreeSet::new();
     let mut restarts = BTreeSet::new();
-    for desired in new {
-        kept.insert(desired.object.key());
-        one(view, desired, &mut report, &mut restarts);
-    }
-    for (key, origin) in view.origins().filter(|(key, _)| !kept.contains(key)) {
+    new.iter().for_each(|desired| one(view, desired, &mut report, &mut restarts));
+    for (key, origin) in gone.iter().filter_map(|key| Some((key, view.origin(key)?))) {
         report.pruned.push(line(key, &origin.file, origin.line));
         let live = view.object(key).filter(|live| is_workload(live));
         restarts.extend(live.into_iter().flat_map(|live| pod_names(view, live)));
@@ -138,7 +166,9 @@ fn one(view: &View, desired: &Desired, report: &mut PlanReport, restarts: &mut B
     if key.is::<Secret>() {
         fields.iter_mut().for_each(conceal);
     }
-    if key.is::<Deployment>() && fields.iter().any(|f| f.path.starts_with("spec.template")) {
+    let paused = next.view::<Deployment>().is_some_and(|next| next.spec.paused == Some(true));
+    let is_rolled = key.is::<Deployment>() && !paused;
+    if is_rolled && fields.iter().any(|f| f.path.starts_with("spec.template")) {
         restarts.extend(pod_names(view, live));
     }
     report.changed.push(ObjectChange { object: place, fields });

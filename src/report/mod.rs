@@ -17,6 +17,7 @@ mod health;
 mod history;
 pub mod metrics;
 mod page;
+mod plan_text;
 mod samples;
 mod wait;
 mod why;
@@ -26,7 +27,7 @@ pub use cluster::{
     SourceSummary, status,
 };
 pub use diary::{note, status_commit_message};
-pub use diff::{FieldChange, ObjectChange, ObjectLine, PlanReport, diff};
+pub use diff::{FieldChange, ObjectChange, ObjectLine, PlacedPods, PlanReport, UnplacedPods, diff};
 pub use events::{EventLine, events};
 pub use files::{
     CommitFile, NodeFile, ObjectFile, PodLine, ServiceLine, StatusFiles, TimingLines, object_file,
@@ -34,6 +35,7 @@ pub use files::{
 };
 pub use health::{Health, health, pod_state, pods_of};
 pub use history::{CommitLine, history, state_word};
+pub use plan_text::{NOTE_BYTES_MAX, is_note_of, plan_note, plan_text, unmergeable};
 pub use samples::{Sample, Spread, samples};
 pub use wait::{WaitOutcome, WaitReport, wait_on};
 pub use why::{NodeVerdict, WhyStep, why};

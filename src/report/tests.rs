@@ -525,7 +525,7 @@ fn history_puts_the_newest_first() {
 fn a_plan_names_fields_places_and_pods_and_hides_secrets() {
     let cluster = Cluster::web();
     let mut new = desired(&CommitId::parse(SECOND).unwrap(), 3, "web:2");
-    new.remove(1);
+    let gone = [new.remove(1).object.key().clone()];
     let mut secret = new[1].object.value();
     secret["data"]["password"] = "b3RoZXI=".into();
     new[1].object = crate::model::Object::from_value(&secret).unwrap();
@@ -569,14 +569,14 @@ fn a_plan_names_fields_places_and_pods_and_hides_secrets() {
         - shop/web-1-0
         - shop/web-1-1
     "#]]
-    .assert_eq(&yaml(&diff(cluster.state.view(), &new)));
+    .assert_eq(&yaml(&diff(cluster.state.view(), &new, &gone)));
 }
 
 #[test]
 fn a_plan_of_what_runs_is_empty() {
     let cluster = Cluster::web();
     let same = desired(&CommitId::parse(SECOND).unwrap(), 2, "web:1");
-    let report = diff(cluster.state.view(), &same);
+    let report = diff(cluster.state.view(), &same, &[]);
     assert!(report.is_empty(), "{report:?}");
     assert_eq!(report.restarts, [""; 0]);
 }

@@ -10,7 +10,7 @@ use super::{
     score,
 };
 use crate::{
-    model::{Labels, NodeName, Object, fnv1a, fnv1a_from},
+    model::{Key, Labels, NodeName, Object, fnv1a, fnv1a_from},
     state::View,
 };
 
@@ -90,6 +90,11 @@ pub struct Cluster {
 impl Cluster {
     /// Reads nodes and the pods on them. Costs a pass over both.
     pub fn of(view: &View) -> Self {
+        Self::without(view, &BTreeSet::new())
+    }
+
+    /// As [`Cluster::of`], with the pods that are `gone` left out.
+    pub fn without(view: &View, gone: &BTreeSet<Key>) -> Self {
         let nodes: Vec<NodeState> = view
             .list::<Node>(None)
             .filter(|(object, _)| !object.is_terminating())
@@ -98,7 +103,8 @@ impl Cluster {
         let index = nodes.iter().enumerate().map(|(i, n)| (n.name.clone(), i)).collect();
         let mut cluster = Self { nodes, index };
         for name in cluster.index.keys().cloned().collect::<Vec<_>>() {
-            view.pods_on(&name).for_each(|pod| cluster.assume(pod, &name));
+            let pods = view.pods_on(&name).filter(|pod| !gone.contains(pod.key()));
+            pods.for_each(|pod| cluster.assume(pod, &name));
         }
         cluster
     }

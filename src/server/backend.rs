@@ -15,10 +15,19 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Node;
 use rustls::{ClientConfig, pki_types::ServerName};
 use serde_json::Value;
-use tokio::{net::TcpStream, sync::watch};
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, watch},
+};
 use tokio_rustls::TlsConnector;
 
-use super::{Store, clock, dispatch::Dispatch, driver::DriverStats, export, import};
+use super::{
+    Store, clock,
+    dispatch::Dispatch,
+    driver::DriverStats,
+    export, import,
+    preview::{self, Preview},
+};
 use crate::{
     api::{self, Check, Failure, Peer, Uncommitted, Wish},
     git::{self, Message, Mirror, hook::Verdict},
@@ -43,6 +52,8 @@ pub(super) struct Backend {
     pub(super) store: Store,
     pub(super) importer: Arc<import::Importer>,
     pub(super) mirror: Arc<Mirror>,
+    /// Has the branches looked at that are not merged yet.
+    pub(super) branches: Arc<Notify>,
     pub(super) agents: Dispatch,
     pub(super) exports: Arc<export::ExportStats>,
     pub(super) drives: Arc<DriverStats>,
@@ -136,8 +147,8 @@ impl api::Backend for Backend {
         async move { matches!(asked.await, Ok(Ok(true))) }.boxed()
     }
 
-    fn plan(&self, revision: String) -> BoxFuture<'_, Result<PlanReport, Failure>> {
-        self.plan_revision(revision).boxed()
+    fn plan(&self, revision: String, merged: bool) -> BoxFuture<'_, Result<PlanReport, Failure>> {
+        self.plan_revision(revision, merged).boxed()
     }
 
     fn rollback(
@@ -235,20 +246,16 @@ impl Backend {
         Ok(commit)
     }
 
-    async fn plan_revision(&self, revision: String) -> Result<PlanReport, Failure> {
+    async fn plan_revision(&self, revision: String, merged: bool) -> Result<PlanReport, Failure> {
         let commit = self.resolve(revision).await?;
         let view = self.store.view();
-        let candidate = self.importer.whole(&commit, &view, clock::now()).await;
-        let candidate = candidate.map_err(|e| Failure::unavailable(e.to_string()))?;
-        if !candidate.problems.is_empty() {
-            // What could not be read would look like deletions.
-            let (problems, warnings) = (candidate.problems, candidate.warnings);
-            let commit = Some(commit.to_string());
-            return Ok(PlanReport { commit, problems, warnings, ..PlanReport::default() });
-        }
-        let mut plan = report::diff(&view, &candidate.wanted);
+        let seen = self.importer.preview(&commit, &view, merged).await;
+        let mut plan = match seen.map_err(|e| Failure::unavailable(e.to_string()))? {
+            Preview::Contained => PlanReport::default(),
+            Preview::Conflict(files) => preview::conflict(files),
+            Preview::Plan(plan) => *plan,
+        };
         plan.commit = Some(commit.to_string());
-        plan.warnings = [candidate.warnings, plan.warnings].concat();
         Ok(plan)
     }
 
@@ -317,6 +324,11 @@ impl Backend {
         match git::hook::judge(secret, header, body, reference.as_deref()) {
             Verdict::Look => {
                 self.importer.nudge().notify_one();
+                self.branches.notify_one();
+                Ok(true)
+            }
+            Verdict::Branch => {
+                self.branches.notify_one();
                 Ok(true)
             }
             Verdict::Elsewhere => Ok(false),

@@ -244,7 +244,8 @@ async fn notes(mirror: &Arc<Mirror>, view: &View, items: &[(u64, CommitId)]) -> 
     let notes: BTreeMap<CommitId, String> = items.iter().map(of).collect();
     let mirror = mirror.clone();
     let written = tokio::task::spawn_blocking(move || {
-        mirror.write_notes(&notes, &us(), Duration::from_secs(PUSH_SECONDS_MAX))
+        let within = Duration::from_secs(PUSH_SECONDS_MAX);
+        mirror.write_notes(git::NOTES_REFERENCE, &notes, &us(), within)
     });
     written.await??;
     Ok(())

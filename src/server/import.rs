@@ -32,7 +32,7 @@ pub use crate::plan::admission::SOURCE;
 const FETCH_SECONDS_MAX: u64 = 120;
 
 /// Seconds between two looks when nobody tells us and the source does not say.
-const INTERVAL_SECONDS: i64 = 30;
+pub(super) const INTERVAL_SECONDS: i64 = 30;
 
 /// Why a look did not bring a new head.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +102,7 @@ impl Importer {
     /// Looks whenever there may be something new and this server leads, until `stop`.
     pub(super) async fn run(&self, stop: CancellationToken) {
         let mut roles = self.store.roles();
-        let mut watch = self.watch();
+        let mut watch = self.watch(self.mirror.remote().reference.full_name().as_deref());
         let mut views = self.store.views();
         let mut failures = 0;
         loop {
@@ -125,10 +125,10 @@ impl Importer {
         }
     }
 
-    fn watch(&self) -> Option<git::watch::Watch> {
+    /// Sees a ref of a local remote move, or any.
+    pub(super) fn watch(&self, reference: Option<&str>) -> Option<git::watch::Watch> {
         let path = self.mirror.remote().local_path()?;
-        let reference = self.mirror.remote().reference.full_name();
-        match git::watch::Watch::start(&path, reference.as_deref()) {
+        match git::watch::Watch::start(&path, reference) {
             Ok(watch) => Some(watch),
             Err(error) => {
                 tracing::warn!(event = "no watch, polling only", %error);
@@ -263,17 +263,8 @@ impl Importer {
         self.read(commit, view, seen_at, Scope::Changed).await
     }
 
-    /// Reads and renders a commit against a View, with every object it asks for; remembers nothing.
-    pub(super) async fn whole(
-        &self,
-        commit: &CommitId,
-        view: &View,
-        seen_at: Timestamp,
-    ) -> Result<Candidate, Error> {
-        self.read(commit, view, seen_at, Scope::Whole).await
-    }
-
-    async fn read(
+    /// Reads and renders a commit against a View, as far as the scope says.
+    pub(super) async fn read(
         &self,
         commit: &CommitId,
         view: &View,
@@ -286,12 +277,12 @@ impl Importer {
             let before = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let reader = mirror.reader()?;
             let trust = match scope {
-                Scope::Again => Trust::default(),
+                Scope::Again | Scope::Merged => Trust::default(),
                 _ => trust(&reader, &keys, &view, &spec, &commit, seen_at)?,
             };
             let known = Known::read(&mirror, &commit, &spec.path, before)?;
             let candidate = candidate(&reader, &known, &view, &spec, (trust, seen_at), scope)?;
-            if scope != Scope::Whole {
+            if matches!(scope, Scope::Changed | Scope::Again) {
                 *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
             }
             Ok(candidate)
@@ -330,7 +321,8 @@ async fn failed(views: &mut tokio::sync::watch::Receiver<View>) {
     }
 }
 
-async fn moved(watch: &mut Option<git::watch::Watch>) {
+/// Waits until a ref moved; for ever where nothing is watched.
+pub(super) async fn moved(watch: &mut Option<git::watch::Watch>) {
     match watch {
         Some(some) => {
             if some.moved().await.is_none() {
@@ -356,14 +348,17 @@ fn reason_of(error: &Error) -> &'static str {
     }
 }
 
-/// Which objects a candidate carries.
+/// What a commit is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// Those that may differ from State.
+    /// To become the head.
     Changed,
-    /// All of them.
-    Whole,
-    /// Those that may differ from State, of a commit that ran before: it was judged then.
+    /// To say what it would change; it is not remembered.
+    Plan,
+    /// To say what a branch would change once it is merged, whoever signs that; it is not
+    /// remembered.
+    Merged,
+    /// To become the head again: it was judged when it ran.
     Again,
 }
 
@@ -442,7 +437,7 @@ pub(super) fn candidate(
     if scope == Scope::Again {
         admission::again(&mut facts);
     }
-    let suspects = known.suspects(view).filter(|_| scope != Scope::Whole);
+    let suspects = known.suspects(view);
     let problems = [known.problems(), &trust.problems].concat();
     let picture = known.picture();
     Ok(admission::candidate(view, spec, facts, picture, suspects.as_ref(), problems))

@@ -26,6 +26,7 @@ mod known;
 mod listen;
 mod machine;
 mod moving;
+mod preview;
 mod recall;
 mod renew;
 mod signer;
@@ -169,7 +170,9 @@ impl Server {
         let agents = dispatch::Dispatch::new(store.clone(), heard.clone(), stop.clone());
         let exports = Arc::new(export::ExportStats::default());
         let drives = Arc::new(driver::DriverStats::default());
+        let branches = Arc::new(tokio::sync::Notify::new());
         let backend = Arc::new(backend::Backend {
+            branches: branches.clone(),
             store: store.clone(),
             importer: importer.clone(),
             mirror: mirror.clone(),
@@ -206,6 +209,7 @@ impl Server {
         let given = driver::Given { timing: (&config.timing).into(), root_ca, address };
         loops.spawn(signer::run(store.clone(), signing_ca, stop.clone()));
         loops.spawn(driver::run(store.clone(), heard, given, drives, stop.clone()));
+        loops.spawn(preview::Previewer::new(importer.clone()).run(branches, stop.clone()));
         loops.spawn({
             let stop = stop.clone();
             async move { importer.run(stop).await }

@@ -1,6 +1,7 @@
 //! Real git on the other side: repositories on disk, `git http-backend`, `sshd` where it is
 //! installed.
 
+mod branches;
 mod fetching;
 mod packing;
 mod reading;

@@ -12,6 +12,7 @@ mod disruption;
 mod endpoint_slice;
 mod endpoints;
 mod failure;
+mod forecast;
 mod garbage;
 mod namespace;
 mod node;
