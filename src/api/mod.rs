@@ -109,6 +109,15 @@ pub trait Backend: Send + Sync + 'static {
     /// that runs.
     fn plan(&self, revision: String, merged: bool) -> BoxFuture<'_, Result<PlanReport, Failure>>;
 
+    /// What a push would change that is on its way to the source's repository: from `old` (nothing
+    /// when the branch begins) to `new`, of which `pack` has what is not in `old`.
+    fn receive(
+        &self,
+        old: Option<CommitId>,
+        new: CommitId,
+        pack: Bytes,
+    ) -> BoxFuture<'_, Result<PlanReport, Failure>>;
+
     /// Pushes a commit that restores the files of `revision` (when absent: that reverts the head),
     /// authored by `who`. Answers with its id.
     fn rollback(

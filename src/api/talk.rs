@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{Extension, Path, Query, State},
+    extract::{DefaultBodyLimit, Extension, Path, Query, State},
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -32,6 +32,9 @@ use crate::{
 pub const WAIT_SECONDS_MAX: u64 = 600;
 /// Most lines of a log that may be asked for from its end.
 pub const TAIL_LINES_MAX: u32 = 1_000_000;
+/// Most bytes of a push that is shown before it is taken (`git::PUSH_BYTES_MAX`, with room for the
+/// end of its pack).
+pub const PUSH_BYTES_MAX: usize = 65 << 20;
 /// The header of a log's answer that names the pod it comes from.
 pub const POD_HEADER: &str = "mainstay-pod";
 
@@ -59,6 +62,7 @@ pub(super) fn routes() -> Router<Api> {
         .route("/mainstay/v1/commits", get(commits))
         .route("/mainstay/v1/commits/{commit}/wait", get(wait))
         .route("/mainstay/v1/plan", get(plan))
+        .route("/mainstay/v1/receive", post(receive).layer(DefaultBodyLimit::max(PUSH_BYTES_MAX)))
         .route("/mainstay/v1/why", get(why))
         .route("/mainstay/v1/rollback", post(rollback))
         .route("/mainstay/v1/logs", get(logs))
@@ -142,6 +146,25 @@ async fn plan(
     Query(query): Query<PlanQuery>,
 ) -> Result<Json<PlanReport>, Failure> {
     api.backend.plan(query.revision, query.merged).await.map(Json)
+}
+
+#[derive(Deserialize)]
+struct ReceiveQuery {
+    old: Option<String>,
+    new: String,
+}
+
+async fn receive(
+    State(api): State<Api>,
+    Query(query): Query<ReceiveQuery>,
+    pack: Bytes,
+) -> Result<Json<PlanReport>, Failure> {
+    let id = |text: &str| {
+        let wrong = || Failure::bad_request(format!("{text:?} is not a full commit id"));
+        CommitId::parse(text).ok_or_else(wrong)
+    };
+    let old = query.old.as_deref().map(id).transpose()?;
+    api.backend.receive(old, id(&query.new)?, pack).await.map(Json)
 }
 
 #[derive(Deserialize)]

@@ -132,6 +132,16 @@ impl Backend for Fake {
         }
         .boxed()
     }
+    fn receive(
+        &self,
+        old: Option<CommitId>,
+        new: CommitId,
+        pack: Bytes,
+    ) -> BoxFuture<'_, Result<PlanReport, Failure>> {
+        let old = old.map(|old| old.short().to_owned());
+        self.note(format!("receive {old:?} {} of {} bytes", new.short(), pack.len()));
+        async { Ok(PlanReport::default()) }.boxed()
+    }
     fn rollback(
         &self,
         revision: Option<String>,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::{body::Bytes, http::StatusCode};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, Response, Uri, body::Incoming};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -92,8 +92,26 @@ impl Client {
         path: &str,
         seconds: u64,
     ) -> Result<T, Error> {
+        self.answer(self.open(method, path), seconds).await
+    }
+
+    /// Shows bytes to the cluster and reads what it says of them.
+    pub(super) async fn upload<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        bytes: Vec<u8>,
+        seconds: u64,
+    ) -> Result<T, Error> {
+        self.answer(self.open_with(Method::POST, path, bytes.into()), seconds).await
+    }
+
+    async fn answer<T: DeserializeOwned>(
+        &self,
+        response: impl Future<Output = Result<Response<Incoming>, Error>>,
+        seconds: u64,
+    ) -> Result<T, Error> {
         let answer = async {
-            let body = self.open(method, path).await?.into_body();
+            let body = response.await?.into_body();
             let bytes = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
             let bytes = bytes.map_err(|e| Error::ours(format!("the answer broke off: {e}")))?;
             serde_json::from_slice(&bytes.to_bytes())
@@ -109,6 +127,15 @@ impl Client {
         method: Method,
         path: &str,
     ) -> Result<Response<Incoming>, Error> {
+        self.open_with(method, path, Bytes::new()).await
+    }
+
+    async fn open_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Error> {
         let limit = Duration::from_secs(CONNECT_SECONDS_MAX);
         let connected = tokio::time::timeout(limit, self.connect()).await;
         let late = |_| format!("no connection within {CONNECT_SECONDS_MAX}s");
@@ -118,7 +145,7 @@ impl Client {
             .method(method)
             .uri(path)
             .header("host", self.api.authority().map_or("", |a| a.as_str()))
-            .body(Empty::<Bytes>::new())
+            .body(Full::new(body))
             .map_err(|e| Error::yours(format!("{path}: {e}")))?;
         let response = sender.send_request(request).await;
         let response = response.map_err(|e| self.unreachable(&e.to_string()))?;
@@ -131,7 +158,7 @@ impl Client {
 
     async fn connect(
         &self,
-    ) -> Result<hyper::client::conn::http1::SendRequest<Empty<Bytes>>, String> {
+    ) -> Result<hyper::client::conn::http1::SendRequest<Full<Bytes>>, String> {
         let host = self.api.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let port = self.api.port_u16().unwrap_or(443);
         let tcp = TcpStream::connect((host.as_str(), port)).await.map_err(|e| e.to_string())?;

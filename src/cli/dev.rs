@@ -58,8 +58,39 @@ pub(super) struct Verb {
     /// What becomes of writes through the API that no namespace decides
     #[arg(long, value_enum, default_value = "commit")]
     writes: Writes,
+    /// What becomes of a push to the embedded repository that the cluster would refuse
+    #[arg(long, value_enum, default_value = "refuse")]
+    on_push: OnPush,
     #[command(subcommand)]
     verb: Option<DevVerb>,
+}
+
+/// What becomes of a push that the cluster would refuse.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum OnPush {
+    /// Refuse it, and print its problems to who pushes
+    Refuse,
+    /// Print its problems and let it in
+    Warn,
+    /// Let it in
+    Ignore,
+}
+
+impl OnPush {
+    /// The command of the hook, for the shell.
+    fn command(self, dir: &Path) -> anyhow::Result<Option<String>> {
+        let warn = match self {
+            Self::Ignore => return Ok(None),
+            Self::Warn => " --warn",
+            Self::Refuse => "",
+        };
+        let program = std::env::current_exe()?;
+        let quoted =
+            |path: &Path| format!("'{}'", path.display().to_string().replace('\'', "'\\''"));
+        let branch = git::embedded::BRANCH;
+        let (program, dir) = (quoted(&program), quoted(dir));
+        Ok(Some(format!("{program} receive --dir {dir} --branch {branch}{warn}")))
+    }
 }
 
 /// What becomes of writes through the API.
@@ -119,6 +150,9 @@ pub(super) fn run(verb: &Verb) -> Result<(), Error> {
             if let Some(value) = clap::ValueEnum::to_possible_value(&verb.writes) {
                 args.extend(["--writes".into(), value.get_name().into()]);
             }
+            if let Some(value) = clap::ValueEnum::to_possible_value(&verb.on_push) {
+                args.extend(["--on-push".into(), value.get_name().into()]);
+            }
             background::detach(&dir, "dev.log", &args)
         }
         None => {
@@ -133,6 +167,10 @@ async fn foreground(verb: &Verb, dir: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     let repository = dir.join("repo.git");
     git::embedded::init(&repository)?;
+    let guarded = git::embedded::guard(&repository, verb.on_push.command(dir)?.as_deref())?;
+    if guarded == git::embedded::Guarded::Foreign {
+        tracing::warn!(event = "another pre-receive hook stays", repository = %repository.display());
+    }
     let node = machine::node_name()?;
     let address = machine::own_address();
     let keys = KeyFiles::new(dir.join(PKI));

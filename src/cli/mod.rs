@@ -22,6 +22,7 @@ mod logs;
 mod machine;
 mod output;
 mod plan;
+mod receive;
 mod renewal;
 mod rollback;
 mod server;
@@ -70,6 +71,7 @@ enum Verb {
     Events(events::Verb),
     Vet(vet::Verb),
     Check(check::Verb),
+    Receive(receive::Verb),
     Generate(generate::Verb),
     Sim(sim::Verb),
 }
@@ -139,6 +141,7 @@ async fn ask(verb: Verb) -> Result<(), Error> {
         Verb::Logs(verb) => logs::run(&verb).await,
         Verb::Events(verb) => events::run(&verb).await,
         Verb::Check(verb) => check::run(&verb).await,
+        Verb::Receive(verb) => receive::run(&verb).await,
         Verb::Token(verb) => token::run(&verb).await,
         Verb::Dev(_)
         | Verb::Init(_)

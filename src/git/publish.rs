@@ -6,6 +6,7 @@ use std::{path::Path, sync::PoisonError, time::Duration};
 use git2::{ErrorCode, Odb, Oid, Repository};
 
 use super::{
+    embedded,
     error::{Error, Result, owner_advice, speaks_of_owner},
     exchange::{Deadline, Exchange},
     mirror::{Mirror, commit_id},
@@ -171,7 +172,8 @@ fn push_local(
 fn local_guard(remote: &Repository, reference: &str) -> Option<String> {
     let configured = remote.config().and_then(|config| config.get_path("core.hooksPath"));
     let hooks = remote.commondir().join(configured.unwrap_or_else(|_| "hooks".into()));
-    if let Some(hook) = GUARDING_HOOKS.iter().find(|hook| is_executable(&hooks.join(hook))) {
+    let guards = |path: &Path| is_executable(path) && !embedded::is_ours(path);
+    if let Some(hook) = GUARDING_HOOKS.iter().find(|hook| guards(&hooks.join(hook))) {
         return Some(format!(
             "it has a {hook} hook, which a push by path does not run; give its address as ssh:// \
              or http://"

@@ -151,6 +151,15 @@ impl api::Backend for Backend {
         self.plan_revision(revision, merged).boxed()
     }
 
+    fn receive(
+        &self,
+        old: Option<CommitId>,
+        new: CommitId,
+        pack: Bytes,
+    ) -> BoxFuture<'_, Result<PlanReport, Failure>> {
+        self.judge_push(old, new, pack).boxed()
+    }
+
     fn rollback(
         &self,
         revision: Option<String>,
@@ -246,8 +255,34 @@ impl Backend {
         Ok(commit)
     }
 
+    /// What a push would change, judged with the objects that it brings and the mirror has not yet.
+    async fn judge_push(
+        &self,
+        old: Option<CommitId>,
+        new: CommitId,
+        pack: Bytes,
+    ) -> Result<PlanReport, Failure> {
+        let mirror = self.mirror.clone();
+        let take = move || {
+            if let Some(old) = old.filter(|old| !mirror.has(old).unwrap_or(false)) {
+                mirror.fetch(Duration::from_secs(GIT_SECONDS_MAX))?;
+                if !mirror.has(&old)? {
+                    return Err(git::Error::Unknown { commit: old.to_string() });
+                }
+            }
+            mirror.take_pack(&pack)
+        };
+        let taken = tokio::task::spawn_blocking(take).await;
+        taken.map_err(|e| Failure::internal(e.to_string()))?.map_err(|e| failure(&e))?;
+        self.plan_of(new, false).await
+    }
+
     async fn plan_revision(&self, revision: String, merged: bool) -> Result<PlanReport, Failure> {
         let commit = self.resolve(revision).await?;
+        self.plan_of(commit, merged).await
+    }
+
+    async fn plan_of(&self, commit: CommitId, merged: bool) -> Result<PlanReport, Failure> {
         let view = self.store.view();
         let seen = self.importer.preview(&commit, &view, merged).await;
         let mut plan = match seen.map_err(|e| Failure::unavailable(e.to_string()))? {

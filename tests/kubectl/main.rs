@@ -9,7 +9,11 @@ mod cold;
 mod commits;
 mod disaster;
 mod everyday;
+#[path = "../../src/git/tests/server.rs"]
+#[allow(clippy::unwrap_used, reason = "shared with the tests of the room")]
+mod git_server;
 mod proxy;
+mod pushes;
 mod script;
 mod servers;
 mod strangers;

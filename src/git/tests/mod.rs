@@ -5,6 +5,7 @@ mod branches;
 mod fetching;
 mod packing;
 mod reading;
+mod receiving;
 mod remotes;
 mod reverting;
 mod server;
