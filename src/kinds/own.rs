@@ -296,6 +296,20 @@ pub struct GitSourceSpec {
     /// `verify` is there).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fast_forward_only: Option<bool>,
+    /// The namespaces whose objects it may hold; those of all namespaces, and of none, when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<String>,
+    /// The kinds it may hold (`Deployment`); all when empty. With `namespaces`, objects of the
+    /// whole cluster are of the kinds that are named here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<String>,
+    /// The Secret with the credentials (`namespace/name`): `username` and `password`, or `identity`
+    /// (a private SSH key) and `known_hosts`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// Nothing new is taken from it; what it brought goes on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
 }
 
 /// Whose commits are taken.
@@ -371,10 +385,17 @@ pub struct GitSourceStatus {
     /// The full id of the newest commit that was admitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admitted_commit: Option<String>,
+    /// The full id of the newest commit that was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_commit: Option<String>,
+    /// Why it was refused: all problems at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
     /// When the remote last answered, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_fetch_at: Option<i64>,
-    /// `SourceReady`: whether the remote answers, and if not, why.
+    /// `SourceReady`: whether the remote answers, and if not, why. `Ready`, of sources that Git
+    /// names: whether their newest commit is what runs, and runs well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }
@@ -397,6 +418,19 @@ impl super::Kind for GitSource {
         let set = [&reference.branch, &reference.tag, &reference.commit];
         if set.iter().filter(|r| r.is_some()).count() > 1 {
             check.forbidden("spec.reference", "may name only one of branch, tag and commit");
+        }
+        let is_pair = |text: &String| text.split('/').filter(|part| !part.is_empty()).count() == 2;
+        if let Some(secret) = self.spec.secret.as_ref().filter(|text| !is_pair(text)) {
+            check.invalid("spec.secret", secret, "must be namespace/name");
+        }
+        let goes_back = [Some(OnFailure::Revert), Some(OnFailure::Hold)];
+        if self.metadata.name.as_deref() != Some("main")
+            && goes_back.contains(&self.spec.on_failure)
+        {
+            check.forbidden(
+                "spec.onFailure",
+                "only the commits of the source main are taken back by themselves; leave it out",
+            );
         }
     }
 }

@@ -341,7 +341,6 @@ fn own_group() -> Vec<KindInfo> {
         KindInfo::of::<GitSource>("gitsource", 5)
             .cluster()
             .with_status()
-            .made_by_cluster()
             .table(&table::GIT_SOURCE, table::git_source),
     ]
 }

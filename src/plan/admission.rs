@@ -11,6 +11,7 @@ use k8s_openapi::{
 use super::{
     bound,
     failure::{self, FAILED_BEFORE, RETRY_TRAILER},
+    guest,
 };
 use crate::{
     kinds::{
@@ -19,11 +20,12 @@ use crate::{
     },
     model::{CommitId, GroupKind, Key, Object, ObjectError, Problem, Timestamp},
     render::{self, Picture, PruneOptions, RenderedObject},
-    state::{Adopt, Command, Desired, ENTRY_BYTES_MAX, Expect, Op, Origin, OutboxItem, Part, View},
+    state::{
+        Adopt, Command, Desired, ENTRY_BYTES_MAX, Expect, MAIN_SOURCE, Op, Origin, OutboxItem,
+        Part, View,
+    },
 };
-
-/// The name of the one source of this version.
-pub const SOURCE: &str = "main";
+use smol_str::SmolStr;
 
 /// The trailer with which a commit sets its own deadline.
 const DEADLINE_TRAILER: &str = "Deploy-Deadline";
@@ -68,10 +70,13 @@ pub struct Candidate {
     pub repeats: Option<CommitId>,
 }
 
-/// Whether a tip is neither what runs nor what was refused or failed before.
-pub fn is_news(view: &View, tip: &CommitId) -> bool {
-    if view.head().is_some_and(|head| head.commit == *tip) {
+/// Whether a source's tip is neither what runs nor what was refused or failed before.
+pub fn is_news(view: &View, source: &str, tip: &CommitId) -> bool {
+    if view.head_of(source).is_some_and(|head| head.commit == *tip) {
         return false;
+    }
+    if source != MAIN_SOURCE {
+        return guest::is_news(view, source, tip);
     }
     let known = view.get::<Commit>("", tip.as_str());
     known.is_none_or(|c| c.status.state != CommitState::Refused && c.status.failure.is_none())
@@ -88,15 +93,17 @@ pub fn candidate(
     mut problems: Vec<Problem>,
 ) -> Candidate {
     let Facts { commit, spec, trailers, seen_at } = facts;
-    let mut custom = custom_keys(view);
-    let picture = &picture.with_custom(&kinds(view, picture), &mut custom);
+    let name = spec.source.as_str();
+    let mut custom = custom_keys(view, name);
+    let picture = &picture.with_custom(&kinds(view, name, picture), &mut custom);
     let suspects = suspects.map(|keys| keys.union(&custom).cloned().collect::<BTreeSet<_>>());
     let suspects = suspects.as_ref();
-    let options = options(view);
+    let options = options(view, name);
     problems.extend(picture.problems(&options));
+    problems.extend(guest::trespasses(name, source, picture));
     let mut deletes = Vec::new();
     if problems.is_empty() {
-        match prune(view, picture, suspects, &trailers, &source.prune) {
+        match prune(view, name, picture, suspects, &trailers, &source.prune) {
             Ok(keys) => deletes = keys,
             Err(problem) => problems.push(problem),
         }
@@ -105,7 +112,8 @@ pub fn candidate(
         problems.push(problem);
         None
     });
-    let mut wanted = wanted(picture, &commit, suspects);
+    let mut wanted = wanted(picture, name, &commit, suspects);
+    problems.extend(wanted.iter().filter_map(|desired| view.claimed(desired)));
     let mut warnings = picture.warnings();
     if problems.is_empty() {
         let judged = bound::judge(view, &mut wanted, &deletes, seen_at, |d| differs(view, d));
@@ -113,7 +121,7 @@ pub fn candidate(
         warnings.extend(judged.warnings);
     }
     let repeats = failure::repeated(view, picture, &commit, &trailers);
-    let repeats = repeats.filter(|_| problems.is_empty());
+    let repeats = repeats.filter(|_| problems.is_empty() && name == MAIN_SOURCE);
     problems.extend(repeats.as_ref().map(|earlier| failure::repeats(view, earlier)));
     problems.sort();
     Candidate {
@@ -130,11 +138,12 @@ pub fn candidate(
     }
 }
 
-/// The kinds that there will be once the commit is what runs.
-pub fn kinds(view: &View, picture: &Picture) -> Kinds {
+/// The kinds that there will be once the commit is what runs of its source.
+pub fn kinds(view: &View, source: &str, picture: &Picture) -> Kinds {
     let mut kinds = view.kinds().clone();
     let owned = view.origins_of(&GroupKind::of::<CustomResourceDefinition>());
-    owned.filter(|(key, _)| !picture.contains(key)).for_each(|(key, _)| kinds.forget(key));
+    let own = owned.filter(|(key, origin)| origin.source == source && !picture.contains(key));
+    own.for_each(|(key, _)| kinds.forget(key));
     for found in picture.definitions() {
         let stored = view.list::<CustomResourceDefinition>(None).map(|(_, other)| other);
         kinds.promise(&found.object, view.object(found.object.key()), stored);
@@ -142,23 +151,31 @@ pub fn kinds(view: &View, picture: &Picture) -> Kinds {
     kinds
 }
 
-/// The objects of custom kinds that Git owns.
-fn custom_keys(view: &View) -> BTreeSet<Key> {
+/// The objects of custom kinds that a source holds.
+fn custom_keys(view: &View, source: &str) -> BTreeSet<Key> {
     let kinds: Vec<GroupKind> = view.kinds().custom().map(|info| info.group_kind()).collect();
-    let keys = |kind: &GroupKind| view.origins_of(kind).map(|(key, _)| key.clone());
+    let own = |(_, origin): &(&Key, &Origin)| origin.source == source;
+    let keys = |kind: &GroupKind| view.origins_of(kind).filter(own).map(|(key, _)| key.clone());
     kinds.iter().flat_map(keys).collect()
 }
 
-/// What commits are rendered against.
-pub fn options(view: &View) -> render::Options {
-    render::Options { live_namespaces: foreign_namespaces(view) }
+/// What the commits of a source are rendered against.
+pub fn options(view: &View, source: &str) -> render::Options {
+    render::Options { live_namespaces: foreign_namespaces(view, source) }
 }
 
 /// The objects of a commit: those of `suspects`, or all.
-fn wanted(picture: &Picture, commit: &CommitId, suspects: Option<&BTreeSet<Key>>) -> Vec<Desired> {
+fn wanted(
+    picture: &Picture,
+    source: &str,
+    commit: &CommitId,
+    suspects: Option<&BTreeSet<Key>>,
+) -> Vec<Desired> {
+    let source = SmolStr::new(source);
     let desired = |found: RenderedObject| Desired {
         object: found.object,
         origin: Origin {
+            source: source.clone(),
             commit: commit.clone(),
             file: found.file,
             line: found.line,
@@ -182,27 +199,35 @@ fn deadline(trailers: &[(String, String)]) -> Result<Option<i64>, Problem> {
     })
 }
 
-/// Namespaces that exist and that no commit made: they stay whatever a commit holds.
-fn foreign_namespaces(view: &View) -> BTreeSet<String> {
+/// Namespaces that exist and that no commit of this source made: they stay whatever it holds.
+fn foreign_namespaces(view: &View, source: &str) -> BTreeSet<String> {
     view.list::<Namespace>(None)
-        .filter(|(object, _)| view.origin(object.key()).is_none())
+        .filter(|(object, _)| view.origin_in(source, object.key()).is_none())
         .map(|(object, _)| object.key().name.to_string())
         .collect()
 }
 
-/// What the commit deletes of `suspects`, or of all that Git owns.
+/// What the commit deletes of `suspects`, or of all that its source holds; with a source that is no
+/// longer followed, what that one holds.
 fn prune(
     view: &View,
+    source: &str,
     picture: &Picture,
     suspects: Option<&BTreeSet<Key>>,
     trailers: &[(String, String)],
     spec: &PruneSpec,
 ) -> Result<Vec<Key>, Problem> {
-    let is_gone = |key: &&Key| view.origin(key).is_some() && !picture.contains(key);
-    let gone: Vec<Key> = match suspects {
+    let is_gone = |key: &&Key| view.origin_in(source, key).is_some() && !picture.contains(key);
+    let mut gone: Vec<Key> = match suspects {
         Some(keys) => keys.iter().filter(is_gone).cloned().collect(),
-        None => view.origins().map(|(key, _)| key).filter(is_gone).cloned().collect(),
+        None => view.origins_in(source).map(|(key, _)| key).filter(is_gone).cloned().collect(),
     };
+    if gone.is_empty() {
+        return Ok(gone);
+    }
+    let left = guest::left_behind(view, &gone);
+    let owned = view.origins_in(source).count() + left.len();
+    gone.extend(left);
     let usual = PruneOptions::default();
     let options = PruneOptions {
         share_percent_max: spec
@@ -211,7 +236,7 @@ fn prune(
         disabled: spec.disabled,
         ..usual
     };
-    render::prune_guard(gone, (view.origins_len(), picture.len()), trailers, options)
+    render::prune_guard(gone, (owned, picture.len()), trailers, options)
 }
 
 /// The command that writes what was found at the remote into the GitSource; `None` when it says so
@@ -220,38 +245,48 @@ fn prune(
 /// `look` is how the last look ended: one word and one sentence when it failed.
 pub fn tell_source(
     view: &View,
-    spec: &GitSourceSpec,
+    (name, spec): (&str, &GitSourceSpec),
     tip: Option<&CommitId>,
     look: Result<(), (&str, String)>,
     now: Timestamp,
 ) -> Result<Option<Command>, ObjectError> {
-    let before = view.get::<GitSource>("", SOURCE);
-    let mut source = before.cloned().unwrap_or_else(|| GitSource::named(SOURCE));
-    source.spec = spec.clone();
+    let before = view.get::<GitSource>("", name);
+    if before.is_none() && name != MAIN_SOURCE {
+        return Ok(None);
+    }
+    let mut source = before.cloned().unwrap_or_else(|| GitSource::named(name));
+    if name == MAIN_SOURCE {
+        source.spec = spec.clone();
+    }
     if let Some(tip) = tip {
         source.status.observed_commit = Some(tip.to_string());
     }
-    source.status.admitted_commit = view.head().map(|h| h.commit.to_string());
+    source.status.admitted_commit = view.head_of(name).map(|h| h.commit.to_string());
     let (status, reason, message) = match look {
         Ok(()) => ("True", "Fetched", String::new()),
         Err((reason, message)) => ("False", reason, message),
     };
     let was = source.status.conditions.iter().find(|c| c.type_ == "SourceReady");
     let since = was.filter(|c| c.status == status).map(|c| c.last_transition_time.clone());
-    source.status.conditions = vec![SourceCondition {
+    source.status.conditions.retain(|c| c.type_ != "SourceReady");
+    let condition = SourceCondition {
         type_: "SourceReady".to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
         message,
         last_transition_time: since.unwrap_or_else(|| now.to_time()),
         observed_generation: None,
-    }];
+    };
+    source.status.conditions.insert(0, condition);
     if before.is_some_and(|b| b.spec == source.spec && b.status == source.status) {
         return Ok(None);
     }
     let object = Object::of(&source)?;
     let put = |part| Op::Put { object: object.clone(), expect: Expect::Any, part };
-    Ok(Some(Command::Write(vec![put(Part::Main), put(Part::Status)])))
+    Ok(Some(Command::Write(match name {
+        MAIN_SOURCE => vec![put(Part::Main), put(Part::Status)],
+        _ => vec![put(Part::Status)],
+    })))
 }
 
 /// Everything to propose so that the commit becomes the head, in order, one entry each; the last
@@ -262,6 +297,9 @@ pub fn admit(
     now: Timestamp,
 ) -> Result<Vec<Command>, ObjectError> {
     let changed = changed(view, candidate);
+    if candidate.spec.source != MAIN_SOURCE {
+        return Ok(adopt(view, candidate, &guest::admitted(view, candidate)?, &changed));
+    }
     let (added, changed_n) = changed.iter().fold((0, 0), |(added, changed), desired| {
         let known = view.origin(desired.object.key()).is_some();
         if known { (added, changed + 1) } else { (added + 1, changed) }
@@ -318,11 +356,13 @@ fn adopt(
     record: &Object,
     changed: &[&Desired],
 ) -> Vec<Command> {
-    let head = view.head().map(|h| h.commit.clone());
+    let source = candidate.spec.source.as_str();
+    let head = view.head_of(source).map(|h| h.commit.clone());
     let chunks = chunks(changed);
     let parts = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
     let adopt = |(i, upserts): (usize, Vec<Desired>)| {
         Command::Adopt(Box::new(Adopt {
+            source: source.into(),
             commit: candidate.commit.clone(),
             base: head.clone(),
             record: record.clone(),
@@ -337,10 +377,14 @@ fn adopt(
 
 /// The commands that record why a commit was not taken; nothing else changes.
 pub fn refuse(
+    view: &View,
     candidate: &Candidate,
     problems: Vec<Problem>,
     now: Timestamp,
 ) -> Result<Vec<Command>, ObjectError> {
+    if candidate.spec.source != MAIN_SOURCE {
+        return guest::refused(view, candidate, problems, now);
+    }
     let first = problems.first().map(ToString::to_string).unwrap_or_default();
     let status = CommitStatus {
         state: CommitState::Refused,
@@ -386,7 +430,8 @@ fn status_of(candidate: &Candidate) -> CommitStatus {
 fn differs(view: &View, desired: &Desired) -> bool {
     let key = desired.object.key();
     let same = |o: &crate::state::Origin| {
-        o.digest == desired.origin.digest
+        o.source == desired.origin.source
+            && o.digest == desired.origin.digest
             && o.file == desired.origin.file
             && o.line == desired.origin.line
             && o.made_by == desired.origin.made_by

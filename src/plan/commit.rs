@@ -24,7 +24,7 @@ use super::{
 use crate::{
     kinds::{Commit, CommitState, CommitStatus, RevertState},
     model::{CommitId, GroupKind, Key, Object, Problem, Timestamp},
-    state::{Change, Command, Head, OutboxItem, View},
+    state::{Change, Command, Head, MAIN_SOURCE, OutboxItem, View},
 };
 
 /// How long something that ran may be away before its commit counts as degraded: a pod that is
@@ -124,7 +124,7 @@ fn judge(
     let seconds = status.deadline_seconds.unwrap_or(inputs.timing.commit_deadline_seconds);
     let since = status.timings.admitted_at.map_or(head.at, Timestamp);
     let deadline = since.plus_seconds(seconds);
-    let verdicts = verdicts(view);
+    let verdicts = verdicts(view, MAIN_SOURCE);
     let late = deadline <= inputs.now;
     let ran = status.timings.healthy_at.is_some();
     let failed = verdicts.waiting.iter().any(|w| w.failed);
@@ -213,28 +213,30 @@ fn degrade(status: &mut CommitStatus, verdicts: &Verdicts, late: bool, now: Time
 }
 
 /// What is not at its desired state, of how many workloads.
-struct Verdicts {
-    count: usize,
-    waiting: Vec<Waiting>,
+pub(super) struct Verdicts {
+    pub(super) count: usize,
+    pub(super) waiting: Vec<Waiting>,
 }
 
 /// One workload that is not at its desired state.
-struct Waiting {
+pub(super) struct Waiting {
     key: Key,
     /// It will not come there by itself.
-    failed: bool,
-    reason: String,
+    pub(super) failed: bool,
+    pub(super) reason: String,
     /// Since when it does not do its work, where that is known.
     away_since: Option<Timestamp>,
-    problem: Problem,
+    pub(super) problem: Problem,
 }
 
-/// Judges every workload Git owns. What has no state of its own is as Git says once it is stored.
-fn verdicts(view: &View) -> Verdicts {
+/// Judges every workload that a source holds. What has no state of its own is as Git says once it is
+/// stored.
+pub(super) fn verdicts(view: &View, source: &str) -> Verdicts {
     let mut verdicts = Verdicts { count: 0, waiting: Vec::new() };
     for kind in [Deployment::KIND, ReplicaSet::KIND, Pod::KIND] {
         let group = if kind == Pod::KIND { Pod::GROUP } else { Deployment::GROUP };
-        for (key, origin) in view.origins_of(&GroupKind::new(group, kind)) {
+        let all = view.origins_of(&GroupKind::new(group, kind));
+        for (key, origin) in all.filter(|(_, origin)| origin.source == source) {
             verdicts.count += 1;
             if let Some(verdict) = verdict(view, key) {
                 let message = format!("{key}: {}", verdict.text);

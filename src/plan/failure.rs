@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 
-use super::{admission::SOURCE, commit::newest_pods, rollback::last_good};
+use super::{commit::newest_pods, rollback::last_good};
 use crate::{
     kinds::{Commit, CommitFailure, CommitState, GitSource, OnFailure, RevertState},
     model::{CommitId, Key, Object, ObjectError, Problem, fnv1a, fnv1a_from},
     render::Picture,
-    state::{Command, Expect, NewEvent, Op, OutboxItem, Part, View},
+    state::{Command, Expect, MAIN_SOURCE, NewEvent, Op, OutboxItem, Part, View},
 };
 
 /// The trailer of a revert that names the commit whose rollout failed. By it a revert that was
@@ -58,7 +58,9 @@ pub(super) fn of(
     Some(CommitFailure {
         good: last_good(view, head)?.to_string(),
         problem: message.to_owned(),
-        content: content(view.origins().map(|(key, origin)| (key, origin.digest.clone()))),
+        content: content(
+            view.origins_in(MAIN_SOURCE).map(|(key, origin)| (key, origin.digest.clone())),
+        ),
         files: files.into_iter().collect(),
         evidence: evidence(view, &guilty),
         revert,
@@ -67,7 +69,7 @@ pub(super) fn of(
 }
 
 fn policy(view: &View) -> OnFailure {
-    let source = view.get::<GitSource>("", SOURCE);
+    let source = view.get::<GitSource>("", MAIN_SOURCE);
     source.and_then(|source| source.spec.on_failure).unwrap_or_default()
 }
 

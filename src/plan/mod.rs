@@ -11,6 +11,7 @@
 pub mod admission;
 pub mod assign;
 pub mod failure;
+pub mod guest;
 pub mod hearing;
 pub mod recall;
 pub mod signatures;
@@ -175,6 +176,7 @@ pub const CONTROLLERS: &[Controller] = &[
     disruption::CONTROLLER,
     signing::CONTROLLER,
     commit::CONTROLLER,
+    guest::CONTROLLER,
     events::CONTROLLER,
 ];
 

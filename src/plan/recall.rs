@@ -89,7 +89,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{model::CommitId, state::Origin};
+    use crate::{
+        model::CommitId,
+        state::{MAIN_SOURCE, Origin},
+    };
 
     fn check(spec: Value, expect: Value) {
         let mut recalled = Recalled::default();
@@ -102,6 +105,7 @@ mod tests {
             "metadata": { "name": name, "namespace": "shop" }, "spec": spec,
         });
         let origin = Origin {
+            source: MAIN_SOURCE.into(),
             commit: CommitId::parse(&"a".repeat(40)).unwrap(),
             file: "a.yaml".to_owned(),
             line: 1,

@@ -1,10 +1,9 @@
 //! Where a rollback goes when nobody says where.
 
-use super::admission::SOURCE;
 use crate::{
     kinds::{Commit, GitSource},
     model::CommitId,
-    state::View,
+    state::{MAIN_SOURCE, View},
 };
 
 /// What takes the cluster back to its last good state.
@@ -35,7 +34,7 @@ pub fn rollback(view: &View) -> Option<Rollback> {
 /// What the cluster runs, when the commit at the source has failed and is held back.
 fn held(view: &View) -> Option<Rollback> {
     let head = &view.head()?.commit;
-    let observed = view.get::<GitSource>("", SOURCE)?.status.observed_commit.clone()?;
+    let observed = view.get::<GitSource>("", MAIN_SOURCE)?.status.observed_commit.clone()?;
     let tip = view.get::<Commit>("", &observed).filter(|_| observed != head.as_str())?;
     tip.status.failure.is_some().then(|| Rollback::Restore(head.clone()))
 }
@@ -89,6 +88,7 @@ mod tests {
             let command = if *admitted {
                 let base = head.replace(id(*digit));
                 Command::Adopt(Box::new(Adopt {
+                    source: MAIN_SOURCE.into(),
                     commit: id(*digit),
                     base,
                     record,

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use crate::{
     model::{CommitId, Object, RequestId, Timestamp},
     state::{
-        Adopt, ClusterConfig, Command, Desired, Entry, Expect, Op, Origin, Outcome, Part, State,
+        Adopt, ClusterConfig, Command, Desired, Entry, Expect, MAIN_SOURCE, Op, Origin, Outcome,
+        Part, State,
     },
 };
 
@@ -121,6 +122,7 @@ impl Cluster {
         let commit = CommitId::parse(id).unwrap();
         let status = json!({ "state": "Admitted", "timings": { "seenAt": START, "admittedAt": START + 400 } });
         self.run(Command::Adopt(Box::new(Adopt {
+            source: MAIN_SOURCE.into(),
             base: base.map(|b| CommitId::parse(b).unwrap()),
             record: Object::from_value(&Self::record(id, &status)).unwrap(),
             upserts: desired(&commit, replicas, image),
@@ -256,6 +258,7 @@ pub(crate) fn desired(commit: &CommitId, replicas: u32, image: &str) -> Vec<Desi
     let place = |value: &Value, line: u32| Desired {
         object: Object::from_value(value).unwrap(),
         origin: Origin {
+            source: MAIN_SOURCE.into(),
             commit: commit.clone(),
             file: "apps/web.yaml".to_owned(),
             line,

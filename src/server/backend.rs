@@ -27,6 +27,7 @@ use super::{
     driver::DriverStats,
     export, import,
     preview::{self, Preview},
+    sources,
 };
 use crate::{
     api::{self, Check, Failure, Peer, Uncommitted, Wish},
@@ -51,6 +52,7 @@ const GIT_SECONDS_MAX: u64 = 60;
 pub(super) struct Backend {
     pub(super) store: Store,
     pub(super) importer: Arc<import::Importer>,
+    pub(super) sources: Arc<sources::Sources>,
     pub(super) mirror: Arc<Mirror>,
     /// Has the branches looked at that are not merged yet.
     pub(super) branches: Arc<Notify>,
@@ -346,8 +348,15 @@ impl Backend {
         let pushed = tokio::task::spawn_blocking(push).await;
         let pushed = pushed.map_err(|e| Failure::internal(e.to_string()))?;
         let commit = pushed.map_err(|e| failure(&e))?.commit;
-        self.importer.nudge().notify_one();
+        self.nudge_all();
         Ok(commit)
+    }
+
+    /// Has every source looked at once.
+    fn nudge_all(&self) {
+        self.importer.nudge().notify_one();
+        self.branches.notify_one();
+        self.sources.nudge();
     }
 
     fn judge(&self, headers: &HeaderMap, body: &Bytes) -> Result<bool, Failure> {
@@ -358,15 +367,19 @@ impl Backend {
         let reference = self.mirror.remote().reference.full_name();
         match git::hook::judge(secret, header, body, reference.as_deref()) {
             Verdict::Look => {
-                self.importer.nudge().notify_one();
-                self.branches.notify_one();
+                self.nudge_all();
                 Ok(true)
             }
             Verdict::Branch => {
                 self.branches.notify_one();
+                self.sources.nudge();
                 Ok(true)
             }
-            Verdict::Elsewhere => Ok(false),
+            Verdict::Elsewhere => {
+                // Another source may follow that branch.
+                self.sources.nudge();
+                Ok(false)
+            }
             Verdict::Unsigned => Err(Failure::unauthorized("the delivery carries no signature")),
             Verdict::Forged => Err(Failure::forbidden("the signature does not fit the secret")),
             Verdict::Oversized => Err(Failure::bad_request("the delivery is too large")),

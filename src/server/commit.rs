@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::{
     clock, export,
-    import::{Error, Importer, SOURCE},
+    import::{Error, Importer},
     known::Known,
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
         self,
         edit::{self, Delta, Repository, Rewritten},
     },
-    state::View,
+    state::{MAIN_SOURCE, View},
 };
 
 /// How often a wish is made anew because the branch moved: each time it takes somebody who pushes
@@ -166,11 +166,11 @@ fn rewritten(
     wish: &Wish,
     message: &Message,
 ) -> Result<Rewritten, Uncommitted> {
-    let kinds = admission::kinds(view, known.picture());
+    let kinds = admission::kinds(view, MAIN_SOURCE, known.picture());
     let picture = known.picture().with_custom(&kinds, &mut BTreeSet::new());
     let now = picture.object(&wish.key).map(|found| found.object);
     let change = change(wish, now.as_ref(), view)?;
-    let options = admission::options(view);
+    let options = admission::options(view, MAIN_SOURCE);
     let repository = Repository {
         picture: known.picture(),
         options: &options,
@@ -183,7 +183,7 @@ fn rewritten(
         .map_err(|problem| Uncommitted::Refused(vec![problem]))?;
     let facts = Facts {
         commit: known.commit().clone(),
-        spec: CommitSpec { source: SOURCE.to_owned(), ..CommitSpec::default() },
+        spec: CommitSpec { source: MAIN_SOURCE.to_owned(), ..CommitSpec::default() },
         trailers: message.trailers.clone(),
         seen_at: clock::now(),
     };

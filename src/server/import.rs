@@ -23,10 +23,8 @@ use crate::{
         signatures::{self, Descent},
     },
     raft::ProposeError,
-    state::{Outcome, Refusal, View},
+    state::{MAIN_SOURCE, Outcome, Refusal, View},
 };
-
-pub use crate::plan::admission::SOURCE;
 
 /// How long one look at the remote may take, from connecting to the last byte.
 const FETCH_SECONDS_MAX: u64 = 120;
@@ -70,6 +68,8 @@ pub(super) struct ImportStats {
 pub(super) struct Importer {
     pub(super) store: Store,
     pub(super) mirror: Arc<Mirror>,
+    /// The name of the source.
+    pub(super) name: String,
     pub(super) spec: GitSourceSpec,
     /// Whose signatures count.
     keys: Arc<Keys>,
@@ -86,12 +86,18 @@ pub(super) struct Importer {
 }
 
 impl Importer {
-    /// Follows `spec` through `mirror`.
-    pub(super) fn new(store: Store, mirror: Arc<Mirror>, spec: GitSourceSpec, keys: Keys) -> Self {
+    /// Follows the source of that name through `mirror`.
+    pub(super) fn new(
+        store: Store,
+        mirror: Arc<Mirror>,
+        (name, spec): (&str, GitSourceSpec),
+        keys: Keys,
+    ) -> Self {
+        let name = name.to_owned();
         let (known, nudge, keys) = (Arc::default(), Arc::default(), Arc::new(keys));
         let turn = tokio::sync::Mutex::default();
         let waiting = tokio::sync::Semaphore::new(super::commit::WAITING_MAX);
-        Self { store, mirror, spec, keys, known, nudge, turn, waiting, stats: Arc::default() }
+        Self { store, mirror, name, spec, keys, known, nudge, turn, waiting, stats: Arc::default() }
     }
 
     /// What makes the importer look at once: a hook, a person.
@@ -107,7 +113,7 @@ impl Importer {
         let mut failures = 0;
         loop {
             let mut stuck = false;
-            if self.store.is_leader() {
+            if self.store.is_leader() && !self.spec.suspend {
                 stuck = self.go_back().await;
                 failures = self.look_and_tell(failures).await;
             }
@@ -118,7 +124,7 @@ impl Importer {
                 () = stop.cancelled() => return,
                 () = self.nudge.notified() => {}
                 () = moved(&mut watch) => {}
-                () = failed(&mut views), if !stuck => {}
+                () = failed(&mut views), if !stuck && self.is_main() => {}
                 changed = roles.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep_until(tokio::time::Instant::now() + pause) => {}
             }
@@ -160,10 +166,16 @@ impl Importer {
         failures
     }
 
+    /// Whether it follows the source that says what else is followed.
+    fn is_main(&self) -> bool {
+        self.name == MAIN_SOURCE
+    }
+
     /// Takes the cluster back to the last good commit when the one it runs has failed; needs no
     /// remote. Tells whether that was not possible.
     async fn go_back(&self) -> bool {
-        let Some((bad, good)) = way_back(&self.store.view()) else { return false };
+        let way = Some(way_back(&self.store.view())).filter(|_| self.is_main()).flatten();
+        let Some((bad, good)) = way else { return false };
         match self.take_again(&bad, &good).await {
             Ok(()) => {
                 tracing::warn!(event = "went back", failed = %bad, commit = %good);
@@ -197,8 +209,9 @@ impl Importer {
         let fetch = move || mirror.fetch(Duration::from_secs(FETCH_SECONDS_MAX));
         let fetched = tokio::task::spawn_blocking(fetch).await??;
         let view = self.store.view();
-        if is_news(&view, &fetched.tip) {
-            tracing::info!(event = "commit seen", commit = %fetched.tip, relation = ?fetched.relation);
+        if is_news(&view, &self.name, &fetched.tip) {
+            let (source, relation) = (&self.name, fetched.relation);
+            tracing::info!(event = "commit seen", source, commit = %fetched.tip, ?relation);
             self.consider(&fetched.tip).await?;
         }
         Ok(fetched.tip)
@@ -209,7 +222,9 @@ impl Importer {
         let seen_at = clock::now();
         let view = self.store.view();
         let mut candidate = self.candidate(tip, &view, seen_at).await?;
-        if let (None, Some(config)) = (view.head(), view.config()) {
+        if let (None, Some(config)) = (view.head(), view.config())
+            && self.is_main()
+        {
             let mirror = self.mirror.clone();
             let recalled = tokio::task::spawn_blocking(move || recalled(&mirror)).await??;
             tracing::info!(event = "addresses recalled", services = recalled.len());
@@ -222,7 +237,7 @@ impl Importer {
         };
         if let Some(problems) = refusal {
             tracing::info!(event = "commit refused", commit = %tip, problems = problems.len());
-            let commands = refuse(&candidate, problems, clock::now())?;
+            let commands = refuse(&view, &candidate, problems, clock::now())?;
             done(self.store.propose(commands).await?)?;
         }
         Ok(())
@@ -271,17 +286,19 @@ impl Importer {
         seen_at: Timestamp,
         scope: Scope,
     ) -> Result<Candidate, Error> {
-        let (mirror, shared, spec) = (self.mirror.clone(), self.known.clone(), self.spec.clone());
+        let (mirror, shared) = (self.mirror.clone(), self.known.clone());
+        let (name, spec) = (self.name.clone(), self.spec.clone());
         let (commit, view, keys) = (commit.clone(), view.clone(), self.keys.clone());
         let read = move || {
             let before = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let reader = mirror.reader()?;
             let trust = match scope {
                 Scope::Again | Scope::Merged => Trust::default(),
-                _ => trust(&reader, &keys, &view, &spec, &commit, seen_at)?,
+                _ => trust(&reader, &keys, &view, (&name, &spec), &commit, seen_at)?,
             };
             let known = Known::read(&mirror, &commit, &spec.path, before)?;
-            let candidate = candidate(&reader, &known, &view, &spec, (trust, seen_at), scope)?;
+            let candidate =
+                candidate(&reader, &known, &view, (&name, &spec), (trust, seen_at), scope)?;
             if matches!(scope, Scope::Changed | Scope::Again) {
                 *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
             }
@@ -294,7 +311,8 @@ impl Importer {
     /// before.
     async fn tell(&self, tip: Option<&CommitId>, look: Result<(), &Error>) -> Result<(), Error> {
         let look = look.map_err(|error| (reason_of(error), error.to_string()));
-        match tell_source(&self.store.view(), &self.spec, tip, look, clock::now())? {
+        let source = (self.name.as_str(), &self.spec);
+        match tell_source(&self.store.view(), source, tip, look, clock::now())? {
             Some(write) => done(self.store.propose(vec![write]).await?),
             None => Ok(()),
         }
@@ -379,12 +397,12 @@ fn trust(
     reader: &Reader,
     keys: &Keys,
     view: &View,
-    spec: &GitSourceSpec,
+    (name, spec): (&str, &GitSourceSpec),
     commit: &CommitId,
     seen_at: Timestamp,
 ) -> Result<Trust, Error> {
     let mut trust = Trust::default();
-    let head = view.head().map(|head| &head.commit);
+    let head = view.head_of(name).map(|head| &head.commit);
     if let Some(head) = head.filter(|_| spec.fast_forward_only.unwrap_or(spec.verify.is_some())) {
         trust.problems.extend(signatures::follows(descent(reader, head, commit), Some(head)));
     }
@@ -414,7 +432,7 @@ pub(super) fn candidate(
     reader: &Reader,
     known: &Known,
     view: &View,
-    spec: &GitSourceSpec,
+    (name, spec): (&str, &GitSourceSpec),
     (trust, seen_at): (Trust, Timestamp),
     scope: Scope,
 ) -> Result<Candidate, Error> {
@@ -422,7 +440,7 @@ pub(super) fn candidate(
     let mut facts = Facts {
         commit: known.commit().clone(),
         spec: CommitSpec {
-            source: SOURCE.to_owned(),
+            source: name.to_owned(),
             author: facts.author.name,
             email: facts.author.email,
             authored_at: facts.author.at.0,
@@ -437,7 +455,7 @@ pub(super) fn candidate(
     if scope == Scope::Again {
         admission::again(&mut facts);
     }
-    let suspects = known.suspects(view);
+    let suspects = known.suspects(view, name);
     let problems = [known.problems(), &trust.problems].concat();
     let picture = known.picture();
     Ok(admission::candidate(view, spec, facts, picture, suspects.as_ref(), problems))

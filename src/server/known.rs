@@ -185,8 +185,8 @@ impl Known {
     /// The keys that may differ from State: those whose files changed since the head was read, and
     /// those whose object went away. `None` when the head is not what this server made it: then
     /// everything may differ.
-    pub(super) fn suspects(&self, view: &View) -> Option<BTreeSet<Key>> {
-        let head = view.head().map(|h| &h.commit);
+    pub(super) fn suspects(&self, view: &View, source: &str) -> Option<BTreeSet<Key>> {
+        let head = view.head_of(source).map(|h| &h.commit);
         (head.is_some() && head == self.admitted.as_ref())
             .then(|| self.touched.iter().chain(view.drifted()).cloned().collect())
     }
@@ -272,7 +272,7 @@ mod tests {
         model::{RequestId, Timestamp},
         plan::admission::{Candidate, admit},
         server::import::{Scope, Trust, candidate},
-        state::{ClusterConfig, Command, Entry, Op, Outcome, State},
+        state::{ClusterConfig, Command, Entry, MAIN_SOURCE, Op, Outcome, State},
     };
 
     const NOW: Timestamp = Timestamp(1_790_000_000_000);
@@ -329,7 +329,15 @@ mod tests {
         fn candidate(&self, known: &Known) -> Candidate {
             let (reader, spec) = (self.mirror.reader().unwrap(), GitSourceSpec::default());
             let trust = (Trust::default(), NOW);
-            candidate(&reader, known, self.state.view(), &spec, trust, Scope::Changed).unwrap()
+            candidate(
+                &reader,
+                known,
+                self.state.view(),
+                (MAIN_SOURCE, &spec),
+                trust,
+                Scope::Changed,
+            )
+            .unwrap()
         }
 
         /// Commits the files (`None` removes one), reads the commit both ways, and admits it when

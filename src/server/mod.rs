@@ -30,6 +30,7 @@ mod preview;
 mod recall;
 mod renew;
 mod signer;
+mod sources;
 mod store;
 
 use std::{
@@ -46,15 +47,14 @@ use crate::{
     api,
     config::{AuditConfig, AuditLevelConfig, ServerConfig, SourceConfig, WritesConfig},
     git::{self, Auth, Keys, Mirror, Reference, Remote, SigningKey},
-    kinds::{GitReference, GitSourceSpec},
+    kinds::{GitReference, GitSourceSpec, VerifySpec},
     model::CommitId,
     raft::{self, Node, TlsDial},
-    state::Command,
+    state::{Command, MAIN_SOURCE},
     trust::{self, KeyFiles},
 };
 
 pub use driver::Heard;
-pub use import::SOURCE;
 pub use join::{
     CERTIFICATE_DAYS, JoinAnswer, JoinRequest, JoinRole, LEADER_HEADER, MemberRequest,
     RenewRequest, TokenAnswer, TokenRequest, node_leaf_of, server_leaf,
@@ -164,9 +164,10 @@ impl Server {
         let importer = Arc::new(import::Importer::new(
             store.clone(),
             mirror.clone(),
-            source(&config.source),
+            (MAIN_SOURCE, source(&config.source)),
             signers(&config.source)?,
         ));
+        let sources = Arc::new(sources::Sources::new(store.clone(), dir, mirror.remote()));
         let agents = dispatch::Dispatch::new(store.clone(), heard.clone(), stop.clone());
         let exports = Arc::new(export::ExportStats::default());
         let drives = Arc::new(driver::DriverStats::default());
@@ -175,6 +176,7 @@ impl Server {
             branches: branches.clone(),
             store: store.clone(),
             importer: importer.clone(),
+            sources: sources.clone(),
             mirror: mirror.clone(),
             agents: agents.clone(),
             exports: exports.clone(),
@@ -213,6 +215,10 @@ impl Server {
         loops.spawn({
             let stop = stop.clone();
             async move { importer.run(stop).await }
+        });
+        loops.spawn({
+            let stop = stop.clone();
+            async move { sources.run(stop).await }
         });
         loops.spawn(export::run(store.clone(), mirror, exports, stop.clone()));
         let (tell, wrong) = watch::channel(None);
@@ -304,11 +310,16 @@ fn signing_key(config: &SourceConfig) -> Result<Option<SigningKey>, Error> {
 fn signers(config: &SourceConfig) -> Result<Keys, Error> {
     let ours = signing_key(config)?;
     let spec = config.verify.clone().unwrap_or_default();
+    keys_of(&spec, ours.as_ref()).map_err(|e| Error::Config(format!("source.verify.{e}")))
+}
+
+/// The keys that a source names, and ours; what is wrong begins with the field.
+fn keys_of(spec: &VerifySpec, ours: Option<&SigningKey>) -> Result<Keys, String> {
     if let Some(since) = spec.since.as_ref().filter(|since| CommitId::parse(since).is_none()) {
-        return Err(Error::Config(format!("source.verify.since: {since:?} is no full id")));
+        return Err(format!("since: {since:?} is no full id"));
     }
-    Keys::read(&spec.allowed_signers, &spec.revoked_keys, &spec.pgp_keys, ours.as_ref())
-        .map_err(|e| Error::Config(format!("source.verify.{e}")))
+    Keys::read(&spec.allowed_signers, &spec.revoked_keys, &spec.pgp_keys, ours)
+        .map_err(|e| e.to_string())
 }
 
 fn remote(config: &SourceConfig) -> Result<Remote, Error> {

@@ -23,7 +23,7 @@ use crate::{
         failure::{self, way_back},
     },
     render, report,
-    state::{Command, Outcome, Refusal, View},
+    state::{Command, MAIN_SOURCE, Outcome, Refusal, View},
 };
 
 /// From a change to the round that it asks for: what a proposal takes on three machines.
@@ -307,7 +307,7 @@ impl World {
             Ok(tip) => (Some(tip), Ok(())),
             Err((reason, message)) => (None, Err((*reason, message.clone()))),
         };
-        match admission::tell_source(&view, &self.source(), tip, look, now) {
+        match admission::tell_source(&view, (MAIN_SOURCE, &self.source()), tip, look, now) {
             Ok(Some(command)) => drop(self.propose(vec![command])),
             Ok(None) => {}
             Err(error) => self.fail(format!("the source cannot be told: {error}")),
@@ -340,7 +340,7 @@ impl World {
     fn consider(&mut self, tip: &CommitId) -> Result<(), (&'static str, String)> {
         let gone = || ("NotRecorded", "another server leads".to_owned());
         let view = self.view().ok_or_else(gone)?;
-        if !admission::is_news(&view, tip) {
+        if !admission::is_news(&view, MAIN_SOURCE, tip) {
             return Ok(());
         }
         let Some(candidate) = self.candidate(tip, &view) else {
@@ -351,7 +351,7 @@ impl World {
             false => Some(candidate.problems.clone()),
         };
         let Some(problems) = refusal else { return Ok(()) };
-        let commands = admission::refuse(&candidate, problems, self.now)
+        let commands = admission::refuse(&view, &candidate, problems, self.now)
             .map_err(|e| ("NotRecorded", e.to_string()))?;
         self.propose(commands).map(drop).map_err(|_| gone())
     }

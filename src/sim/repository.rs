@@ -6,9 +6,10 @@ use crate::{
     kinds::{CommitSpec, RevertState},
     model::{CommitId, Timestamp, fnv1a, fnv1a_from},
     plan::{
-        admission::{Facts, SOURCE},
+        admission::Facts,
         failure::{REVERT_TRAILER, Revert, Settled},
     },
+    state::MAIN_SOURCE,
 };
 
 /// The files of one commit.
@@ -121,7 +122,7 @@ impl Repository {
         Some(Facts {
             commit: id.clone(),
             spec: CommitSpec {
-                source: SOURCE.to_owned(),
+                source: MAIN_SOURCE.to_owned(),
                 author: "Ada".to_owned(),
                 email: "ada@example.org".to_owned(),
                 authored_at: stored.at.0,

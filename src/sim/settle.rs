@@ -10,7 +10,7 @@ use crate::{
     model::{Key, NodeName, Revision, Timestamp},
     plan::{Agenda, Inputs},
     report,
-    state::View,
+    state::{MAIN_SOURCE, View},
 };
 
 /// How long nothing may change until a world counts as at rest: longer than any step of a pod
@@ -54,7 +54,7 @@ impl World {
         }
         if !self.repository.is_down {
             if let Some(tip) = &self.repository.tip
-                && crate::plan::admission::is_news(&view, tip)
+                && crate::plan::admission::is_news(&view, MAIN_SOURCE, tip)
             {
                 return Some(format!("commit {} was not looked at", tip.short()));
             }

@@ -11,10 +11,10 @@ use super::{
         Part, Refusal,
     },
     event,
-    view::{Change, HISTORY_MAX, Head, View},
+    view::{Change, HISTORY_MAX, Head, MAIN_SOURCE, View},
 };
 use crate::{
-    kinds,
+    kinds::{self, GitSource},
     model::{
         CommitId, GroupKind, Key, NodeName, Object, Problem, RequestId, Revision, Timestamp, fnv1a,
         fnv1a_from, session::ObservedPod,
@@ -36,8 +36,8 @@ const REQUESTS_MAX: usize = 16_384;
 #[derive(Clone, Debug, Default)]
 pub struct State {
     pub(super) view: View,
-    /// Parts of commits that are not complete yet. At most one commit at a time: a new first part
-    /// drops older ones.
+    /// Parts of commits that are not complete yet. At most one commit of each source at a time: a
+    /// new first part drops older ones.
     pub(super) staged: Vec<Adopt>,
     pub(super) requests: OrdMap<RequestId, Vec<Outcome>>,
     pub(super) request_order: Vector<RequestId>,
@@ -446,17 +446,19 @@ impl State {
 
     /// Makes a commit the head once its last part is here.
     fn adopt(&mut self, adopt: Adopt, context: &mut Context) -> Result<(), Refusal> {
-        let head = self.view.head.as_ref().map(|h| h.commit.clone());
+        let source = adopt.source.clone();
+        let head = self.view.head_of(&source).map(|h| h.commit.clone());
         if adopt.base != head {
-            self.staged.clear();
+            self.unstage(&source);
             return Err(Refusal::HeadMoved { found: head });
         }
         if adopt.part == 0 {
-            self.staged.clear();
+            self.unstage(&source);
         }
-        let fits = self.staged.iter().all(|p| p.commit == adopt.commit && p.parts == adopt.parts);
-        if !fits || self.staged.len() != adopt.part as usize {
-            self.staged.clear();
+        let staged = || self.staged.iter().filter(|p| p.source == source);
+        let fits = staged().all(|p| p.commit == adopt.commit && p.parts == adopt.parts);
+        if !fits || staged().count() != adopt.part as usize {
+            self.unstage(&source);
             let text = format!("part {} of {} came out of order", adopt.part, adopt.parts);
             return Err(Refusal::Misplaced(text));
         }
@@ -465,13 +467,19 @@ impl State {
         if !last {
             return Ok(());
         }
-        let parts = std::mem::take(&mut self.staged);
+        let parts = self.unstage(&source);
         let Some(commit) = parts.first().map(|p| p.commit.clone()) else { return Ok(()) };
-        self.adopt_all(commit, parts, context)
+        self.adopt_all(source, commit, parts, context)
+    }
+
+    /// Takes the parts of a source's commit that is not complete.
+    fn unstage(&mut self, source: &str) -> Vec<Adopt> {
+        self.staged.extract_if(.., |part| part.source == source).collect()
     }
 
     fn adopt_all(
         &mut self,
+        source: SmolStr,
         commit: CommitId,
         parts: Vec<Adopt>,
         context: &mut Context,
@@ -480,9 +488,14 @@ impl State {
         for part in parts {
             if part.part == 0 {
                 let record = &part.record;
-                self.put(record.key(), record.value(), Expect::Any, Way::Owner, context)?;
+                // The others' records are what the main source says of them.
+                if source == MAIN_SOURCE {
+                    self.put(record.key(), record.value(), Expect::Any, Way::Owner, context)?;
+                }
                 self.put_status(&part.record, Expect::Any)?;
             }
+            let sources: Vec<Key> =
+                part.deletes.iter().filter(|key| key.is::<GitSource>()).cloned().collect();
             for key in part.deletes {
                 let owned = self.view.origins.remove(&key).is_some();
                 self.view.note_drift(&key);
@@ -490,16 +503,33 @@ impl State {
                     self.delete(&key, "", None, context.at)?;
                 }
             }
+            // Once what goes with them is gone.
+            sources.iter().for_each(|key| self.release(&key.name));
             for desired in part.upserts {
-                self.adopt_one(desired, &mut problems, context)?;
+                match self.view.claimed(&desired) {
+                    Some(problem) => problems.push(problem),
+                    None => self.adopt_one(desired, &mut problems, context)?,
+                }
             }
         }
         if !problems.is_empty() {
             return Err(Refusal::Invalid { problems });
         }
         let revision = self.view.revision;
-        self.view.head = Some(Head { commit, at: context.at, revision });
+        self.view.heads.insert(source, Head { commit, at: context.at, revision });
         Ok(())
+    }
+
+    /// Forgets a source that is no longer followed; what it brought and nobody deleted stays, and
+    /// is nobody's.
+    fn release(&mut self, source: &str) {
+        self.view.heads.remove(source);
+        self.unstage(source);
+        let left: Vec<Key> = self.view.origins_in(source).map(|(key, _)| key.clone()).collect();
+        for key in left {
+            self.view.origins.remove(&key);
+            self.view.note_drift(&key);
+        }
     }
 
     fn adopt_one(
@@ -512,8 +542,7 @@ impl State {
         let key = object.key().clone();
         let mut value = object.value();
         value["metadata"]["annotations"]["mainstay.io/commit"] = origin.commit.as_str().into();
-        value["metadata"]["annotations"]["mainstay.io/source"] =
-            format!("{}:{}", origin.file, origin.line).into();
+        value["metadata"]["annotations"]["mainstay.io/source"] = origin.place().into();
         match self.put(&key, value, Expect::Any, Way::Git, context) {
             Err(Refusal::Invalid { problems: found }) => {
                 problems.extend(found.into_iter().map(|p| Problem {

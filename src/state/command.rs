@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use smol_str::SmolStr;
 
-use super::view::{ClusterConfig, Origin};
+use super::view::{ClusterConfig, Origin, main_source};
 use crate::model::{
     CommitId, Key, Labels, NodeName, Object, Problem, RequestId, Revision, Timestamp,
     session::ObservedPod,
@@ -87,11 +88,15 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Adopt {
+    /// The source whose head it becomes.
+    #[serde(default = "main_source")]
+    pub source: SmolStr,
     /// The commit that becomes the head.
     pub commit: CommitId,
-    /// The head this was made against; refused when another one is the head by now.
+    /// The source's head this was made against; refused when another one is the head by now.
     pub base: Option<CommitId>,
-    /// The `Commit` object of the commit, state `Admitted`.
+    /// What keeps its status: the `Commit` object, state `Admitted`; of another source than the
+    /// main one its `GitSource`.
     pub record: Object,
     /// Objects that are new or changed, defaulted and validated.
     pub upserts: Vec<Desired>,

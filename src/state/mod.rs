@@ -23,7 +23,7 @@ pub use command::{
     Adopt, Command, Desired, ENTRY_BYTES_MAX, Entry, Expect, LOG_VERSION, NewEvent, Op, OutboxItem,
     Outcome, Part, Refusal,
 };
-pub use view::{Change, ClusterConfig, HISTORY_MAX, Head, Origin, View};
+pub use view::{Change, ClusterConfig, HISTORY_MAX, Head, MAIN_SOURCE, Origin, View};
 
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,14 @@
 //! State as bytes and back.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use super::{
     apply::State,
     command::{Adopt, LOG_VERSION, OutboxItem, Outcome},
-    view::{ClusterConfig, Head, Origin, View},
+    view::{ClusterConfig, Head, MAIN_SOURCE, Origin, View},
 };
 use crate::model::{Key, Object, RequestId, Revision, Timestamp};
 
@@ -18,7 +21,11 @@ struct Snapshot {
     config: Option<ClusterConfig>,
     revision: Revision,
     applied_at: Timestamp,
+    /// The main source's.
     head: Option<Head>,
+    /// The other sources'.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    heads: BTreeMap<SmolStr, Head>,
     exported: Revision,
     outbox: Vec<(u64, OutboxItem)>,
     outbox_next: u64,
@@ -38,7 +45,8 @@ impl State {
             config: view.config.as_deref().cloned(),
             revision: view.revision,
             applied_at: view.applied_at,
-            head: view.head.clone(),
+            head: view.head().cloned(),
+            heads: view.heads.without(MAIN_SOURCE).into_iter().collect(),
             exported: view.exported,
             outbox: view.outbox.iter().map(|(id, item)| (*id, item.clone())).collect(),
             outbox_next: self.outbox_next,
@@ -63,11 +71,12 @@ impl State {
                 snapshot.version
             ));
         }
+        let main = snapshot.head.map(|head| (MAIN_SOURCE.into(), head));
         let mut view = View {
             config: snapshot.config.map(Into::into),
             revision: snapshot.revision,
             applied_at: snapshot.applied_at,
-            head: snapshot.head,
+            heads: main.into_iter().chain(snapshot.heads).collect(),
             exported: snapshot.exported,
             outbox: snapshot.outbox.into_iter().collect(),
             origins: snapshot.origins.into_iter().collect(),

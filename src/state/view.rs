@@ -7,10 +7,10 @@ use k8s_openapi::Resource;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use smol_str::SmolStr;
 
-use super::command::OutboxItem;
+use super::command::{Desired, OutboxItem};
 use crate::{
     kinds::Kinds,
-    model::{CommitId, GroupKind, Key, NodeName, Object, Revision, Timestamp},
+    model::{CommitId, GroupKind, Key, NodeName, Object, Problem, Revision, Timestamp},
 };
 
 /// How many changes the history keeps for watches. A watch that asks for an older revision gets 410
@@ -68,10 +68,24 @@ impl ClusterConfig {
     }
 }
 
+/// The source that the servers' configuration names: it says what else is followed.
+pub const MAIN_SOURCE: &str = "main";
+
+pub(super) fn main_source() -> SmolStr {
+    SmolStr::new_static(MAIN_SOURCE)
+}
+
+fn is_main_source(source: &SmolStr) -> bool {
+    source == MAIN_SOURCE
+}
+
 /// Where a desired object stands in Git.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Origin {
+    /// The source whose commits hold it: the only one that may change or delete it.
+    #[serde(default = "main_source", skip_serializing_if = "is_main_source")]
+    pub source: SmolStr,
     /// The commit that last changed it.
     pub commit: CommitId,
     /// Its file.
@@ -86,7 +100,17 @@ pub struct Origin {
     pub digest: String,
 }
 
-/// The commit the cluster runs.
+impl Origin {
+    /// `apps/web.yaml:12`; of another source than the main one `team-a:web.yaml:12`.
+    pub fn place(&self) -> String {
+        match is_main_source(&self.source) {
+            true => format!("{}:{}", self.file, self.line),
+            false => format!("{}:{}:{}", self.source, self.file, self.line),
+        }
+    }
+}
+
+/// The commit that the cluster runs of a source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Head {
@@ -120,7 +144,7 @@ pub struct View {
     pub(super) objects: OrdMap<Key, Object>,
     pub(super) origins: OrdMap<Key, Origin>,
     pub(super) drifted: OrdSet<Key>,
-    pub(super) head: Option<Head>,
+    pub(super) heads: OrdMap<SmolStr, Head>,
     pub(super) outbox: OrdMap<u64, OutboxItem>,
     pub(super) exported: Revision,
     pub(super) history: Vector<Change>,
@@ -166,9 +190,14 @@ impl View {
         self.digest
     }
 
-    /// The commit the cluster runs.
+    /// The commit the cluster runs: that of the main source.
     pub fn head(&self) -> Option<&Head> {
-        self.head.as_ref()
+        self.head_of(MAIN_SOURCE)
+    }
+
+    /// The commit of a source that the cluster runs.
+    pub fn head_of(&self, source: &str) -> Option<&Head> {
+        self.heads.get(source)
     }
 
     /// Where a desired object stands in Git; `None` for objects Git does not own.
@@ -187,9 +216,31 @@ impl View {
         self.drifted.iter()
     }
 
-    /// How many objects Git owns.
-    pub fn origins_len(&self) -> usize {
-        self.origins.len()
+    /// Where a desired object stands in one source; `None` when it is not that source's.
+    pub fn origin_in(&self, source: &str, key: &Key) -> Option<&Origin> {
+        self.origin(key).filter(|origin| origin.source == source)
+    }
+
+    /// What is wrong with an object that another source than its own holds already.
+    pub fn claimed(&self, desired: &Desired) -> Option<Problem> {
+        let Origin { source, file, line, .. } = &desired.origin;
+        let key = desired.object.key();
+        let other = self.origin(key).filter(|other| other.source != *source)?;
+        let message = format!(
+            "{key} is held by the source {} already ({}): an object has one place; take it out of \
+             one of them",
+            other.source,
+            other.place()
+        );
+        Some(Problem { file: file.clone(), line: *line, message, ..Problem::default() })
+    }
+
+    /// Every object of one source, with its place.
+    pub fn origins_in<'a>(
+        &'a self,
+        source: &'a str,
+    ) -> impl Iterator<Item = (&'a Key, &'a Origin)> {
+        self.origins().filter(move |(_, origin)| origin.source == source)
     }
 
     /// One object.

@@ -16,6 +16,7 @@ mod proxy;
 mod pushes;
 mod script;
 mod servers;
+mod sources;
 mod strangers;
 mod traces;
 mod trust;

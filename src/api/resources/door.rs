@@ -9,9 +9,9 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 
 use crate::{
     api::Failure,
-    kinds::{self, KindInfo},
+    kinds::{self, GitSource, KindInfo},
     model::{Key, Object},
-    state::View,
+    state::{MAIN_SOURCE, View},
 };
 
 /// The annotation, or label, by which a namespace says what becomes of writes in it.
@@ -54,7 +54,7 @@ pub(super) struct Change<'a> {
 /// Says which way a write goes, or what to do instead.
 pub(super) fn judge(view: &View, writes: Writes, change: &Change<'_>) -> Result<Way, Failure> {
     let refused = |why: String| Err(Failure::refused(change.info, &change.key.name, &why));
-    if change.info.group == kinds::GROUP {
+    if change.info.group == kinds::GROUP && !is_other_source(change.key) {
         return refused(
             "it tells what the cluster does, and only the cluster writes it".to_owned(),
         );
@@ -70,6 +70,12 @@ pub(super) fn judge(view: &View, writes: Writes, change: &Change<'_>) -> Result<
     let status = matches!(change.subresource, "status" | "finalize");
     if runtime || status || change.live.and_then(Object::controller_uid).is_some() {
         return Ok(Way::Log);
+    }
+    if let Some(origin) = view.origin(change.key).filter(|o| o.source != MAIN_SOURCE) {
+        return refused(format!(
+            "it comes from the source {}: change {}:{} in its repository",
+            origin.source, origin.file, origin.line
+        ));
     }
     let said = match namespace_of(view, change).and_then(mark) {
         None => writes,
@@ -95,6 +101,11 @@ pub(super) fn judge(view: &View, writes: Writes, change: &Change<'_>) -> Result<
         (Writes::Direct, None) => Ok(Way::Log),
         (Writes::Commit | Writes::Direct, _) => Ok(Way::Git),
     }
+}
+
+/// Whether it is a source that Git may name: any but the main one.
+fn is_other_source(key: &Key) -> bool {
+    key.is::<GitSource>() && key.name != MAIN_SOURCE
 }
 
 /// The namespace whose word counts: the one the object is in, or is.

@@ -24,7 +24,10 @@ pub(in crate::kinds) const COMMIT: [Column; 8] = [
 ];
 pub(in crate::kinds) const GIT_SOURCE: [Column; 7] = [
     NAME,
-    Column::text("Ready", "Whether the remote answers."),
+    Column::text(
+        "Ready",
+        "Whether the remote answers and, of other sources than main, the newest commit runs well.",
+    ),
     Column::text("Reference", "The branch, tag or commit that is followed."),
     Column::text("Admitted", "The newest commit that was admitted."),
     Column::text("Last Fetch", "How long ago the remote last answered."),
@@ -69,7 +72,9 @@ fn changes(changes: &CommitChanges) -> String {
 pub(in crate::kinds) fn git_source(object: &Object, now: Timestamp) -> Option<Vec<Value>> {
     let source: &GitSource = object.view()?;
     let status = &source.status;
-    let ready = status.conditions.iter().find(|c| c.type_ == "SourceReady");
+    let condition = |kind: &str| status.conditions.iter().find(|c| c.type_ == kind);
+    let unreachable = condition("SourceReady").filter(|c| c.status != "True");
+    let ready = unreachable.or(condition("Ready")).or(condition("SourceReady"));
     let admitted = status.admitted_commit.as_deref().unwrap_or("<none>");
     let fetched = status.last_fetch_at.map(|at| since(Timestamp(at), now));
     Some(vec![

@@ -4,13 +4,14 @@ use super::world::{World, admitted, pod};
 use crate::{
     model::{CommitId, Key, Object},
     plan::bound::judge,
-    state::{Desired, Origin},
+    state::{Desired, MAIN_SOURCE, Origin},
 };
 
 fn wanted(objects: &[Value]) -> Vec<Desired> {
     let desired = |(at, value): (usize, &Value)| Desired {
         object: admitted(value.clone()),
         origin: Origin {
+            source: MAIN_SOURCE.into(),
             commit: CommitId::parse(&"c".repeat(40)).unwrap(),
             file: "app.yaml".to_owned(),
             line: u32::try_from(at).unwrap() + 1,

@@ -7,11 +7,10 @@ use crate::{
     model::{CommitId, Object},
     plan::{
         Rollback,
-        admission::SOURCE,
         failure::{Settled, revert, settle, way_back},
         rollback,
     },
-    state::{Command, Expect as Assumed, Op, OutboxItem, Part},
+    state::{Command, Expect as Assumed, MAIN_SOURCE, Op, OutboxItem, Part},
 };
 
 fn id(digit: char) -> CommitId {
@@ -114,7 +113,7 @@ fn how_a_revert_ended_is_said() {
 fn the_source_says_what_a_failure_leads_to() {
     for (policy, held) in [("hold", true), ("ignore", false)] {
         let mut world = world();
-        let mut source = GitSource::named(SOURCE);
+        let mut source = GitSource::named(MAIN_SOURCE);
         source.spec.url = "file:///srv/repo.git".to_owned();
         source.spec.on_failure = serde_json::from_value(json!(policy)).unwrap();
         put(&mut world, &source);

@@ -14,6 +14,7 @@ mod endpoints;
 mod failure;
 mod forecast;
 mod garbage;
+mod guest;
 mod namespace;
 mod node;
 mod properties;

@@ -14,8 +14,8 @@ use crate::{
     model::{CommitId, Key, NodeName, Object, RequestId, Timestamp, session::ObservedPod},
     plan::{Agenda, CONTROLLERS, Inputs, Timing},
     state::{
-        Adopt, ClusterConfig, Command, Desired, ENTRY_BYTES_MAX, Entry, Expect, Op, Origin,
-        Outcome, Part, State, View, check,
+        Adopt, ClusterConfig, Command, Desired, ENTRY_BYTES_MAX, Entry, Expect, MAIN_SOURCE, Op,
+        Origin, Outcome, Part, State, View, check,
     },
 };
 
@@ -180,6 +180,7 @@ impl World {
         let desired = |object: &Object| {
             let file = format!("{}.yaml", object.key().name);
             let origin = Origin {
+                source: MAIN_SOURCE.into(),
                 commit: commit.clone(),
                 file,
                 line: 3,
@@ -189,6 +190,7 @@ impl World {
             Desired { object: object.clone(), origin }
         };
         let adopt = Adopt {
+            source: MAIN_SOURCE.into(),
             commit: commit.clone(),
             base: self.view().head().map(|h| h.commit.clone()),
             record: Object::of(&record).unwrap(),

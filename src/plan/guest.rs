@@ -1,0 +1,225 @@
+//! Sources that Git names itself: what they may hold, what becomes of their commits, and whether
+//! what they brought runs well.
+//!
+//! The main source, which the servers' configuration names, holds `GitSource` objects; each is
+//! followed by itself. Its status says what the `Commit` says of a commit of the main source.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::{
+    api::core::v1::{Event, Namespace, Node},
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
+
+use super::{
+    Controller, Inputs, Plan,
+    admission::Candidate,
+    batch::Batch,
+    commit::{self, Verdicts},
+};
+use crate::{
+    kinds::{GitSource, GitSourceSpec},
+    model::{CommitId, Key, Object, ObjectError, Problem, Timestamp},
+    render::Picture,
+    state::{Change, Command, Expect, Head, MAIN_SOURCE, NewEvent, Op, Part, View},
+};
+
+/// The condition that clients wait for.
+const READY: &str = "Ready";
+
+/// Most problems that a status names.
+const PROBLEMS_MAX: usize = 20;
+
+/// Judges what other sources than the main one brought.
+pub(super) const CONTROLLER: Controller =
+    Controller { name: "source-controller", affected, all, plan };
+
+/// The sources that Git names, by name.
+pub fn guests(view: &View) -> impl Iterator<Item = (&str, &GitSource)> {
+    let all = view.list::<GitSource>(None).filter(|(object, _)| !object.is_terminating());
+    all.map(|(object, source)| (object.key().name.as_str(), source))
+        .filter(|(name, _)| *name != MAIN_SOURCE)
+}
+
+/// Whether the tip of a source was not refused before.
+pub(super) fn is_news(view: &View, source: &str, tip: &CommitId) -> bool {
+    let refused =
+        view.get::<GitSource>("", source).and_then(|s| s.status.refused_commit.as_deref());
+    refused != Some(tip.as_str())
+}
+
+/// What a commit holds that its source may not.
+pub(super) fn trespasses(name: &str, spec: &GitSourceSpec, picture: &Picture) -> Vec<Problem> {
+    let problem = |key: &Key, message: String| {
+        let found = picture.object(key)?;
+        Some(Problem { file: found.file, line: found.line, message, ..Problem::default() })
+    };
+    if name == MAIN_SOURCE {
+        let text =
+            format!("the source {MAIN_SOURCE} is what the configuration of the servers names");
+        return problem(&Key::of::<GitSource>("", MAIN_SOURCE), text).into_iter().collect();
+    }
+    let all = picture.objects().map(|(key, _)| key);
+    all.filter_map(|key| problem(key, forbidden(name, spec, key)?)).collect()
+}
+
+/// Why a source may not hold an object.
+fn forbidden(name: &str, spec: &GitSourceSpec, key: &Key) -> Option<String> {
+    let named = |all: &[String], text: &str| all.iter().any(|one| one == text);
+    let kind = key.kind.kind.as_str();
+    if key.is::<GitSource>() {
+        return Some(format!("only the source {MAIN_SOURCE} says what else is followed"));
+    }
+    if !spec.kinds.is_empty() && !named(&spec.kinds, kind) {
+        return Some(format!("the source {name} may hold {}, no {kind}", spec.kinds.join(", ")));
+    }
+    if spec.namespaces.is_empty() || named(&spec.namespaces, &key.namespace) {
+        return None;
+    }
+    let allowed = spec.namespaces.join(", ");
+    if !key.namespace.is_empty() {
+        let other = &key.namespace;
+        return Some(format!("the source {name} may hold objects of {allowed}, not of {other}"));
+    }
+    let own = key.is::<Namespace>() && named(&spec.namespaces, &key.name);
+    (!own && !named(&spec.kinds, kind)).then(|| {
+        format!("the source {name} may hold objects of {allowed}: name {kind} in its spec.kinds")
+    })
+}
+
+/// What goes with the sources that go: what they hold, unless they say that nothing is deleted.
+pub(super) fn left_behind(view: &View, gone: &[Key]) -> Vec<Key> {
+    let sources = gone.iter().filter(|key| key.is::<GitSource>());
+    let prunes = |key: &&Key| {
+        let source = view.object(key).and_then(|object| object.view::<GitSource>());
+        source.is_some_and(|source| !source.spec.prune.disabled)
+    };
+    sources
+        .filter(prunes)
+        .flat_map(|key| view.origins_in(&key.name).map(|(key, _)| key.clone()))
+        .collect()
+}
+
+/// The status of a source whose commit is taken.
+pub(super) fn admitted(view: &View, candidate: &Candidate) -> Result<Object, ObjectError> {
+    let mut source = source_of(view, candidate);
+    source.status.observed_commit = Some(candidate.commit.to_string());
+    source.status.admitted_commit = Some(candidate.commit.to_string());
+    source.status.refused_commit = None;
+    source.status.problems = candidate.warnings.iter().take(PROBLEMS_MAX).cloned().collect();
+    Object::of(&source)
+}
+
+/// The commands that record why a source's commit was not taken.
+pub(super) fn refused(
+    view: &View,
+    candidate: &Candidate,
+    problems: Vec<Problem>,
+    now: Timestamp,
+) -> Result<Vec<Command>, ObjectError> {
+    let mut source = source_of(view, candidate);
+    let key = Key::of::<GitSource>("", &candidate.spec.source);
+    let Some(live) = view.object(&key) else { return Ok(Vec::new()) };
+    let short = candidate.commit.short();
+    let first = problems.first().map(ToString::to_string).unwrap_or_default();
+    let message = match problems.len() {
+        0 | 1 => format!("{short} was refused: {first}"),
+        n => format!("{short} was refused: {first} (and {} more)", n - 1),
+    };
+    source.status.observed_commit = Some(candidate.commit.to_string());
+    source.status.refused_commit = Some(candidate.commit.to_string());
+    source.status.problems = problems.into_iter().take(PROBLEMS_MAX).collect();
+    set_ready(&mut source, "False", "Refused", message.clone(), now);
+    let object = Object::of(&source)?;
+    let event = NewEvent {
+        regarding: key,
+        uid: live.uid().to_owned(),
+        warning: true,
+        reason: "Refused".to_owned(),
+        message,
+        source: CONTROLLER.name.to_owned(),
+    };
+    let put = Op::Put { object, expect: Expect::Any, part: Part::Status };
+    Ok(vec![Command::Write(vec![put, Op::Event(event)])])
+}
+
+fn source_of(view: &View, candidate: &Candidate) -> GitSource {
+    let name = &candidate.spec.source;
+    view.get::<GitSource>("", name).cloned().unwrap_or_else(|| GitSource::named(name))
+}
+
+fn set_ready(source: &mut GitSource, status: &str, reason: &str, message: String, now: Timestamp) {
+    let conditions = &mut source.status.conditions;
+    let was = conditions.iter().find(|c| c.type_ == READY);
+    let since = was.filter(|c| c.status == status).map(|c| c.last_transition_time.clone());
+    let condition = Condition {
+        type_: READY.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message,
+        last_transition_time: since.unwrap_or_else(|| now.to_time()),
+        observed_generation: source.metadata.generation,
+    };
+    conditions.retain(|c| c.type_ != READY);
+    conditions.push(condition);
+}
+
+fn all(view: &View) -> BTreeSet<Key> {
+    guests(view).map(|(name, _)| Key::of::<GitSource>("", name)).collect()
+}
+
+fn affected(change: &Change, view: &View) -> BTreeSet<Key> {
+    let silent = change.key.is::<Event>() || change.key.is::<Node>();
+    if silent { BTreeSet::new() } else { all(view) }
+}
+
+fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
+    let found = view.object(key).and_then(|o| Some((o, o.view::<GitSource>()?)));
+    let (Some((object, source)), Some(head)) = (found, view.head_of(&key.name)) else {
+        return Plan::default();
+    };
+    let mut changed = source.clone();
+    let wake_at = judge(view, head, &mut changed, inputs);
+    let mut batch = Batch::default();
+    if changed.status != source.status {
+        batch.status(object, &changed);
+    }
+    batch.into_plan(wake_at)
+}
+
+/// Says in the status of a source whether its newest commit runs well; gives the time at which that
+/// has to be looked at again.
+fn judge(
+    view: &View,
+    head: &Head,
+    source: &mut GitSource,
+    inputs: &Inputs<'_>,
+) -> Option<Timestamp> {
+    if source.status.refused_commit.is_some() {
+        // What runs is not what is asked for, however well it runs.
+        return None;
+    }
+    let name = source.metadata.name.clone().unwrap_or_default();
+    let Verdicts { count, waiting } = commit::verdicts(view, &name);
+    let Some(first) = waiting.iter().find(|w| w.failed).or(waiting.first()) else {
+        let message = match count {
+            1 => "1 workload is ready".to_owned(),
+            n => format!("{n} workloads are ready"),
+        };
+        set_ready(source, "True", "Healthy", message, inputs.now);
+        return None;
+    };
+    let usual = inputs.timing.commit_deadline_seconds;
+    let deadline = head.at.plus_seconds(source.spec.deadline_seconds.unwrap_or(usual));
+    let late = deadline <= inputs.now;
+    let reason = match (first.failed, late) {
+        (true, _) => first.reason.as_str(),
+        (false, true) => "DeadlineExceeded",
+        (false, false) => "Progressing",
+    };
+    let ready = count - waiting.len();
+    let message = format!("{ready} of {count} workloads are ready; {}", first.problem.message);
+    let reason = reason.to_owned();
+    set_ready(source, "False", &reason, message, inputs.now);
+    (!late).then_some(deadline)
+}

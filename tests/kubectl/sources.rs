@@ -1,0 +1,130 @@
+//! A source that Git names beside the main one: a team's own repository, in its own namespace.
+
+use std::fs;
+
+use crate::world::{World, git, kubectls};
+
+const TEAM: &str = "{apiVersion: v1, kind: Namespace, metadata: {name: team}}\n---\n";
+
+fn map(name: &str, namespace: &str, value: &str) -> String {
+    format!(
+        "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}, namespace: {namespace}}}, \
+         data: {{a: {value}}}}}\n"
+    )
+}
+
+/// The team's repository.
+struct Team {
+    world: World,
+}
+
+impl Team {
+    fn up() -> Self {
+        let world = World::up(3);
+        let place = world.work().join("../team");
+        git(&world.work(), &["init", "--quiet", "--bare", "--initial-branch=main", "../team.git"]);
+        git(&world.work(), &["init", "--quiet", "--initial-branch=main", "../team"]);
+        fs::create_dir_all(place).unwrap();
+        Self { world }
+    }
+
+    /// What the main source says of it, with more in its spec.
+    fn source(&self, more: &str) -> String {
+        let url = fs::canonicalize(self.world.work().join("../team.git")).unwrap();
+        format!(
+            "{TEAM}apiVersion: mainstay.io/v1\nkind: GitSource\nmetadata: {{name: team}}\n\
+             spec: {{url: \"file://{}\", namespaces: [team], intervalSeconds: 1{more}}}\n",
+            url.display()
+        )
+    }
+
+    /// Commits a file in the team's repository; an empty text takes it away.
+    fn pushes(&self, path: &str, text: &str) -> String {
+        let place = self.world.work().join("../team");
+        match text {
+            "" => fs::remove_file(place.join(path)).unwrap(),
+            text => fs::write(place.join(path), text).unwrap(),
+        }
+        git(&place, &["add", "--all"]);
+        git(&place, &["commit", "--quiet", "--message", path]);
+        git(&place, &["push", "--quiet", "../team.git", "HEAD:main"]);
+        git(&place, &["rev-parse", "HEAD"])
+    }
+
+    /// Through each server in turn.
+    fn get(&self, at: usize, args: &[&str]) -> String {
+        self.world.kubectl(at, "kubectl", &[&["get"], args].concat()).unwrap_or_default()
+    }
+
+    fn value(&self, name: &str) -> String {
+        self.get(0, &["cm", name, "-n", "team", "-o", "jsonpath={.data.a}"])
+    }
+
+    fn is(&self, name: &str, value: &str) {
+        self.world.until(&format!("{name} is {value:?}"), || self.value(name) == value);
+    }
+
+    fn says(&self, what: &str) {
+        let told = || self.get(1, &["gitsource", "team", "-o", "jsonpath={.status}"]);
+        self.world.until(what, || told().contains(what));
+    }
+}
+
+#[test]
+fn a_team_follows_its_own_repository_in_its_own_namespace() {
+    let test = "a_team_follows_its_own_repository_in_its_own_namespace";
+    if kubectls(test).is_empty() {
+        return;
+    }
+    let team = Team::up();
+    let first = team.pushes("one.yaml", &map("one", "team", "first"));
+    team.world.pushes("team.yaml", &team.source(""));
+    team.is("one", "first");
+    team.says(&first);
+    let wait = ["wait", "gitsource/team", "--for=condition=Ready", "--timeout=30s"];
+    team.world.kubectl(0, "kubectl", &wait).unwrap();
+    let place = "jsonpath={.metadata.annotations.mainstay\\.io/source}";
+    assert_eq!(team.get(2, &["cm", "one", "-n", "team", "-o", place]), "team:one.yaml:1");
+
+    // What is not the team's is refused with all that came with it, and said where it stands.
+    let foreign = map("far", "free", "x") + "---\n" + &map("one", "team", "second");
+    team.pushes("one.yaml", &foreign);
+    team.says("one.yaml:1: the source team may hold objects of team, not of free");
+    assert_eq!(team.value("one"), "first");
+    let ready =
+        ["gitsource", "team", "-o", "jsonpath={.status.conditions[?(@.type==\"Ready\")].reason}"];
+    assert_eq!(team.get(0, &ready), "Refused");
+    team.pushes("one.yaml", &map("one", "team", "third"));
+    team.is("one", "third");
+
+    // A write through the API would have to be a commit there.
+    let patch = ["patch", "cm", "one", "-n", "team", "-p", "{\"data\":{\"a\":\"mine\"}}"];
+    let refused = team.world.kubectl(0, "kubectl", &patch).unwrap_err();
+    assert!(refused.contains("comes from the source team: change one.yaml:1"), "{refused}");
+
+    // Another leader goes on, and the main source does not delete what is the team's.
+    let leader = team.world.leader();
+    team.world.kill(leader);
+    team.world.until("another leads", || team.world.leader() != leader);
+    team.world.start_again(leader);
+    team.world.pushes("more.yaml", &map("more", "team", "main"));
+    team.is("more", "main");
+    team.pushes("two.yaml", &map("two", "team", "two"));
+    team.is("two", "two");
+    assert_eq!(team.value("one"), "third");
+    team.pushes("two.yaml", "");
+    team.is("two", "");
+
+    // What the main source holds is not to be had.
+    team.pushes("two.yaml", &map("more", "team", "theirs"));
+    team.says("ConfigMap team/more is held by the source main already (more.yaml:1)");
+    team.pushes("two.yaml", "");
+
+    // A wrong address is told, and what runs goes on; then it is let go.
+    team.world.pushes("team.yaml", &team.source(", secret: team/none"));
+    team.says("there is no Secret team/none");
+    assert_eq!(team.value("one"), "third");
+    team.world.pushes("team.yaml", TEAM);
+    team.is("one", "");
+    assert_eq!(team.value("more"), "main");
+}
