@@ -5,11 +5,12 @@ use super::world::{World, admitted, deployment, pod};
 use crate::{
     model::{CommitId, Key},
     plan::forecast,
-    state::{Desired, Origin},
+    state::{Desired, MAIN_SOURCE, Origin},
 };
 
 fn desired(value: &Value) -> Desired {
     let origin = Origin {
+        source: MAIN_SOURCE.into(),
         commit: CommitId::parse(&"c".repeat(40)).unwrap(),
         file: "app.yaml".to_owned(),
         line: 1,

@@ -172,8 +172,7 @@ fn what_a_source_brought_stays_when_it_says_so() {
 
 #[test]
 fn the_status_of_a_source_says_how_its_newest_commit_does() {
-    let mut world =
-        world(json!({ "url": "https://example.org/team.git", "deadlineSeconds": 60 }));
+    let mut world = world(json!({ "url": "https://example.org/team.git", "deadlineSeconds": 60 }));
     let web = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: team}\n\
                spec:\n  selector: {matchLabels: {app: web}}\n  template:\n    \
                metadata: {labels: {app: web}}\n    spec: {containers: [{name: web, image: 'web:1'}]}\n";
