@@ -30,6 +30,10 @@ pub struct Admitted {
 const CONTROLLER_ANNOTATIONS: [&str; 2] =
     ["deployment.kubernetes.io/", "control-plane.alpha.kubernetes.io/"];
 
+/// What `kubectl apply` wants to find again: it is nobody's wish, so no commit holds it, and a commit
+/// leaves it where it is.
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// Reads a value as the kind it says it is: decodes strictly, defaults, validates.
 ///
 /// All errors at once. A kind that is not served is one error on `kind` (or `apiVersion`) that says
@@ -347,7 +351,8 @@ pub(super) fn merge(info: &KindInfo, live: &Value, new: &mut Value, way: Way) {
     }
     let annotations = live_meta.get("annotations").and_then(Value::as_object).unwrap_or(&empty);
     for (key, value) in annotations {
-        if is_of_controller(key) && meta["annotations"].get(key).is_none() {
+        let stays = is_of_controller(key) || way == Way::Adopt && key == LAST_APPLIED;
+        if stays && meta["annotations"].get(key).is_none() {
             meta["annotations"][key] = value.clone();
         }
     }

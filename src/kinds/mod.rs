@@ -95,8 +95,8 @@ pub use decode::Strictness;
 pub use definitions::{Definitions, each_subschema};
 pub use deployment_hash::template_hash;
 pub use door::{
-    Admitted, admit_built_in as admit, adopt, create_built_in as create, to_object, update,
-    update_status,
+    Admitted, LAST_APPLIED, admit_built_in as admit, adopt, create_built_in as create, to_object,
+    update, update_status,
 };
 pub use field::{FieldError, Reason};
 pub use job::with_own_selector;

@@ -38,7 +38,7 @@ const MOST: &str = "deployment.kubernetes.io/max-replicas";
 const REVISION_HISTORY_BYTES_MAX: usize = 2000;
 /// Annotations of a Deployment that its ReplicaSets do not take over.
 const NOT_COPIED: [&str; 6] = [
-    "kubectl.kubernetes.io/last-applied-configuration",
+    kinds::LAST_APPLIED,
     REVISION,
     REVISION_HISTORY,
     DESIRED,

@@ -16,6 +16,7 @@ use super::{
     slices::{Annotations, MANAGER_LABEL, Port, SERVICE_LABEL, Slices},
 };
 use crate::{
+    kinds::LAST_APPLIED,
     model::{GroupKind, Key, Labels, Object},
     state::{Change, View},
 };
@@ -28,7 +29,7 @@ const LEADER_ANNOTATION: &str = "control-plane.alpha.kubernetes.io/leader";
 /// Annotations that speak of the Endpoints themselves.
 const OWN_ANNOTATIONS: [&str; 3] = [
     "endpoints.kubernetes.io/last-change-trigger-time",
-    "kubectl.kubernetes.io/last-applied-configuration",
+    LAST_APPLIED,
     "endpoints.kubernetes.io/over-capacity",
 ];
 /// Most addresses of one subset that are mirrored, as Kubernetes.

@@ -85,6 +85,8 @@ fn each_verb_makes_one_commit_with_the_lines_it_means() {
     let world = shop();
     let files = tempfile::tempdir().unwrap();
     std::fs::write(files.path().join("applied.yaml"), APPLIED).unwrap();
+    let fewer = APPLIED.replace(", colour: red", "");
+    std::fs::write(files.path().join("fewer.yaml"), fewer).unwrap();
     let again = APPLIED.replace("slow", "steady");
     std::fs::write(files.path().join("again.yaml"), again).unwrap();
     let mut all = String::new();
@@ -102,6 +104,7 @@ fn each_verb_makes_one_commit_with_the_lines_it_means() {
         "rollout undo deployment/web --to-revision=1",
         "apply -f applied.yaml",
         "apply -f applied.yaml",
+        "apply -f fewer.yaml",
         "apply --server-side -f applied.yaml",
         "apply --server-side -f again.yaml",
         "apply --server-side --force-conflicts -f again.yaml",

@@ -15,8 +15,9 @@ use crate::{
         Api, Failure,
         failure::{Cause, Details},
     },
-    kinds::KindInfo,
+    kinds::{KindInfo, LAST_APPLIED},
     model::{Key, Object, Problem},
+    state::{Command, Expect, Op, Part},
 };
 
 /// What of an object's metadata only the cluster writes.
@@ -33,15 +34,15 @@ const SERVER_SET: [&str; 10] = [
     "ownerReferences",
 ];
 
-/// Annotations that tell of a write and are no wish: Git itself is the memory that kubectl keeps in
-/// the first, a Deployment's revision is counted by its controller, and where an object comes from
-/// is written when it is admitted.
-const NOT_WISHED: [&str; 4] = [
-    "kubectl.kubernetes.io/last-applied-configuration",
-    "deployment.kubernetes.io/revision",
-    "mainstay.io/commit",
-    "mainstay.io/source",
-];
+/// Annotations that tell of a write and are no wish: the first is kubectl's memory and stays with the
+/// object alone, a Deployment's revision is counted by its controller, and where an object comes
+/// from is written when it is admitted.
+const NOT_WISHED: [&str; 4] =
+    [LAST_APPLIED, "deployment.kubernetes.io/revision", "mainstay.io/commit", "mainstay.io/source"];
+
+/// How often kubectl's memory is written while controllers write the same object. Without it kubectl
+/// warns, once more.
+const REMEMBER_TRIES_MAX: usize = 5;
 
 /// Most characters of a program's name in a commit.
 const PROGRAM_CHARS_MAX: usize = 64;
@@ -104,8 +105,10 @@ pub(super) async fn write(
     }
     let before_value = before.map(|object| wished(object.value()));
     let after_value = after.map(|value| wished(value.clone()));
+    let applied = after.and_then(|value| value["metadata"]["annotations"][LAST_APPLIED].as_str());
     if let (Some(before), true) = (before, before_value == after_value) {
-        return Ok(Written { object: before.clone(), gone: false });
+        let object = remember(api, before.clone(), applied).await?;
+        return Ok(Written { object, gone: false });
     }
     let wish = Wish {
         key: key.clone(),
@@ -119,10 +122,35 @@ pub(super) async fn write(
     made.map_err(|why| failure(&ask.info, key, &author, why))?;
     let view = api.view();
     match (view.object(key), before) {
-        (Some(object), _) => Ok(Written { object: object.clone(), gone: false }),
+        (Some(object), _) => {
+            let object = remember(api, object.clone(), applied).await?;
+            Ok(Written { object, gone: false })
+        }
         (None, Some(before)) => Ok(Written { object: before.clone(), gone: true }),
         (None, None) => Err(Failure::no_object(&ask.info, &key.name)),
     }
+}
+
+/// Keeps what kubectl applied with the object, where the next `kubectl apply` looks for it; gives the
+/// object with it.
+async fn remember(api: &Api, object: Object, applied: Option<&str>) -> Result<Object, Failure> {
+    let Some(applied) = applied else { return Ok(object) };
+    let mut object = object;
+    for _ in 0..REMEMBER_TRIES_MAX {
+        if object.annotation(LAST_APPLIED) == Some(applied) {
+            return Ok(object);
+        }
+        let mut value = object.value();
+        value["metadata"]["annotations"][LAST_APPLIED] = applied.into();
+        let with = Object::from_value(&value).map_err(|e| Failure::internal(e.to_string()))?;
+        let expect = Expect::At(object.revision());
+        let put = Op::Put { object: with, expect, part: Part::Main };
+        api.backend.propose(vec![Command::Write(vec![put])]).await?;
+        // A controller may have written in between: then once more on what there is.
+        let Some(newest) = api.view().object(object.key()).cloned() else { break };
+        object = newest;
+    }
+    Ok(object)
 }
 
 /// Whether a failure says that a commit changed what the write changes.
