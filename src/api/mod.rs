@@ -30,6 +30,7 @@ mod codec;
 mod discovery;
 mod failure;
 mod fairness;
+mod freeze;
 mod gate;
 mod headers;
 mod health;
@@ -64,6 +65,7 @@ use tokio::sync::watch;
 pub use audit::{Audit, AuditLevel, AuditSettings};
 pub use authn::User;
 pub use failure::{Cause, Details, Failure};
+pub use freeze::{FreezeReport, FreezeRequest};
 pub use gate::{Peer, REQUEST_SECONDS_MAX, REQUESTS_MAX, STREAMS_MAX};
 pub use health::Check;
 pub use metrics::{encode, metrics_router};
@@ -205,7 +207,7 @@ pub struct Routers {
 }
 
 fn tls(api: Api) -> Router {
-    let closed = talk::routes().route("/metrics", get(metrics::of_server));
+    let closed = talk::routes().merge(freeze::routes()).route("/metrics", get(metrics::of_server));
     let open = Router::new()
         .route("/healthz", get(health::live))
         .route("/healthz/{check}", get(health::one))

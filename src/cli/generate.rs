@@ -78,6 +78,7 @@ pub(super) fn schemas() -> BTreeMap<String, Value> {
         ("events", schema::<Vec<EventLine>>()),
         ("check", schema::<Vec<CheckLine>>()),
         ("rollback", schema::<RollbackReport>()),
+        ("freeze", schema::<crate::api::FreezeReport>()),
         ("vet", schema::<super::vet::VetReport>()),
         ("server_config", schema::<ServerConfig>()),
         ("agent_config", schema::<AgentConfig>()),

@@ -14,6 +14,7 @@ mod cluster;
 mod dev;
 mod error;
 mod events;
+mod freeze;
 mod generate;
 mod history;
 mod joining;
@@ -67,6 +68,8 @@ enum Verb {
     Why(why::Verb),
     Wait(wait::Verb),
     Rollback(rollback::Verb),
+    Freeze(freeze::Verb),
+    Thaw(freeze::Thaw),
     Logs(logs::Verb),
     Events(events::Verb),
     Vet(vet::Verb),
@@ -138,6 +141,8 @@ async fn ask(verb: Verb) -> Result<(), Error> {
         Verb::Why(verb) => why::run(&verb).await,
         Verb::Wait(verb) => wait::run(&verb).await,
         Verb::Rollback(verb) => rollback::run(&verb).await,
+        Verb::Freeze(verb) => freeze::run(&verb).await,
+        Verb::Thaw(verb) => freeze::thaw(&verb).await,
         Verb::Logs(verb) => logs::run(&verb).await,
         Verb::Events(verb) => events::run(&verb).await,
         Verb::Check(verb) => check::run(&verb).await,

@@ -9,7 +9,7 @@ use k8s_openapi::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::Problem;
+use crate::model::{Problem, Timestamp};
 
 /// The group of our own kinds.
 pub const GROUP: &str = "mainstay.io";
@@ -54,6 +54,7 @@ macro_rules! own_kind {
 
 own_kind!(Commit, "Commit", "commits");
 own_kind!(GitSource, "GitSource", "gitsources");
+own_kind!(Freeze, "Freeze", "freezes");
 
 /// A Git commit that the cluster has seen; its name is the full id.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -121,6 +122,8 @@ pub enum CommitState {
     Refused,
     /// A later commit took its place before it was healthy.
     Superseded,
+    /// A freeze holds it: the commit before it stays until the freeze ends.
+    Held,
 }
 
 /// What became of a commit.
@@ -157,6 +160,21 @@ pub struct CommitStatus {
     /// Its rollout failed, and the cluster went back: it is not run again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<CommitFailure>,
+    /// What holds it, while it is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<CommitHold>,
+}
+
+/// A freeze that holds a commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CommitHold {
+    /// The name of the Freeze.
+    pub freeze: String,
+    /// When it ends, in milliseconds since 1970.
+    pub until_at: i64,
+    /// Why there is one.
+    pub reason: String,
 }
 
 /// A rollout that failed, and what was done about it.
@@ -398,6 +416,69 @@ pub struct GitSourceStatus {
     /// names: whether their newest commit is what runs, and runs well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+}
+
+/// A time in which the cluster stays as it is: commits that change something are held until it
+/// ends. It begins and ends by a commit, or by its time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Freeze {
+    /// `mainstay.io/v1`
+    pub api_version: String,
+    /// `Freeze`
+    pub kind: String,
+    /// A name of its own.
+    pub metadata: ObjectMeta,
+    /// How long, why, and what of the repository.
+    #[serde(default)]
+    pub spec: FreezeSpec,
+}
+
+/// How long, why, and what of the repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FreezeSpec {
+    /// When it ends by itself (RFC 3339).
+    #[serde(default)]
+    pub until: String,
+    /// Why; whoever is held reads it.
+    #[serde(default)]
+    pub reason: String,
+    /// Folders or files whose objects stay as they are; with `namespaces`, either.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+    /// Namespaces whose objects stay as they are. Without these and `paths`: everything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<String>,
+}
+
+impl FreezeSpec {
+    /// When it ends; none when that is no time.
+    pub fn end(&self) -> Option<Timestamp> {
+        let at: k8s_openapi::jiff::Timestamp = self.until.parse().ok()?;
+        Some(Timestamp(at.as_millisecond()))
+    }
+}
+
+impl super::Kind for Freeze {
+    fn validate(&self, check: &mut super::Check) {
+        let spec = &self.spec;
+        if spec.until.is_empty() {
+            check.required("spec.until", "when it ends, as 2026-12-24T18:00:00Z");
+        } else if spec.end().is_none() {
+            let why = "must be a time with a zone, as 2026-12-24T18:00:00Z";
+            check.invalid("spec.until", &spec.until, why);
+        }
+        if spec.reason.trim().is_empty() {
+            check.required("spec.reason", "whoever is held reads it");
+        }
+        for (at, path) in spec.paths.iter().enumerate() {
+            if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+                let why = "must be a path inside the repository, as apps/shop";
+                check.invalid(format!("spec.paths[{at}]"), path, why);
+            }
+        }
+    }
 }
 
 impl super::Kind for Commit {

@@ -44,7 +44,7 @@ use serde_json::Value;
 use smol_str::SmolStr;
 
 use super::{
-    Commit, FieldError, GitSource, Kind, ServedAs, cron_job,
+    Commit, FieldError, Freeze, GitSource, Kind, ServedAs, cron_job,
     custom::Custom,
     decode::{self, Decoded, Strictness},
     door, event, horizontal_autoscaler, names,
@@ -342,6 +342,7 @@ fn own_group() -> Vec<KindInfo> {
             .cluster()
             .with_status()
             .table(&table::GIT_SOURCE, table::git_source),
+        KindInfo::of::<Freeze>("freeze", 5).cluster().table(&table::FREEZE, table::freeze),
     ]
 }
 

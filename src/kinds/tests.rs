@@ -501,6 +501,21 @@ fn our_own_kinds_pass_the_door() {
     let source = Object::of(&GitSource::named("main")).unwrap();
     let refused = admit(source.value(), Strictness::Strict).unwrap_err();
     assert_eq!(refused[0].to_string(), "spec.url: Required value");
+    let freeze = |spec: Value| {
+        let meta = serde_json::json!({ "name": "f" });
+        let value = serde_json::json!({
+            "apiVersion": "mainstay.io/v1", "kind": "Freeze", "metadata": meta, "spec": spec,
+        });
+        let errors = admit(value, Strictness::Strict).err().unwrap_or_default();
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let whole = serde_json::json!({ "until": "2026-12-24T18:00:00Z", "reason": "holidays" });
+    assert_eq!(freeze(whole), "");
+    expect_test::expect![[r#"
+        spec.until: Invalid value: "tomorrow": must be a time with a zone, as 2026-12-24T18:00:00Z
+        spec.reason: Required value: whoever is held reads it
+        spec.paths[0]: Invalid value: "../x": must be a path inside the repository, as apps/shop"#]]
+    .assert_eq(&freeze(serde_json::json!({ "until": "tomorrow", "paths": ["../x"] })));
 }
 
 #[test]

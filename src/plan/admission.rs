@@ -11,12 +11,12 @@ use k8s_openapi::{
 use super::{
     bound,
     failure::{self, FAILED_BEFORE, RETRY_TRAILER},
-    guest,
+    freeze, guest,
 };
 use crate::{
     kinds::{
-        Commit, CommitChanges, CommitSpec, CommitState, CommitStatus, CommitTimings, GitSource,
-        GitSourceSpec, Kinds, PruneSpec,
+        Commit, CommitChanges, CommitHold, CommitSpec, CommitState, CommitStatus, CommitTimings,
+        GitSource, GitSourceSpec, Kinds, PruneSpec,
     },
     model::{CommitId, GroupKind, Key, Object, ObjectError, Problem, Timestamp},
     render::{self, Picture, PruneOptions, RenderedObject},
@@ -68,10 +68,13 @@ pub struct Candidate {
     pub warnings: Vec<Problem>,
     /// The commit of the same content whose rollout failed.
     pub repeats: Option<CommitId>,
+    /// The freeze that it has to wait for.
+    pub held: Option<CommitHold>,
 }
 
-/// Whether a source's tip is neither what runs nor what was refused or failed before.
-pub fn is_news(view: &View, source: &str, tip: &CommitId) -> bool {
+/// Whether a source's tip is neither what runs, nor what was refused or failed before, nor held
+/// still.
+pub fn is_news(view: &View, source: &str, tip: &CommitId, now: Timestamp) -> bool {
     if view.head_of(source).is_some_and(|head| head.commit == *tip) {
         return false;
     }
@@ -79,7 +82,11 @@ pub fn is_news(view: &View, source: &str, tip: &CommitId) -> bool {
         return guest::is_news(view, source, tip);
     }
     let known = view.get::<Commit>("", tip.as_str());
-    known.is_none_or(|c| c.status.state != CommitState::Refused && c.status.failure.is_none())
+    known.map(|commit| &commit.status).is_none_or(|status| match status.state {
+        CommitState::Refused => false,
+        CommitState::Held => status.hold.as_ref().is_none_or(|hold| hold.until_at <= now.0),
+        _ => status.failure.is_none(),
+    })
 }
 
 /// A commit's rendered files against a View. `suspects` are the keys that may differ from State
@@ -124,7 +131,9 @@ pub fn candidate(
     let repeats = repeats.filter(|_| problems.is_empty() && name == MAIN_SOURCE);
     problems.extend(repeats.as_ref().map(|earlier| failure::repeats(view, earlier)));
     problems.sort();
+    let held = freeze::hold(view, picture, (&wanted, &deletes), &trailers, seen_at);
     Candidate {
+        held: held.filter(|_| problems.is_empty() && name == MAIN_SOURCE),
         repeats,
         spec,
         seen_at,
@@ -310,18 +319,46 @@ pub fn admit(
         state: CommitState::Admitted,
         changes,
         timings: CommitTimings {
-            seen_at: Some(candidate.seen_at.0),
+            seen_at: Some(first_seen(view, candidate)),
             admitted_at: Some(now.0),
             ..CommitTimings::default()
         },
         ..status_of(candidate)
     };
-    Ok(adopt(view, candidate, &record(candidate, status)?, &changed))
+    let mut commands = freeze::displaced(view, &candidate.commit)?;
+    commands.extend(adopt(view, candidate, &record(candidate, status)?, &changed));
+    Ok(commands)
+}
+
+/// When a commit was first seen, in milliseconds: one that was held is looked at again.
+fn first_seen(view: &View, candidate: &Candidate) -> i64 {
+    let known = view.get::<Commit>("", candidate.commit.as_str());
+    known.and_then(|c| c.status.timings.seen_at).unwrap_or(candidate.seen_at.0)
+}
+
+/// A commit as it is recorded while a freeze holds it.
+pub(super) fn held(
+    view: &View,
+    candidate: &Candidate,
+    hold: &CommitHold,
+) -> Result<Object, ObjectError> {
+    let status = CommitStatus {
+        state: CommitState::Held,
+        reason: "Frozen".to_owned(),
+        message: freeze::words(hold),
+        hold: Some(hold.clone()),
+        timings: CommitTimings {
+            seen_at: Some(first_seen(view, candidate)),
+            ..CommitTimings::default()
+        },
+        ..status_of(candidate)
+    };
+    record(candidate, status)
 }
 
 /// Facts with which a commit that ran before is taken again: that needs nobody's approval.
 pub fn again(facts: &mut Facts) {
-    for trailer in [render::TRAILER, RETRY_TRAILER] {
+    for trailer in [render::TRAILER, RETRY_TRAILER, freeze::OVERRIDE_TRAILER] {
         facts.trailers.push((trailer.to_owned(), "yes".to_owned()));
     }
 }

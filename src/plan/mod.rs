@@ -11,6 +11,7 @@
 pub mod admission;
 pub mod assign;
 pub mod failure;
+pub mod freeze;
 pub mod guest;
 pub mod hearing;
 pub mod recall;

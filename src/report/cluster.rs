@@ -194,7 +194,7 @@ pub(super) fn running(view: &View) -> Option<&Commit> {
     view.get::<Commit>("", view.head()?.commit.as_str())
 }
 
-/// The newest commit of the source: the head, unless a later one was refused or has failed.
+/// The newest commit of the source: the head, unless a later one was refused, has failed or waits.
 pub(super) fn newest_commit(view: &View) -> Option<&Commit> {
     refused_commit(view).or_else(|| running(view))
 }
@@ -210,9 +210,11 @@ pub(super) fn refused_commit(view: &View) -> Option<&Commit> {
     commits.into_iter().find(|c| is_not_run(c))
 }
 
-/// Whether a commit was refused, or gone back from because its rollout failed.
+/// Whether a commit was refused, is held by a freeze, or was gone back from because its rollout
+/// failed.
 pub(super) fn is_not_run(commit: &Commit) -> bool {
-    commit.status.state == CommitState::Refused || commit.status.failure.is_some()
+    let waits = matches!(commit.status.state, CommitState::Refused | CommitState::Held);
+    waits || commit.status.failure.is_some()
 }
 
 fn summary(commit: &Commit) -> CommitSummary {

@@ -138,7 +138,10 @@ fn commit_line(key: &Key, (old, new): Span<'_>) -> Option<(u8, String)> {
     let ended = ended.map(|ended| format!(", {ended}")).unwrap_or_default();
     let word = state_word(after).to_lowercase();
     let line = format!("{} {word}{reason}{ended}: “{}”", short(&key.name), commit.spec.subject);
-    let ends = matches!(after, CommitState::Healthy | CommitState::Degraded | CommitState::Refused);
+    let ends = matches!(
+        after,
+        CommitState::Healthy | CommitState::Degraded | CommitState::Refused | CommitState::Held
+    );
     Some((if ends { 0 } else { 3 }, line))
 }
 
@@ -327,7 +330,7 @@ pub fn note(view: &View, commit: &CommitId) -> String {
         text += &format!(": {}", status.message);
     }
     text.push('\n');
-    if status.state != CommitState::Refused {
+    if !matches!(status.state, CommitState::Refused | CommitState::Held) {
         let changes = &status.changes;
         let (added, changed, pruned) = (changes.added, changes.changed, changes.pruned);
         text += &format!("{added} added, {changed} changed, {pruned} pruned\n");

@@ -61,6 +61,7 @@ pub fn state_word(state: CommitState) -> &'static str {
         CommitState::Degraded => "Degraded",
         CommitState::Refused => "Refused",
         CommitState::Superseded => "Superseded",
+        CommitState::Held => "Held",
     }
 }
 

@@ -65,7 +65,7 @@ fn headline(view: &View) -> String {
         return "No commit was admitted yet.\n".to_owned();
     };
     let mut text = sentence(newest);
-    if newest.status.state == CommitState::Refused {
+    if matches!(newest.status.state, CommitState::Refused | CommitState::Held) {
         text += &match running(view) {
             Some(commit) => {
                 format!("\nIt changed nothing: the cluster runs on. {}", sentence(commit))

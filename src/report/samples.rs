@@ -92,6 +92,7 @@ fn commits(view: &View, now: Timestamp, out: &mut Vec<Sample>) {
         CommitState::Healthy,
         CommitState::Degraded,
         CommitState::Refused,
+        CommitState::Held,
     ];
     for state in states {
         let on = newest.is_some_and(|c| c.status.state == state);

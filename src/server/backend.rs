@@ -323,7 +323,11 @@ impl Backend {
         let mirror = self.mirror.clone();
         let within = Duration::from_secs(GIT_SECONDS_MAX);
         let push = move || {
-            let trailers = vec![("Via".to_owned(), "mainstay rollback".to_owned())];
+            // Who goes back in a freeze means it.
+            let trailers = vec![
+                ("Via".to_owned(), "mainstay rollback".to_owned()),
+                (plan::freeze::OVERRIDE_TRAILER.to_owned(), "mainstay rollback".to_owned()),
+            ];
             match way {
                 Rollback::Restore(to) => {
                     let facts = mirror.reader()?.commit(&to)?;

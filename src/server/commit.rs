@@ -19,9 +19,12 @@ use super::{
 use crate::{
     api::{Uncommitted, Wish},
     git::{self, Message, Person},
-    kinds::{Commit, CommitSpec, GitSourceSpec},
+    kinds::{Commit, CommitSpec, CommitState, Freeze, GitSourceSpec},
     model::{CommitId, Key, Object, Problem},
-    plan::admission::{self, Facts},
+    plan::{
+        admission::{self, Facts},
+        freeze,
+    },
     render::{
         self,
         edit::{self, Delta, Repository, Rewritten},
@@ -74,11 +77,12 @@ impl Importer {
             let view = self.store.view();
             let head = view.head().map(|head| head.commit.clone());
             let head = head.ok_or_else(|| not_now("nothing was admitted from Git yet"))?;
+            let base = self.base(&view, head, &wish).await?;
             if tried > 0 {
-                self.is_admitted(&view, &head).await?;
+                self.is_admitted(&view, &base).await?;
             }
-            match self.push(view, head.clone(), wish.clone()).await? {
-                Push::Nothing => return Ok(head),
+            match self.push(view, base.clone(), wish.clone()).await? {
+                Push::Nothing => return Ok(base),
                 Push::Moved => {}
                 Push::Done(commit) => return self.admit(commit).await,
             }
@@ -101,15 +105,37 @@ impl Importer {
         }
     }
 
-    /// Refuses while the tip of the branch is one that was refused: a commit on top of it would be,
-    /// too.
-    async fn is_admitted(&self, view: &View, head: &CommitId) -> Result<(), Uncommitted> {
+    /// The commit on which a wish is made: what runs, but a freeze is prolonged or ended on the
+    /// newest one, which may be held by it.
+    async fn base(
+        &self,
+        view: &View,
+        head: CommitId,
+        wish: &Wish,
+    ) -> Result<CommitId, Uncommitted> {
+        if !wish.key.is::<Freeze>() {
+            return Ok(head);
+        }
+        Ok(self.tip().await?.filter(|tip| is_held(view, tip)).unwrap_or(head))
+    }
+
+    async fn tip(&self) -> Result<Option<CommitId>, Uncommitted> {
         let mirror = self.mirror.clone();
         let tip = tokio::task::spawn_blocking(move || mirror.tip()).await;
-        let tip = tip.map_err(|e| not_now(&e.to_string()))?;
-        let tip = tip.map_err(|e| of_git(&e))?.filter(|tip| tip != head);
-        let Some(tip) = tip else { return Ok(()) };
+        tip.map_err(|e| not_now(&e.to_string()))?.map_err(|e| of_git(&e))
+    }
+
+    /// Refuses while the tip of the branch is one that was refused or is held: a commit on top of
+    /// it would be, too.
+    async fn is_admitted(&self, view: &View, base: &CommitId) -> Result<(), Uncommitted> {
+        let Some(tip) = self.tip().await?.filter(|tip| tip != base) else { return Ok(()) };
         let known = view.get::<Commit>("", tip.as_str());
+        if let Some(hold) =
+            known.and_then(|c| c.status.hold.as_ref()).filter(|_| is_held(view, &tip))
+        {
+            let why = format!("commit {} is the newest, and {}", tip.short(), freeze::words(hold));
+            return Err(Uncommitted::Forbidden(why));
+        }
         let mut problems = known.map(|c| c.status.problems.clone()).unwrap_or_default();
         let message =
             format!("commit {} is the newest and does not run: mend that first", tip.short());
@@ -119,7 +145,9 @@ impl Importer {
 
     async fn admit(&self, commit: CommitId) -> Result<CommitId, Uncommitted> {
         self.consider(&commit).await.map_err(unavailable)?;
-        let is_head = |view: &View| view.head().is_some_and(|head| head.commit == commit);
+        let is_head = |view: &View| {
+            view.head().is_some_and(|head| head.commit == commit) || is_held(view, &commit)
+        };
         let view = self.store.view();
         let refused = view.get::<Commit>("", commit.as_str()).filter(|_| !is_head(&view));
         if let Some(refused) = refused.filter(|c| !c.status.problems.is_empty()) {
@@ -190,10 +218,18 @@ fn rewritten(
     let suspects = std::iter::once(wish.key.clone()).collect();
     let candidate =
         admission::candidate(view, spec, facts, &made.picture, Some(&suspects), Vec::new());
-    match candidate.problems.is_empty() {
-        true => Ok(made),
-        false => Err(Uncommitted::Refused(candidate.problems)),
+    match (candidate.problems.is_empty(), candidate.held) {
+        (false, _) => Err(Uncommitted::Refused(candidate.problems)),
+        (_, Some(hold)) if !wish.key.is::<Freeze>() => {
+            Err(Uncommitted::Forbidden(freeze::words(&hold)))
+        }
+        _ => Ok(made),
     }
+}
+
+fn is_held(view: &View, commit: &CommitId) -> bool {
+    let known = view.get::<Commit>("", commit.as_str());
+    known.is_some_and(|known| known.status.state == CommitState::Held)
 }
 
 /// What is wanted, made to fit what the object is now; a conflict when a commit changed the same.

@@ -20,6 +20,7 @@ use crate::{
     plan::{
         admission::{self, Candidate, Facts, admit, is_news, refuse, tell_source},
         failure::way_back,
+        freeze,
         signatures::{self, Descent},
     },
     raft::ProposeError,
@@ -120,6 +121,8 @@ impl Importer {
             let every = self.spec.interval_seconds.unwrap_or(INTERVAL_SECONDS).max(1);
             let every = Duration::from_secs(every.unsigned_abs());
             let pause = git::watch::poll_after(every, failures, rand::random());
+            let thawed = freeze::wake_at(&self.store.view()).map(|at| at.since(clock::now()));
+            let pause = thawed.filter(|left| !left.is_zero()).map_or(pause, |left| pause.min(left));
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.nudge.notified() => {}
@@ -209,7 +212,7 @@ impl Importer {
         let fetch = move || mirror.fetch(Duration::from_secs(FETCH_SECONDS_MAX));
         let fetched = tokio::task::spawn_blocking(fetch).await??;
         let view = self.store.view();
-        if is_news(&view, &self.name, &fetched.tip) {
+        if is_news(&view, &self.name, &fetched.tip, clock::now()) {
             let (source, relation) = (&self.name, fetched.relation);
             tracing::info!(event = "commit seen", source, commit = %fetched.tip, ?relation);
             self.consider(&fetched.tip).await?;
@@ -229,6 +232,13 @@ impl Importer {
             let recalled = tokio::task::spawn_blocking(move || recalled(&mirror)).await??;
             tracing::info!(event = "addresses recalled", services = recalled.len());
             recalled.give(&mut candidate.wanted, config);
+        }
+        if let Some(commands) = freeze::record_hold(&view, &candidate)? {
+            tracing::info!(event = "commit held", commit = %tip, hold = ?candidate.held);
+            if !commands.is_empty() {
+                done(self.store.propose(commands).await?)?;
+            }
+            return Ok(());
         }
         let refusal = if candidate.problems.is_empty() {
             self.adopt(&view, &candidate).await?

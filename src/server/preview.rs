@@ -16,7 +16,7 @@ use super::{
 use crate::{
     git::{self, Merged, Mirror, PLAN_NOTES_REFERENCE, Reference},
     model::{CommitId, Key, Problem, Timestamp},
-    plan::{admission::Candidate, forecast},
+    plan::{admission::Candidate, forecast, freeze},
     report::{self, ObjectLine, PlacedPods, PlanReport, UnplacedPods},
     state::View,
 };
@@ -80,7 +80,9 @@ impl Importer {
 /// A candidate's plan. What could not be read would look like deletions, so problems come alone.
 fn plan_of(view: &View, candidate: Candidate, now: Timestamp) -> PlanReport {
     let commit = Some(candidate.commit.to_string());
-    let Candidate { problems, warnings, wanted, deletes, .. } = candidate;
+    let Candidate { problems, mut warnings, wanted, deletes, held, .. } = candidate;
+    warnings
+        .extend(held.map(|hold| Problem { message: freeze::words(&hold), ..Problem::default() }));
     if !problems.is_empty() {
         return PlanReport { commit, problems, warnings, ..PlanReport::default() };
     }

@@ -21,6 +21,7 @@ use crate::{
         admission::{self, Candidate},
         assign::Told,
         failure::{self, way_back},
+        freeze,
     },
     render, report,
     state::{Command, MAIN_SOURCE, Outcome, Refusal, View},
@@ -315,6 +316,8 @@ impl World {
         let Some(leading) = &mut self.leading else { return };
         leading.look_failures = if result.is_ok() { 0 } else { leading.look_failures + 1 };
         let pause = POLL * (1 << leading.look_failures.saturating_sub(1).min(2));
+        let thawed = freeze::wake_at(&view).map(|at| at.since(now));
+        let pause = thawed.filter(|left| !left.is_zero()).map_or(pause, |left| pause.min(left));
         self.look_in(pause);
     }
 
@@ -340,12 +343,17 @@ impl World {
     fn consider(&mut self, tip: &CommitId) -> Result<(), (&'static str, String)> {
         let gone = || ("NotRecorded", "another server leads".to_owned());
         let view = self.view().ok_or_else(gone)?;
-        if !admission::is_news(&view, MAIN_SOURCE, tip) {
+        if !admission::is_news(&view, MAIN_SOURCE, tip, self.now) {
             return Ok(());
         }
         let Some(candidate) = self.candidate(tip, &view) else {
             return Err(("ReferenceMissing", format!("there is no commit {tip}")));
         };
+        match freeze::record_hold(&view, &candidate) {
+            Ok(None) => {}
+            Ok(Some(commands)) => return self.propose(commands).map(drop).map_err(|_| gone()),
+            Err(error) => return Err(("NotRecorded", error.to_string())),
+        }
         let refusal = match candidate.problems.is_empty() {
             true => self.adopt(&view, &candidate)?,
             false => Some(candidate.problems.clone()),

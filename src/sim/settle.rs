@@ -54,7 +54,7 @@ impl World {
         }
         if !self.repository.is_down {
             if let Some(tip) = &self.repository.tip
-                && crate::plan::admission::is_news(&view, MAIN_SOURCE, tip)
+                && crate::plan::admission::is_news(&view, MAIN_SOURCE, tip, self.now)
             {
                 return Some(format!("commit {} was not looked at", tip.short()));
             }

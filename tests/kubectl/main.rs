@@ -9,6 +9,7 @@ mod cold;
 mod commits;
 mod disaster;
 mod everyday;
+mod freezes;
 #[path = "../../src/git/tests/server.rs"]
 #[allow(clippy::unwrap_used, reason = "shared with the tests of the room")]
 mod git_server;

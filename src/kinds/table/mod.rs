@@ -47,7 +47,7 @@ pub(super) use network::{
     ingress, ingress_class, ip_address, network_policy, service_cidr,
 };
 pub(super) use node::{NODE, node};
-pub(super) use own::{COMMIT, GIT_SOURCE, commit, git_source};
+pub(super) use own::{COMMIT, FREEZE, GIT_SOURCE, commit, freeze, git_source};
 pub(super) use plain::{
     COMPONENT_STATUS, CONFIG_MAP, EVENT, LEASE, NAMESPACE, SECRET, SERVICE_ACCOUNT,
     component_status, config_map, event, lease, namespace, secret, service_account,

@@ -8,7 +8,7 @@ use super::{
     text::name,
 };
 use crate::{
-    kinds::{Commit, CommitChanges, CommitState, GitReference, GitSource},
+    kinds::{Commit, CommitChanges, CommitState, Freeze, GitReference, GitSource},
     model::{Object, Timestamp},
 };
 
@@ -33,6 +33,14 @@ pub(in crate::kinds) const GIT_SOURCE: [Column; 7] = [
     Column::text("Last Fetch", "How long ago the remote last answered."),
     AGE,
     Column::text("URL", "Where the repository is.").wide(),
+];
+
+pub(in crate::kinds) const FREEZE: [Column; 5] = [
+    NAME,
+    Column::text("Active", "Whether it holds commits now."),
+    Column::text("Until", "When it ends by itself."),
+    Column::text("Reason", "Why there is one."),
+    AGE,
 ];
 
 /// Characters of a commit's id that are shown beside other things, as Git shortens them.
@@ -61,6 +69,7 @@ fn state(state: CommitState) -> &'static str {
         CommitState::Degraded => "Degraded",
         CommitState::Refused => "Refused",
         CommitState::Superseded => "Superseded",
+        CommitState::Held => "Held",
     }
 }
 
@@ -85,6 +94,18 @@ pub(in crate::kinds) fn git_source(object: &Object, now: Timestamp) -> Option<Ve
         fetched.unwrap_or_else(|| "<never>".to_owned()).into(),
         age(object, now),
         source.spec.url.as_str().into(),
+    ])
+}
+
+pub(in crate::kinds) fn freeze(object: &Object, now: Timestamp) -> Option<Vec<Value>> {
+    let spec = &object.view::<Freeze>()?.spec;
+    let active = spec.end().is_some_and(|end| end > now);
+    Some(vec![
+        name(object),
+        if active { "True" } else { "False" }.into(),
+        spec.until.as_str().into(),
+        spec.reason.as_str().into(),
+        age(object, now),
     ])
 }
 

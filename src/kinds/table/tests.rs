@@ -105,10 +105,15 @@ fn our_own_kinds_say_what_a_person_wants_to_know() {
         "apiVersion": "mainstay.io/v1", "kind": "GitSource", "metadata": meta("new"),
         "spec": { "url": "https://git.example/shop.git" },
     }));
+    let freeze = row(json!({
+        "apiVersion": "mainstay.io/v1", "kind": "Freeze", "metadata": meta("release"),
+        "spec": { "until": "2026-01-01T14:00:00+02:00", "reason": "release 2" },
+    }));
     expect_test::expect![[r#"
         ["6bf8f4506bf8f4506bf8f4506bf8f4506bf8f450","Healthy","web: three replicas","Ada","60m","+3 ~1 -0","main","all is well"]
         ["main","True","main","6bf8f4506bf8","20s","60m","https://git.example/shop.git"]
-        ["new","Unknown","HEAD","<none>","<never>","60m","https://git.example/shop.git"]"#]].assert_eq(&[commit, source, new].join("\n"));
+        ["new","Unknown","HEAD","<none>","<never>","60m","https://git.example/shop.git"]
+        ["release","False","2026-01-01T14:00:00+02:00","release 2","60m"]"#]].assert_eq(&[commit, source, new, freeze].join("\n"));
 }
 
 /// Kinds of which Kubernetes' rows are not known in full: their cells fit their columns.

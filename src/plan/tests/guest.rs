@@ -197,8 +197,9 @@ fn the_status_of_a_source_says_how_its_newest_commit_does() {
     world.settle();
     let told = ready(&world);
     assert!(told.starts_with("False Refused: ccccccc was refused: web.yaml:1"), "{told}");
-    assert!(!admission::is_news(world.view(), "team", &bad.commit));
-    assert!(admission::is_news(world.view(), "team", &CommitId::parse(&"d".repeat(40)).unwrap()));
+    let is_news = |commit: &CommitId| admission::is_news(world.view(), "team", commit, world.now);
+    assert!(!is_news(&bad.commit));
+    assert!(is_news(&CommitId::parse(&"d".repeat(40)).unwrap()));
     let nothing = candidate(&world, "team", 'd', &[("a.yaml", MAP), ("web.yaml", "")]);
     take(&mut world, &nothing);
     world.settle();

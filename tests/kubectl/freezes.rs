@@ -1,0 +1,81 @@
+//! A freeze, as people begin, meet and end it.
+
+use std::{fs, process::Command};
+
+use crate::world::{World, git, kubectls};
+
+fn mainstay(world: &World, args: &[&str]) -> (String, Option<i32>) {
+    let dir = world.servers[0].kubeconfig();
+    let output = Command::new(env!("CARGO_BIN_EXE_mainstay"))
+        .args(args)
+        .args(["--dir", dir.parent().unwrap().to_str().unwrap()])
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (String::from_utf8_lossy(&text).into_owned(), output.status.code())
+}
+
+fn map(name: &str) -> String {
+    format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: free}}\n")
+}
+
+/// What must not happen: a change that gets in, by push or by kubectl; a freeze that cannot be
+/// ended because something waits for it; one that outlives its time.
+#[test]
+fn a_freeze_is_begun_met_and_ended() {
+    let name = "a_freeze_is_begun_met_and_ended";
+    if kubectls(name).is_empty() {
+        return;
+    }
+    let world = World::up(1);
+    let there =
+        |name: &str| world.kubectl(0, "kubectl", &["get", "cm", name, "-n", "free"]).is_ok();
+    let (said, code) = mainstay(&world, &["freeze", "--for", "2h", "--reason", "the audit"]);
+    assert_eq!(code, Some(0), "{said}");
+    let told = world.git(&["log", "-1", "--format=%an%n%B", "main"]);
+    assert!(told.starts_with("kubernetes-admin\nCreate Freeze freeze"), "{told}");
+    assert!(told.contains("Via: mainstay freeze"), "{told}");
+
+    let wrote = world.kubectl(0, "kubectl", &["label", "cm", "owned", "-n", "free", "x=y"]);
+    let refused = wrote.unwrap_err();
+    assert!(refused.contains("the freeze freeze holds it until"), "{refused}");
+    assert!(refused.contains("the audit"), "{refused}");
+    world.pushes("one.yaml", &map("one"));
+    let held = git(&world.work(), &["rev-parse", "HEAD"]);
+    world.until("it is held", || mainstay(&world, &["status"]).0.contains("Held"));
+    let (status, _) = mainstay(&world, &["status"]);
+    assert!(status.starts_with(&held[..7]) && status.contains("the audit"), "{status}");
+    assert!(mainstay(&world, &["history"]).0.contains("Held"));
+    assert!(!there("one"));
+    let (waited, code) = mainstay(&world, &["wait", "--commit", &held, "--timeout", "1s"]);
+    assert!(code == Some(1) && waited.contains("is held (Frozen)"), "{waited}");
+    world.until("the note says so", || {
+        let args = ["notes", "--ref=mainstay", "show", &held];
+        let repository = world.work().join("../repo.git");
+        let shown = Command::new("git").args(args).current_dir(repository).output().unwrap();
+        String::from_utf8_lossy(&shown.stdout).starts_with("Held (Frozen): the freeze freeze")
+    });
+
+    // Ended on top of what waits: that is let in with it.
+    let (said, code) = mainstay(&world, &["thaw"]);
+    assert_eq!(code, Some(0), "{said}");
+    world.until("what waited is admitted", || there("one"));
+    let (said, code) = mainstay(&world, &["thaw"]);
+    assert!(code == Some(2) && said.contains("there is no freeze freeze"), "{said}");
+
+    // By its time, without anybody doing anything; of one namespace alone.
+    git(&world.work(), &["pull", "--quiet", "--rebase", "../repo.git", "main"]);
+    let args = ["freeze", "--for", "4s", "--reason", "short", "--namespace", "free"];
+    let (said, code) = mainstay(&world, &args);
+    assert_eq!(code, Some(0), "{said}");
+    let elsewhere = map("elsewhere").replace("namespace: free", "namespace: closed");
+    world.pushes("elsewhere.yaml", &elsewhere);
+    world.until("another namespace goes on", || {
+        world.kubectl(0, "kubectl", &["get", "cm", "elsewhere", "-n", "closed"]).is_ok()
+    });
+    world.pushes("two.yaml", &map("two"));
+    world.until("the end comes by itself", || there("two"));
+    let history = mainstay(&world, &["history"]).0;
+    assert!(!history.contains("Held"), "{history}");
+    assert!(fs::read_dir(world.work()).unwrap().count() > 3);
+}
