@@ -4,6 +4,7 @@
 
 mod admission;
 mod common;
+mod folders;
 mod idle;
 mod list;
 #[allow(dead_code, reason = "a measurement uses a part of it")]
@@ -16,6 +17,7 @@ mod push;
 mod put;
 mod serving;
 mod watchers;
+mod write;
 
 use common::Result;
 
@@ -26,8 +28,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 type Run = fn() -> Result<()>;
 
 /// The measurements by name.
-const ALL: [(&str, Run); 9] = [
+const ALL: [(&str, Run); 11] = [
     ("admission", admission::run),
+    ("folders", folders::run),
     ("idle", idle::run),
     ("list", list::run),
     ("onefile", onefile::run),
@@ -36,6 +39,7 @@ const ALL: [(&str, Run); 9] = [
     ("push", push::run),
     ("put", put::run),
     ("watchers", watchers::run),
+    ("write", write::run),
 ];
 
 fn main() -> Result<()> {

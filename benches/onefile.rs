@@ -28,16 +28,13 @@ async fn measure(dir: &Path) -> Result<()> {
     common::until(&server, |view| common::runs(view, &first)).await?;
     let (mut ours, mut theirs, mut walls, mut before) = (vec![], vec![], vec![], first);
     for round in 0..=ROUNDS {
-        settle(&server).await?;
-        let next = prepare(&repository, &before, round)?;
+        common::settle(&server).await?;
+        let i = (round * 997 + 2) % common::OBJECTS;
+        let change = (common::file(i), common::object(i, &format!("round-{round}")));
+        let next = common::prepare(&repository, &before, std::iter::once(change))?;
         let git = diff_tree_ms(&repository, &before, &next)?;
         let (cpu, begun) = (common::cpu_ms(), Instant::now());
-        git2::Repository::open_bare(&repository)?.reference(
-            "refs/heads/main",
-            git2::Oid::from_str(next.as_str())?,
-            true,
-            "bench",
-        )?;
+        common::move_branch(&repository, &next)?;
         common::until(&server, |view| common::runs(view, &next)).await?;
         if round > 0 {
             ours.push(common::cpu_ms() - cpu);
@@ -55,37 +52,6 @@ async fn measure(dir: &Path) -> Result<()> {
     eprintln!("resident memory: {:.0} MiB", common::memory_mib("VmRSS"));
     server.stop().await;
     Ok(())
-}
-
-/// Waits until the status branch shows everything and no thread works.
-async fn settle(server: &mainstay::server::Server) -> Result<()> {
-    let begun = Instant::now();
-    let mut before = (server.store().view().revision(), common::cpu_ms());
-    loop {
-        tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
-        let now = (server.store().view().revision(), common::cpu_ms());
-        if now.0 == before.0 && now.1 - before.1 < 20.0 {
-            return Ok(());
-        }
-        if begun.elapsed() > common::DEADLINE {
-            return Err("the server does not come to rest".into());
-        }
-        before = now;
-    }
-}
-
-/// Writes the objects of a commit that changes one line of one file; no ref moves yet.
-fn prepare(repository: &Path, parent: &CommitId, round: usize) -> Result<CommitId> {
-    let repo = git2::Repository::open_bare(repository)?;
-    let parent = repo.find_commit(git2::Oid::from_str(parent.as_str())?)?;
-    let i = (round * 997 + 2) % common::OBJECTS;
-    let blob = repo.blob(common::object(i, &format!("round-{round}")).as_bytes())?;
-    let mut update = git2::build::TreeUpdateBuilder::new();
-    update.upsert(common::file(i), blob, git2::FileMode::Blob);
-    let tree = repo.find_tree(update.create_updated(&repo, &parent.tree()?)?)?;
-    let who = git2::Signature::now("Ann", "ann@example.org")?;
-    let id = repo.commit(None, &who, &who, &format!("round {round}"), &tree, &[&parent])?;
-    CommitId::parse(&id.to_string()).ok_or_else(|| "no commit".into())
 }
 
 /// The processor time of one `git diff-tree`, with its start.

@@ -120,13 +120,20 @@ pub(crate) const WRITES: usize = 100;
 /// Makes a bare repository with one file for each of [`OBJECTS`] small objects, a hundred to a
 /// folder: half ConfigMaps, a quarter Services, a quarter Deployments that want no pod.
 pub(crate) fn repository(path: &Path) -> Result<CommitId> {
+    repository_of(path, (0..OBJECTS).map(|i| (file(i), object(i, "first"))))
+}
+
+/// Makes a bare repository with these files.
+pub(crate) fn repository_of(
+    path: &Path,
+    files: impl Iterator<Item = (String, String)>,
+) -> Result<CommitId> {
     git(Path::new("."), &["init", "-q", "--bare", "-b", "main", &path.display().to_string()])?;
     let mut script = String::new();
     writeln!(script, "commit refs/heads/main\ncommitter Ann <ann@example.org> 1700000000 +0000")?;
     writeln!(script, "data 5\nfirst")?;
-    for i in 0..OBJECTS {
-        let content = object(i, "first");
-        writeln!(script, "M 100644 inline {}\ndata {}\n{content}", file(i), content.len())?;
+    for (file, content) in files {
+        writeln!(script, "M 100644 inline {file}\ndata {}\n{content}", content.len())?;
     }
     let mut import = Command::new("git")
         .args(["fast-import", "--quiet"])
@@ -167,6 +174,48 @@ pub(crate) fn object(i: usize, word: &str) -> String {
              web-{i:05}\ndata:\n  word: {word}\n  settings.ini: |\n    [web]\n    listen = \
              0.0.0.0:8080\n    workers = 4\n    cache = /var/cache/web\n"
         ),
+    }
+}
+
+/// Writes the objects of a commit that replaces files; no ref moves yet.
+pub(crate) fn prepare(
+    repository: &Path,
+    parent: &CommitId,
+    files: impl Iterator<Item = (String, String)>,
+) -> Result<CommitId> {
+    let repo = git2::Repository::open_bare(repository)?;
+    let parent = repo.find_commit(git2::Oid::from_str(parent.as_str())?)?;
+    let mut update = git2::build::TreeUpdateBuilder::new();
+    for (file, text) in files {
+        update.upsert(file, repo.blob(text.as_bytes())?, git2::FileMode::Blob);
+    }
+    let tree = repo.find_tree(update.create_updated(&repo, &parent.tree()?)?)?;
+    let who = git2::Signature::now("Ann", "ann@example.org")?;
+    let id = repo.commit(None, &who, &who, "next", &tree, &[&parent])?;
+    CommitId::parse(&id.to_string()).ok_or_else(|| "no commit".into())
+}
+
+/// Moves the branch, as the end of a push does.
+pub(crate) fn move_branch(repository: &Path, to: &CommitId) -> Result<()> {
+    let id = git2::Oid::from_str(to.as_str())?;
+    git2::Repository::open_bare(repository)?.reference("refs/heads/main", id, true, "bench")?;
+    Ok(())
+}
+
+/// Waits until the status branch shows everything and no thread works.
+pub(crate) async fn settle(server: &Server) -> Result<()> {
+    let begun = Instant::now();
+    let mut before = (server.store().view().revision(), cpu_ms());
+    loop {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let now = (server.store().view().revision(), cpu_ms());
+        if now.0 == before.0 && now.1 - before.1 < 20.0 {
+            return Ok(());
+        }
+        if begun.elapsed() > DEADLINE {
+            return Err("the server does not come to rest".into());
+        }
+        before = now;
     }
 }
 

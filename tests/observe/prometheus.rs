@@ -19,7 +19,10 @@ use tokio::{
 use super::{DEADLINE, LOOK_EVERY, Queries};
 
 pub(crate) const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dashboards/rules.yaml");
-const BOARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dashboards/mainstay-overview.json");
+const BOARDS: [&str; 2] = [
+    concat!(env!("CARGO_MANIFEST_DIR"), "/dashboards/mainstay-overview.json"),
+    concat!(env!("CARGO_MANIFEST_DIR"), "/dashboards/mainstay-commit.json"),
+];
 /// Free in the node, which has its own network namespace.
 const ADDRESS: &str = "127.0.0.1:9390";
 
@@ -135,11 +138,12 @@ impl Drop for Prometheus {
     }
 }
 
-/// What each panel of the dashboard asks.
+/// What each panel of the dashboards asks.
 pub(crate) fn panels() -> Queries {
-    let board: Value = serde_json::from_slice(&fs::read(BOARD).unwrap()).unwrap();
+    let read = |path| serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap();
+    let boards: Vec<Value> = BOARDS.into_iter().map(read).collect();
     let mut queries = Queries::new();
-    for panel in board["panels"].as_array().unwrap() {
+    for panel in boards.iter().flat_map(|board| board["panels"].as_array().unwrap()) {
         for (at, target) in panel["targets"].as_array().into_iter().flatten().enumerate() {
             let name = format!("{} [{at}]", panel["title"].as_str().unwrap());
             queries.insert(name, target["expr"].as_str().unwrap().to_owned());
