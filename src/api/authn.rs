@@ -15,7 +15,7 @@ use super::{
     Api, Failure, Peer, ResourceInfo, audit, authz,
     tokens::{self, Claims, Holder},
 };
-use crate::{model::Timestamp, state::View};
+use crate::{model::Timestamp, policy::rbac::Who, state::View};
 
 /// Most bytes of a bearer token: a token of a service account has about 1 KiB.
 const TOKEN_BYTES_MAX: usize = 16 << 10;
@@ -51,6 +51,11 @@ impl User {
     /// Somebody without credentials.
     pub fn anonymous() -> Self {
         Self::named(ANONYMOUS, vec![UNAUTHENTICATED.to_owned()])
+    }
+
+    /// As roles and bindings know this one.
+    pub(super) fn who(&self) -> Who<'_> {
+        Who { name: &self.name, groups: &self.groups }
     }
 
     /// Whether this one belongs to a group.

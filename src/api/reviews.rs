@@ -22,7 +22,7 @@ use super::{
     resources::body,
     tokens::{self, Holder},
 };
-use crate::{kinds::ANSWERED, model, state::View};
+use crate::{kinds::ANSWERED, model, policy::rbac, state::View};
 
 const AUTHENTICATION: &str = "authentication.k8s.io/v1";
 const AUTHORIZATION: &str = "authorization.k8s.io/v1";
@@ -137,7 +137,7 @@ fn decided(view: &View, kind: &str, user: &User, value: &Value) -> Result<Value,
         if namespace.is_empty() {
             return Err(Failure::bad_request("no namespace on request"));
         }
-        return Ok(rules(authz::rules_of(view, user, namespace)));
+        return Ok(rules(rbac::rules_of(view, user.who(), namespace)));
     }
     let spec: SubjectAccessReviewSpec = typed(&value["spec"], kind)?;
     let named = match kind {

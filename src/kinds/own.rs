@@ -321,6 +321,11 @@ pub struct GitSourceSpec {
     /// whole cluster are of the kinds that are named here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kinds: Vec<String>,
+    /// The service account as which it acts (`namespace/name`): what that may not create, update or
+    /// delete, the source may not hold or take away. Of roles it needs `escalate`, of their bindings
+    /// `bind`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<String>,
     /// The Secret with the credentials (`namespace/name`): `username` and `password`, or `identity`
     /// (a private SSH key) and `known_hosts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -501,8 +506,12 @@ impl super::Kind for GitSource {
             check.forbidden("spec.reference", "may name only one of branch, tag and commit");
         }
         let is_pair = |text: &String| text.split('/').filter(|part| !part.is_empty()).count() == 2;
-        if let Some(secret) = self.spec.secret.as_ref().filter(|text| !is_pair(text)) {
-            check.invalid("spec.secret", secret, "must be namespace/name");
+        let spec = &self.spec;
+        let pairs = [("spec.secret", &spec.secret), ("spec.serviceAccount", &spec.service_account)];
+        for (field, text) in pairs {
+            if let Some(text) = text.as_ref().filter(|text| !is_pair(text)) {
+                check.invalid(field, text, "must be namespace/name");
+            }
         }
         let goes_back = [Some(OnFailure::Revert), Some(OnFailure::Hold)];
         if self.metadata.name.as_deref() != Some("main")

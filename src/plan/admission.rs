@@ -121,6 +121,10 @@ pub fn candidate(
     });
     let mut wanted = wanted(picture, name, &commit, suspects);
     problems.extend(wanted.iter().filter_map(|desired| view.claimed(desired)));
+    if name != MAIN_SOURCE {
+        let changed = wanted.iter().filter(|desired| differs(view, desired));
+        problems.extend(guest::not_allowed(view, source, changed, &deletes));
+    }
     let mut warnings = picture.warnings();
     if problems.is_empty() {
         let judged = bound::judge(view, &mut wanted, &deletes, seen_at, |d| differs(view, d));

@@ -20,8 +20,11 @@ use super::{
 use crate::{
     kinds::{GitSource, GitSourceSpec},
     model::{CommitId, Key, Object, ObjectError, Problem, Timestamp},
+    policy::rbac::{self, Asked, What, Who},
     render::Picture,
-    state::{Change, Command, Expect, Head, MAIN_SOURCE, NewEvent, Op, Part, View},
+    state::{
+        Change, Command, Desired, Expect, Head, MAIN_SOURCE, NewEvent, Op, Origin, Part, View,
+    },
 };
 
 /// The condition that clients wait for.
@@ -41,11 +44,12 @@ pub fn guests(view: &View) -> impl Iterator<Item = (&str, &GitSource)> {
         .filter(|(name, _)| *name != MAIN_SOURCE)
 }
 
-/// Whether the tip of a source was not refused before.
+/// Whether the tip of a source was not refused before, by what the source says now.
 pub(super) fn is_news(view: &View, source: &str, tip: &CommitId) -> bool {
-    let refused =
-        view.get::<GitSource>("", source).and_then(|s| s.status.refused_commit.as_deref());
-    refused != Some(tip.as_str())
+    let Some(source) = view.get::<GitSource>("", source) else { return true };
+    let judged = source.status.conditions.iter().find(|c| c.type_ == READY);
+    let is_newer = judged.is_some_and(|c| c.observed_generation < source.metadata.generation);
+    is_newer || source.status.refused_commit.as_deref() != Some(tip.as_str())
 }
 
 /// What a commit holds that its source may not.
@@ -61,6 +65,72 @@ pub(super) fn trespasses(name: &str, spec: &GitSourceSpec, picture: &Picture) ->
     }
     let all = picture.objects().map(|(key, _)| key);
     all.filter_map(|key| problem(key, forbidden(name, spec, key)?)).collect()
+}
+
+/// What a commit changes that the service account of its source may not change.
+pub(super) fn not_allowed<'a>(
+    view: &View,
+    spec: &GitSourceSpec,
+    changed: impl Iterator<Item = &'a Desired>,
+    deletes: &[Key],
+) -> Vec<Problem> {
+    let named = spec.service_account.as_deref().and_then(|named| named.split_once('/'));
+    let Some((namespace, name)) = named else { return Vec::new() };
+    let account = Account::new(namespace, name);
+    let of_change = |desired: &Desired| {
+        let Origin { file, line, .. } = &desired.origin;
+        let verb = match view.object(desired.object.key()) {
+            Some(_) => "update",
+            None => "create",
+        };
+        let message = account.refusal(view, verb, desired.object.key())?;
+        Some(Problem { file: file.clone(), line: *line, message, ..Problem::default() })
+    };
+    let of_deletion = |key: &Key| {
+        let message = account.refusal(view, "delete", key)?;
+        Some(Problem { message, ..Problem::default() })
+    };
+    changed.filter_map(of_change).chain(deletes.iter().filter_map(of_deletion)).collect()
+}
+
+/// A service account as roles and bindings know it.
+struct Account {
+    name: String,
+    groups: [String; 3],
+}
+
+impl Account {
+    fn new(namespace: &str, name: &str) -> Self {
+        let groups = [
+            "system:serviceaccounts".to_owned(),
+            format!("system:serviceaccounts:{namespace}"),
+            "system:authenticated".to_owned(),
+        ];
+        Self { name: format!("system:serviceaccount:{namespace}:{name}"), groups }
+    }
+
+    /// Why it may not do this to an object; nothing when it may.
+    fn refusal(&self, view: &View, verb: &str, key: &Key) -> Option<String> {
+        let info = view.kinds().lookup(&key.kind)?;
+        let more = match key.kind.kind.as_str() {
+            _ if verb == "delete" || info.group != "rbac.authorization.k8s.io" => None,
+            "Role" | "ClusterRole" => Some("escalate"),
+            _ => Some("bind"),
+        };
+        let who = Who { name: &self.name, groups: &self.groups };
+        let may_not = |verb: &&str| {
+            let asked = Asked {
+                group: &info.group,
+                resource: &info.plural,
+                namespace: &key.namespace,
+                name: &key.name,
+                ..Asked::default()
+            };
+            !rbac::may(view, who, verb, What::Resource(asked))
+        };
+        let verb = [verb].into_iter().chain(more).find(may_not)?;
+        Some(format!("{} may not {verb} {key}: bind it to a role that may", self.name))
+    }
 }
 
 /// Why a source may not hold an object.

@@ -5,7 +5,7 @@
 //! follows from State filled in ([`complete`]), or why it is refused ([`Refused`]), what its author
 //! should know, and what quotas are charged ([`Ledger`]). Called by the API's write path and by the
 //! controllers that make pods, so that all pods are judged alike. Everything here is pure. Never
-//! here: who asks and what they may (`api`), or what a kind itself asks of its objects (`kinds`).
+//! here: who it is that asks (`api`), or what a kind itself asks of its objects (`kinds`).
 //!
 //! | rule | fills in | refuses |
 //! |---|---|---|
@@ -13,11 +13,14 @@
 //! | [`limits`]: LimitRange | yes | yes |
 //! | [`pod_security`]: Pod Security Standards | | and warns |
 //! | [`quota`]: ResourceQuota, last, for it charges | | yes |
+//!
+//! [`rbac`] says what roles and their bindings grant, whoever wants to know.
 
 mod limits;
 mod pod;
 mod pod_security;
 mod quota;
+pub mod rbac;
 
 use serde_json::Value;
 

@@ -5,11 +5,12 @@ use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef,
 };
 
-use super::{Target, Wish, may, rbac};
+use super::{Target, Wish, may};
 use crate::{
     api::{Failure, ResourceInfo, authn::User},
     kinds::KindInfo,
     model::Object,
+    policy::rbac,
     state::View,
 };
 
@@ -100,7 +101,7 @@ fn missing(view: &View, user: &User, namespace: &str, rules: &[PolicyRule]) -> V
     if user.is_in(super::MASTERS) {
         return Vec::new();
     }
-    let held = rbac::rules_of(view, user, namespace);
+    let held = rbac::rules_of(view, user.who(), namespace);
     let parts = rules.iter().flat_map(parts);
     parts.filter(|part| !held.iter().any(|rule| covers(rule, part))).collect()
 }

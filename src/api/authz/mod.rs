@@ -3,11 +3,10 @@
 //! In: a [`User`], what a request asks for, and a View. Out: nothing, or Kubernetes' 403. Called by
 //! the layer before the handlers, by the reviews and by admission. Everything here is pure. Members
 //! of `system:masters` may do everything; nodes are judged by [`node`], everybody by the roles of
-//! [`rbac`]. Never here: who somebody is, or what of an object they may write.
+//! [`rbac`](crate::policy::rbac). Never here: who somebody is, or what of an object they may write.
 
 mod escalation;
 mod node;
-mod rbac;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +17,6 @@ use axum::{
 };
 
 pub(super) use escalation::may_grant;
-pub(super) use rbac::rules_of;
 
 use super::{
     Api, Failure, RequestInfo, ResourceInfo,
@@ -27,7 +25,10 @@ use super::{
     authn::User,
     failure::{Details, qualified},
 };
-use crate::state::View;
+use crate::{
+    policy::rbac::{self, Asked, What},
+    state::View,
+};
 
 /// The group that may do everything, as in Kubernetes.
 pub(super) const MASTERS: &str = "system:masters";
@@ -50,6 +51,21 @@ pub(super) enum Target<'a> {
     Path(&'a str),
     /// A resource, and the raw query that narrows a list of it.
     Resource(&'a ResourceInfo, &'a str),
+}
+
+impl<'a> Target<'a> {
+    fn what(&self) -> What<'a> {
+        match self {
+            Self::Path(path) => What::Path(path),
+            Self::Resource(info, _) => What::Resource(Asked {
+                group: &info.group,
+                resource: &info.resource,
+                subresource: &info.subresource,
+                namespace: &info.namespace,
+                name: &info.name,
+            }),
+        }
+    }
 }
 
 /// Lets a request through, or answers 403.
@@ -85,7 +101,7 @@ fn reason(view: &View, user: &User, info: &RequestInfo) -> String {
     };
     match user.is_in(MASTERS) {
         true => String::new(),
-        false => rbac::reason(view, &Wish { user, verb: info.verb, target }),
+        false => rbac::reason(view, user.who(), info.verb, target.what()),
     }
 }
 
@@ -138,7 +154,9 @@ pub(super) fn demand(
 
 /// Whether a wish is granted.
 pub(super) fn may(view: &View, wish: &Wish<'_>) -> bool {
-    wish.user.is_in(MASTERS) || node::may(view, wish) || rbac::may(view, wish)
+    wish.user.is_in(MASTERS)
+        || node::may(view, wish)
+        || rbac::may(view, wish.user.who(), wish.verb, wish.target.what())
 }
 
 /// Whether somebody may be seen as `wanted`.

@@ -112,6 +112,47 @@ fn a_source_holds_what_it_may() {
 }
 
 #[test]
+fn a_source_does_what_its_service_account_may() {
+    let mut world = world(json!({
+        "url": "https://example.org/team.git", "serviceAccount": "team/deployer",
+    }));
+    let role = "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\n\
+                metadata: {name: r, namespace: team}\n";
+    let files = [("a.yaml", MAP), ("r.yaml", role)];
+    let refused = problems(&candidate(&world, "team", 'b', &files));
+    expect![[r#"
+        a.yaml:1: system:serviceaccount:team:deployer may not create ConfigMap team/m: bind it to a role that may
+        r.yaml:1: system:serviceaccount:team:deployer may not create Role team/r: bind it to a role that may
+    "#]]
+    .assert_eq(&refused);
+    world.put(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+        "metadata": { "name": "deployer", "namespace": "team" },
+        "rules": [{ "apiGroups": ["", "rbac.authorization.k8s.io"], "verbs": ["create", "update"],
+                    "resources": ["configmaps", "roles"] }],
+    }));
+    world.put(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": { "name": "deployer", "namespace": "team" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "deployer" },
+        "subjects": [{ "kind": "ServiceAccount", "name": "deployer", "namespace": "team" }],
+    }));
+    let refused = problems(&candidate(&world, "team", 'b', &files));
+    expect![[r#"
+        r.yaml:1: system:serviceaccount:team:deployer may not escalate Role team/r: bind it to a role that may
+    "#]]
+    .assert_eq(&refused);
+    let first =
+        candidate(&world, "team", 'b', &[("a.yaml", MAP), ("b.yaml", &MAP.replace("m,", "more,"))]);
+    take(&mut world, &first);
+    let next = candidate(&world, "team", 'c', &[("a.yaml", MAP)]);
+    expect![[r#"
+        system:serviceaccount:team:deployer may not delete ConfigMap team/more: bind it to a role that may
+    "#]]
+    .assert_eq(&problems(&next));
+}
+
+#[test]
 fn an_object_has_one_place() {
     let mut world = world(json!({ "url": "https://example.org/team.git" }));
     let first = candidate(&world, "team", 'b', &[("a.yaml", MAP)]);
