@@ -153,6 +153,17 @@ pub struct SourceConfig {
     /// File that holds the OpenSSH private key (Ed25519, without passphrase) with which mainstay
     /// signs the commits it writes. The servers take them as signed by one who may.
     pub signing_key_file: Option<PathBuf>,
+    /// How sealed files of the repository are opened.
+    pub decryption: DecryptionConfig,
+}
+
+/// How sealed files of the repository are opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct DecryptionConfig {
+    /// File that holds the private keys (`AGE-SECRET-KEY-1…`, one a line), as `mainstay seal
+    /// --keygen` and `age-keygen` write it. Every server needs it; nothing sealed is taken without.
+    pub age_key_file: Option<PathBuf>,
 }
 
 /// The cluster's address ranges.

@@ -10,6 +10,7 @@ pub mod kinds;
 
 pub mod git;
 pub mod render;
+pub mod seal;
 
 pub mod state;
 

@@ -69,10 +69,16 @@ pub(super) fn routes() -> Router<Api> {
         .route("/mainstay/v1/events", get(events))
         .route("/mainstay/v1/objects", get(objects))
         .route("/mainstay/v1/check", get(check))
+        .route("/mainstay/v1/recipients", get(recipients))
 }
 
 async fn status(State(api): State<Api>) -> Json<ClusterStatus> {
     Json(report::status(&api.view(), api.backend.log()))
+}
+
+/// For whom to seal so that the cluster opens it; public keys.
+async fn recipients(State(api): State<Api>) -> Json<Vec<String>> {
+    Json(api.backend.recipients())
 }
 
 async fn commits(State(api): State<Api>) -> Json<Vec<CommitLine>> {

@@ -182,6 +182,7 @@ async fn foreground(verb: &Verb, dir: &Path) -> anyhow::Result<()> {
     let source = source.unwrap_or_else(|| format!("file://{}", repository.display()));
     let mut config = server_config(source);
     config.writes = verb.writes.into();
+    config.source.decryption.age_key_file = Some(age_key(dir)?);
     // Pods reach it by the machine's own address: loopback is another one to each of them.
     config.advertise = Some(SocketAddr::new(address, 0));
     let setup = Setup { commands: vec![StateCommand::Configure(cluster)] };
@@ -271,6 +272,15 @@ pub(super) fn admin_leaf() -> Leaf {
         names: Vec::new(),
         days: 365,
     }
+}
+
+/// The key that opens what is sealed for this cluster, made once.
+fn age_key(dir: &Path) -> anyhow::Result<PathBuf> {
+    let path = dir.join("age.key");
+    if !path.exists() {
+        super::seal::new_key(&path).map_err(|e| anyhow::anyhow!("{e}"))?;
+    }
+    Ok(path)
 }
 
 fn server_config(source: String) -> ServerConfig {

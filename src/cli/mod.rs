@@ -26,6 +26,7 @@ mod plan;
 mod receive;
 mod renewal;
 mod rollback;
+mod seal;
 mod server;
 mod sim;
 mod status;
@@ -70,6 +71,7 @@ enum Verb {
     Rollback(rollback::Verb),
     Freeze(freeze::Verb),
     Thaw(freeze::Thaw),
+    Seal(seal::Verb),
     Logs(logs::Verb),
     Events(events::Verb),
     Vet(vet::Verb),
@@ -143,6 +145,7 @@ async fn ask(verb: Verb) -> Result<(), Error> {
         Verb::Rollback(verb) => rollback::run(&verb).await,
         Verb::Freeze(verb) => freeze::run(&verb).await,
         Verb::Thaw(verb) => freeze::thaw(&verb).await,
+        Verb::Seal(verb) => seal::run(&verb).await,
         Verb::Logs(verb) => logs::run(&verb).await,
         Verb::Events(verb) => events::run(&verb).await,
         Verb::Check(verb) => check::run(&verb).await,

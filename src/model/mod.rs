@@ -18,6 +18,7 @@
 //! | server | a control-plane replica |
 //! | assignment | what one agent is told to run |
 //! | observed | what an agent has seen and reports |
+//! | sealed | encrypted until whoever may read it reads it; [`Seal`] |
 
 mod hash;
 mod ids;
@@ -26,6 +27,7 @@ mod object;
 mod problem;
 mod quantity;
 mod reading;
+mod seal;
 mod selector;
 pub mod session;
 mod signature;
@@ -38,6 +40,7 @@ pub use object::{Object, ObjectError};
 pub use problem::Problem;
 pub use quantity::{Quantity, QuantityError};
 pub use reading::{Place, ReadError, Step, read, read_noting, read_slice};
+pub use seal::{Seal, Wrapped};
 pub use selector::{Labels, Selector, SelectorError};
 pub use signature::{Signature, Signed};
 pub use time::Timestamp;

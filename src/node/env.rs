@@ -11,7 +11,7 @@ use super::{
     service_env::service_env,
     tokens::{Tokens, Wish},
 };
-use crate::model::{Key, Object, Quantity};
+use crate::model::{Key, Object, Quantity, Seal};
 
 /// What a reference may look at.
 #[derive(Clone, Copy)]
@@ -50,14 +50,18 @@ impl<'a> Scope<'a> {
     /// The ConfigMap of that name in the pod's namespace, or Kubernetes' words for its absence.
     pub fn config_map(&self, name: &str) -> Result<&'a ConfigMap, String> {
         let key = Key::of::<ConfigMap>(self.namespace(), name);
-        let found = self.objects.get(&key).and_then(Object::view);
+        let found = self.objects.get(&key);
+        found.map_or(Ok(()), opened)?;
+        let found = found.and_then(Object::view);
         found.ok_or_else(|| format!("configmap {name:?} not found"))
     }
 
     /// The Secret of that name in the pod's namespace, or Kubernetes' words for its absence.
     pub fn secret(&self, name: &str) -> Result<&'a Secret, String> {
         let key = Key::of::<Secret>(self.namespace(), name);
-        let found = self.objects.get(&key).and_then(Object::view);
+        let found = self.objects.get(&key);
+        found.map_or(Ok(()), opened)?;
+        let found = found.and_then(Object::view);
         found.ok_or_else(|| format!("secret {name:?} not found"))
     }
 
@@ -160,6 +164,19 @@ impl<'a> Scope<'a> {
 
     fn no_key(&self, key: &str, kind: &str, name: &str) -> String {
         format!("couldn't find key {key} in {kind} {}/{name}", self.namespace())
+    }
+}
+
+/// Refuses what the servers could not open: its values are of no use to anybody.
+fn opened(object: &Object) -> Result<(), String> {
+    match Seal::of(object) {
+        None => Ok(()),
+        Some(seal) => Err(format!(
+            "{} is sealed, and the server that leads cannot open it: give every server a key of \
+             one of {} (source.decryption.ageKeyFile)",
+            object.key(),
+            seal.recipients()
+        )),
     }
 }
 

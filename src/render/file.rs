@@ -8,7 +8,10 @@ use std::{
 use serde_json::Value;
 use smol_str::SmolStr;
 
-use super::{suggest, yaml};
+use super::{
+    sealed::{self, SealedFile},
+    suggest, yaml,
+};
 use crate::{
     kinds::{self, FieldError, KindInfo, Kinds, Reason, Strictness},
     model::{GroupKind, Object, Problem},
@@ -58,6 +61,8 @@ pub struct FileResult {
     pub warnings: Vec<Problem>,
     /// Objects of kinds that are not built in: what they may say is known when all files are.
     pub custom: Vec<Unknown>,
+    /// What was sealed of it, to be proven by whoever has the key.
+    pub sealed: Vec<Arc<SealedFile>>,
 }
 
 /// An object of a kind that a definition may add.
@@ -145,19 +150,28 @@ pub fn render_file(path: &str, bytes: &[u8]) -> FileResult {
     }
     let reader = Reader::new(path, bytes);
     match yaml::read(bytes) {
-        Ok(documents) => {
-            for (document, yaml::Document { line, value }) in documents.into_iter().enumerate() {
-                let spot = Spot { document, prefix: String::new(), line, reader: &reader };
-                read_object(&spot, value, &mut result);
+        Ok(mut documents) => match sealed::take(path, bytes, &mut documents) {
+            Ok(sealed) => {
+                result.sealed.extend(sealed.map(Arc::new));
+                read_objects(documents, &reader, &mut result);
             }
-        }
+            Err(problems) => result.problems.extend(problems),
+        },
         Err(yaml::Fault { line, message }) => {
             let problem = Problem { file: path.to_owned(), line, message, ..Problem::default() };
             result.problems.push(problem);
         }
     }
+    sealed::check(&mut result);
     finish(&mut result, reader.more());
     result
+}
+
+fn read_objects(documents: Vec<yaml::Document>, reader: &Reader<'_>, result: &mut FileResult) {
+    for (document, yaml::Document { line, value }) in documents.into_iter().enumerate() {
+        let spot = Spot { document, prefix: String::new(), line, reader };
+        read_object(&spot, value, result);
+    }
 }
 
 /// The file with its objects of custom kinds judged by the kinds that there will be; `None` when it

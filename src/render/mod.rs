@@ -16,6 +16,7 @@ mod ignore;
 mod kustomize;
 mod picture;
 mod prune;
+pub mod sealed;
 mod suggest;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::health::pods_of;
 use crate::{
-    model::{Key, Object, Problem},
+    model::{Key, Object, Problem, Seal},
     state::{Desired, View},
 };
 
@@ -194,7 +194,7 @@ fn spoken(object: &Object) -> Value {
         });
         if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
             annotations.retain(|name, _| {
-                !matches!(name.as_str(), "mainstay.io/commit" | "mainstay.io/source")
+                !matches!(name.as_str(), "mainstay.io/commit" | "mainstay.io/source" | Seal::NAME)
                     && name != "deployment.kubernetes.io/revision"
             });
             if annotations.is_empty() {

@@ -27,6 +27,7 @@ use super::{
     driver::DriverStats,
     export, import,
     preview::{self, Preview},
+    sealed::Opener,
     sources,
 };
 use crate::{
@@ -57,6 +58,7 @@ pub(super) struct Backend {
     /// Has the branches looked at that are not merged yet.
     pub(super) branches: Arc<Notify>,
     pub(super) agents: Dispatch,
+    pub(super) opener: Opener,
     pub(super) exports: Arc<export::ExportStats>,
     pub(super) drives: Arc<DriverStats>,
     pub(super) hook_secret: Option<Vec<u8>>,
@@ -100,6 +102,7 @@ impl api::Backend for Backend {
             Check { name: "leader", failed: (!leader).then_some(alone) },
             Check { name: "disk", failed: metrics.storage_full.then_some(full) },
             Check { name: "log", failed: metrics.healing_index.is_some().then_some(healing) },
+            Check { name: "sealed", failed: self.opener.failure() },
         ]
     }
 
@@ -196,6 +199,14 @@ impl api::Backend for Backend {
 
     fn audit(&self) -> api::Audit {
         self.audit.clone()
+    }
+
+    fn opened(&self, object: &Object) -> Object {
+        self.opener.open(object)
+    }
+
+    fn recipients(&self) -> Vec<String> {
+        self.opener.recipients()
     }
 
     fn random(&self) -> u128 {

@@ -9,11 +9,12 @@ use std::{
 use imbl::{OrdMap, OrdSet};
 use smol_str::SmolStr;
 
-use super::import::Error;
+use super::{import::Error, sealed::proven};
 use crate::{
     git::{self, At, FILE_BYTES_MAX, Limits, Reader},
     model::{CommitId, Key},
     render::{self, Files, Found, Layout, Picture},
+    seal::Keyring,
 };
 
 /// Which kustomizations there are, and what each of those that are rendered was made from. Cheap to
@@ -27,6 +28,14 @@ pub(super) struct Built {
     roots: OrdMap<SmolStr, Arc<Root>>,
     /// Who asked for a path.
     readers: OrdMap<SmolStr, OrdSet<SmolStr>>,
+}
+
+/// What kustomizations are rendered from.
+#[derive(Clone, Copy)]
+pub(super) struct Read<'a> {
+    pub(super) reader: &'a Reader,
+    pub(super) commit: &'a CommitId,
+    pub(super) keyring: &'a Keyring,
 }
 
 /// One kustomization that is rendered.
@@ -85,8 +94,7 @@ impl Built {
     /// Renders what changed. `moved` are the paths that did; without, each is looked at.
     pub(super) fn update(
         &mut self,
-        reader: &Reader,
-        commit: &CommitId,
+        read: &Read<'_>,
         moved: Option<&BTreeSet<String>>,
         picture: &mut Picture,
         touched: &mut BTreeSet<Key>,
@@ -109,7 +117,7 @@ impl Built {
             }
             None => {
                 for (folder, root) in &self.roots {
-                    if root.is_stale(reader, commit)? {
+                    if root.is_stale(read.reader, read.commit)? {
                         stale.insert(folder.clone());
                     }
                 }
@@ -117,7 +125,7 @@ impl Built {
         }
         for folder in stale {
             self.take_out(&folder, picture, touched);
-            self.render(&folder, reader, commit, picture, touched)?;
+            self.render(&folder, read, picture, touched)?;
         }
         Ok(())
     }
@@ -137,13 +145,13 @@ impl Built {
     fn render(
         &mut self,
         folder: &SmolStr,
-        reader: &Reader,
-        commit: &CommitId,
+        read: &Read<'_>,
         picture: &mut Picture,
         touched: &mut BTreeSet<Key>,
     ) -> Result<(), Error> {
+        let Read { reader, commit, keyring } = *read;
         let mut files = Asked { reader, commit, seen: BTreeMap::new(), failed: None };
-        let result = render::render_kustomization(folder, &mut files);
+        let result = proven(render::render_kustomization(folder, &mut files), keyring);
         if let Some(error) = files.failed {
             return Err(error.into());
         }

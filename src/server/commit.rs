@@ -164,9 +164,11 @@ impl Importer {
     /// Edits, proves and pushes on a thread that may wait.
     async fn push(&self, view: View, head: CommitId, wish: Wish) -> Result<Push, Uncommitted> {
         let (mirror, shared, spec) = (self.mirror.clone(), self.known.clone(), self.spec.clone());
+        let keyring = self.keyring.clone();
         let work = move || {
             let before = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-            let known = Known::read(&mirror, &head, &spec.path, before).map_err(unavailable)?;
+            let known = Known::read(&mirror, &head, &spec.path, before, &keyring);
+            let known = known.map_err(unavailable)?;
             let reader = mirror.reader().map_err(|e| of_git(&e))?;
             let message = message(&wish, &view);
             let made = rewritten(&reader, &known, &view, &spec, &wish, &message)?;

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Heard, Store, clock};
+use super::{Heard, Store, clock, sealed::Opener};
 use crate::{
     model::{
         NodeName, Revision, Timestamp,
@@ -39,6 +39,7 @@ pub(super) type Programmed = Arc<watch::Sender<BTreeMap<NodeName, Revision>>>;
 pub(super) struct Dispatch {
     store: Store,
     heard: Heard,
+    opener: Opener,
     programmed: Programmed,
     /// The session each node has; a later one ends the earlier.
     current: Arc<watch::Sender<BTreeMap<NodeName, u64>>>,
@@ -64,10 +65,10 @@ pub(super) enum Error {
 
 impl Dispatch {
     /// A dispatcher that writes when it heard whom into `heard`.
-    pub(super) fn new(store: Store, heard: Heard, stop: CancellationToken) -> Self {
+    pub(super) fn new(store: Store, heard: Heard, opener: Opener, stop: CancellationToken) -> Self {
         let programmed = Arc::new(watch::Sender::new(BTreeMap::new()));
         let current = Arc::new(watch::Sender::new(BTreeMap::new()));
-        Self { store, heard, programmed, current, stop }
+        Self { store, heard, opener, programmed, current, stop }
     }
 
     /// How many agents have a session here.
@@ -210,6 +211,7 @@ impl Dispatch {
             let view = views.borrow_and_update().clone();
             let confirmed = programmed.borrow_and_update().clone();
             for desired in told.update(&view, &confirmed, clock::now()) {
+                let desired = self.opener.open_for_agent(desired);
                 write_frame(&mut writer, &ToAgent::Desired(desired)).await?;
             }
             // Only who keeps something back waits for time or for proxies.

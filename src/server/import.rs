@@ -24,6 +24,7 @@ use crate::{
         signatures::{self, Descent},
     },
     raft::ProposeError,
+    seal::Keyring,
     state::{MAIN_SOURCE, Outcome, Refusal, View},
 };
 
@@ -74,6 +75,8 @@ pub(super) struct Importer {
     pub(super) spec: GitSourceSpec,
     /// Whose signatures count.
     keys: Arc<Keys>,
+    /// What opens sealed files.
+    pub(super) keyring: Arc<Keyring>,
     /// What was read last.
     pub(super) known: Arc<Mutex<Option<Known>>>,
     nudge: Arc<Notify>,
@@ -98,7 +101,13 @@ impl Importer {
         let (known, nudge, keys) = (Arc::default(), Arc::default(), Arc::new(keys));
         let turn = tokio::sync::Mutex::default();
         let waiting = tokio::sync::Semaphore::new(super::commit::WAITING_MAX);
-        Self { store, mirror, name, spec, keys, known, nudge, turn, waiting, stats: Arc::default() }
+        let (stats, keyring) = (Arc::default(), Arc::default());
+        Self { store, mirror, name, spec, keys, keyring, known, nudge, turn, waiting, stats }
+    }
+
+    /// With keys that open what is sealed.
+    pub(super) fn opening(self, keyring: Arc<Keyring>) -> Self {
+        Self { keyring, ..self }
     }
 
     /// What makes the importer look at once: a hook, a person.
@@ -299,6 +308,7 @@ impl Importer {
         let (mirror, shared) = (self.mirror.clone(), self.known.clone());
         let (name, spec) = (self.name.clone(), self.spec.clone());
         let (commit, view, keys) = (commit.clone(), view.clone(), self.keys.clone());
+        let keyring = self.keyring.clone();
         let read = move || {
             let before = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let reader = mirror.reader()?;
@@ -306,7 +316,7 @@ impl Importer {
                 Scope::Again | Scope::Merged => Trust::default(),
                 _ => trust(&reader, &keys, &view, (&name, &spec), &commit, seen_at)?,
             };
-            let known = Known::read(&mirror, &commit, &spec.path, before)?;
+            let known = Known::read(&mirror, &commit, &spec.path, before, &keyring)?;
             let candidate =
                 candidate(&reader, &known, &view, (&name, &spec), (trust, seen_at), scope)?;
             if matches!(scope, Scope::Changed | Scope::Again) {

@@ -9,11 +9,16 @@ use std::{
 use imbl::OrdMap;
 use smol_str::SmolStr;
 
-use super::{built::Built, import::Error};
+use super::{
+    built::{Built, Read},
+    import::Error,
+    sealed::proven,
+};
 use crate::{
     git::{self, BlobId, Change, File, Files, Limits, Mirror, Reader},
     model::{CommitId, Key, Problem},
     render::{self, FileResult, Ignore, Layout, Picture},
+    seal::Keyring,
     state::View,
 };
 
@@ -56,6 +61,7 @@ impl Known {
         commit: &CommitId,
         root: &str,
         before: Option<Self>,
+        keyring: &Keyring,
     ) -> Result<Self, Error> {
         let reader = mirror.reader()?;
         let rules = reader.read_path(commit, render::IGNORE_FILE)?.unwrap_or_default();
@@ -86,9 +92,11 @@ impl Known {
                 known.against(files)
             }
         };
-        known.take(reader, changed, &gone)?;
+        known.take(reader, changed, &gone, keyring)?;
         let Self { built, picture, touched, .. } = &mut known;
-        built.update(&mirror.reader()?, commit, moved.as_ref(), picture, touched)?;
+        let reader = &mirror.reader()?;
+        let read = Read { reader, commit, keyring };
+        built.update(&read, moved.as_ref(), picture, touched)?;
         known.commit = commit.clone();
         known.rules = rules;
         Ok(known)
@@ -120,7 +128,13 @@ impl Known {
 
     /// Takes in what changed: the kustomizations first, since they say which files stand for
     /// themselves.
-    fn take(&mut self, reader: Reader, changed: Vec<File>, gone: &[String]) -> Result<(), Error> {
+    fn take(
+        &mut self,
+        reader: Reader,
+        changed: Vec<File>,
+        gone: &[String],
+        keyring: &Keyring,
+    ) -> Result<(), Error> {
         let mut moved = false;
         for path in gone {
             self.blobs.remove(path.as_str());
@@ -137,7 +151,7 @@ impl Known {
             false => changed.into_iter().filter(|f| self.built.is_plain(&f.path)).collect(),
             true => self.plain_anew(&changed),
         };
-        for (_, result) in rendered(reader, plain)? {
+        for (_, result) in rendered(reader, plain, keyring)? {
             self.picture.put(Arc::new(result), &mut self.touched);
         }
         Ok(())
@@ -228,7 +242,11 @@ impl Queue {
 }
 
 /// Reads and renders files.
-fn rendered(reader: Reader, files: Vec<File>) -> Result<Vec<(BlobId, FileResult)>, Error> {
+fn rendered(
+    reader: Reader,
+    files: Vec<File>,
+    keyring: &Keyring,
+) -> Result<Vec<(BlobId, FileResult)>, Error> {
     let threads = match files.len() {
         0..PARALLEL_FILES_MIN => 1,
         _ => thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX),
@@ -242,7 +260,7 @@ fn rendered(reader: Reader, files: Vec<File>) -> Result<Vec<(BlobId, FileResult)
                 return Ok(results);
             }
             let render = |(file, bytes): (File, Vec<u8>)| {
-                (file.blob, render::render_file(&file.path, &bytes))
+                (file.blob, proven(render::render_file(&file.path, &bytes), keyring))
             };
             results.extend(batch.into_iter().map(render));
         }
@@ -365,8 +383,10 @@ mod tests {
                 ],
             );
             let tip = self.mirror.fetch(std::time::Duration::from_secs(60)).unwrap().tip;
-            let anew = Known::read(&self.mirror, &tip, "", None).unwrap();
-            let known = Known::read(&self.mirror, &tip, "", self.known.clone()).unwrap();
+            let anew = Known::read(&self.mirror, &tip, "", None, &Keyring::default()).unwrap();
+            let known =
+                Known::read(&self.mirror, &tip, "", self.known.clone(), &Keyring::default())
+                    .unwrap();
             let (all, some) = (self.candidate(&anew), self.candidate(&known));
             assert_eq!(some.problems, all.problems);
             assert_eq!(some.warnings, all.warnings);
@@ -514,11 +534,12 @@ mod tests {
             ("prod/kustomization.yaml", Some("resources: [../base]\n".to_owned())),
         ]);
         let tip = world.known.as_ref().unwrap().commit().clone();
-        let prod = Known::read(&world.mirror, &tip, "prod", None).unwrap();
+        let prod = Known::read(&world.mirror, &tip, "prod", None, &Keyring::default()).unwrap();
         assert_eq!(prod.picture().len(), 1);
         world.commit(&[("base/web.yaml", Some(map("web", "two")))]);
         let tip = world.known.as_ref().unwrap().commit().clone();
-        let later = Known::read(&world.mirror, &tip, "prod", Some(prod)).unwrap();
+        let later =
+            Known::read(&world.mirror, &tip, "prod", Some(prod), &Keyring::default()).unwrap();
         let found = later.picture().object(&Key::parse("ConfigMap/default/web").unwrap()).unwrap();
         assert_eq!(found.object.value()["data"]["text"], "two");
         // A link there leads nowhere.
@@ -526,7 +547,8 @@ mod tests {
         let linked = "resources: [web.yaml, l]\n".to_owned();
         world.commit(&[("base/kustomization.yaml", Some(linked))]);
         let tip = world.known.as_ref().unwrap().commit().clone();
-        let linked = Known::read(&world.mirror, &tip, "prod", Some(later)).unwrap();
+        let linked =
+            Known::read(&world.mirror, &tip, "prod", Some(later), &Keyring::default()).unwrap();
         let told = linked.picture().problems(&render::Options::default());
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].message.starts_with("base/l is a link"), "{told:?}");

@@ -29,6 +29,7 @@ mod moving;
 mod preview;
 mod recall;
 mod renew;
+mod sealed;
 mod signer;
 mod sources;
 mod store;
@@ -50,6 +51,7 @@ use crate::{
     kinds::{GitReference, GitSourceSpec, VerifySpec},
     model::CommitId,
     raft::{self, Node, TlsDial},
+    seal::Keyring,
     state::{Command, MAIN_SOURCE},
     trust::{self, KeyFiles},
 };
@@ -161,14 +163,18 @@ impl Server {
         let stop = CancellationToken::new();
         let mut loops = JoinSet::new();
         let heard: Heard = Arc::default();
-        let importer = Arc::new(import::Importer::new(
+        let opener = sealed::Opener::new(store.clone(), Arc::new(age_keys(&config.source)?));
+        let importer = import::Importer::new(
             store.clone(),
             mirror.clone(),
             (MAIN_SOURCE, source(&config.source)),
             signers(&config.source)?,
-        ));
-        let sources = Arc::new(sources::Sources::new(store.clone(), dir, mirror.remote()));
-        let agents = dispatch::Dispatch::new(store.clone(), heard.clone(), stop.clone());
+        );
+        let importer = Arc::new(importer.opening(opener.keyring()));
+        let agents =
+            dispatch::Dispatch::new(store.clone(), heard.clone(), opener.clone(), stop.clone());
+        let sources = sources::Sources::new(store.clone(), dir, mirror.remote(), opener.clone());
+        let sources = Arc::new(sources);
         let exports = Arc::new(export::ExportStats::default());
         let drives = Arc::new(driver::DriverStats::default());
         let branches = Arc::new(tokio::sync::Notify::new());
@@ -179,6 +185,7 @@ impl Server {
             sources: sources.clone(),
             mirror: mirror.clone(),
             agents: agents.clone(),
+            opener,
             exports: exports.clone(),
             drives: drives.clone(),
             hook_secret: hook_secret(&config.source)?,
@@ -296,6 +303,7 @@ fn raft_config(dir: &Path, config: &ServerConfig, address: SocketAddr) -> raft::
 pub fn check_source(config: &SourceConfig) -> Result<(), Error> {
     remote(config)?;
     signers(config)?;
+    age_keys(config)?;
     hook_secret(config).map(drop)
 }
 
@@ -304,6 +312,16 @@ fn signing_key(config: &SourceConfig) -> Result<Option<SigningKey>, Error> {
         SigningKey::read(path).map_err(|e| Error::Config(format!("source.signingKeyFile: {e}")))
     };
     config.signing_key_file.as_ref().map(read).transpose()
+}
+
+/// The keys that open what is sealed.
+fn age_keys(config: &SourceConfig) -> Result<Keyring, Error> {
+    let Some(path) = &config.decryption.age_key_file else { return Ok(Keyring::default()) };
+    let text = read("source.decryption.ageKeyFile", path)?;
+    let wrong = |why: String| {
+        Error::Config(format!("source.decryption.ageKeyFile: {}: {why}", path.display()))
+    };
+    Keyring::parse(&text).map_err(wrong)
 }
 
 /// The keys whose signatures count.

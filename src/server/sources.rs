@@ -14,10 +14,11 @@ use k8s_openapi::api::core::v1::Secret;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Store, clock, import::Importer, keys_of, reference};
+use super::{Store, clock, import::Importer, keys_of, reference, sealed::Opener};
 use crate::{
     git::{Auth, Mirror, Remote},
     kinds::GitSourceSpec,
+    model::Key,
     plan::{admission::tell_source, guest},
     state::View,
 };
@@ -28,6 +29,7 @@ const FOLDER: &str = "sources";
 /// The sources that Git names.
 pub(super) struct Sources {
     store: Store,
+    opener: Opener,
     dir: PathBuf,
     /// Whether the main source is a folder of this machine: then others may be, too. Elsewhere Git
     /// must not name what lies on a server's disk.
@@ -52,9 +54,9 @@ struct Wanted {
 
 impl Sources {
     /// None yet; the mirrors lie below `dir`.
-    pub(super) fn new(store: Store, dir: &Path, main: &Remote) -> Self {
+    pub(super) fn new(store: Store, dir: &Path, main: &Remote, opener: Opener) -> Self {
         let local = main.local_path().is_some();
-        Self { store, dir: dir.join(FOLDER), local, followed: Mutex::default() }
+        Self { store, opener, dir: dir.join(FOLDER), local, followed: Mutex::default() }
     }
 
     /// Has every source looked at once.
@@ -82,7 +84,7 @@ impl Sources {
 
     async fn follow(&self, view: &View, stop: &CancellationToken, running: &mut JoinSet<()>) {
         let wanted: BTreeMap<String, Wanted> = guest::guests(view)
-            .map(|(name, source)| (name.to_owned(), asks(view, &source.spec)))
+            .map(|(name, source)| (name.to_owned(), self.asks(view, &source.spec)))
             .collect();
         let gone = self.take_gone(&wanted);
         for (name, one) in gone {
@@ -143,7 +145,8 @@ impl Sources {
             Mirror::open(dir, remote).map_err(|e| e.to_string())
         };
         let mirror = tokio::task::spawn_blocking(open).await.map_err(|e| e.to_string())??;
-        Ok(Importer::new(self.store.clone(), Arc::new(mirror), (name, spec), keys))
+        let importer = Importer::new(self.store.clone(), Arc::new(mirror), (name, spec), keys);
+        Ok(importer.opening(Arc::new(self.opener.keyring().for_guests())))
     }
 
     /// What is presented to the remote: what the Secret holds.
@@ -165,6 +168,17 @@ impl Sources {
             .ok_or_else(|| format!("spec.secret: {named} has neither `password` nor `identity`"))?;
         let user = text("username").unwrap_or_else(|| "git".to_owned());
         Ok(Auth::Password { user, password })
+    }
+
+    /// What a source asks for now.
+    fn asks(&self, view: &View, spec: &GitSourceSpec) -> Wanted {
+        let named = spec.secret.as_deref().and_then(|named| named.split_once('/'));
+        let key = named.map(|(namespace, name)| Key::of::<Secret>(namespace, name));
+        let object = key.and_then(|key| view.object(&key)).map(|object| self.opener.open(object));
+        let secret = object.as_ref().and_then(|object| object.view::<Secret>());
+        let data = secret.and_then(|secret| secret.data.clone());
+        let data = data.map(|data| data.into_iter().map(|(name, bytes)| (name, bytes.0)).collect());
+        Wanted { spec: spec.clone(), secret: data }
     }
 
     fn remove(&self, name: &str) -> std::io::Result<()> {
@@ -189,15 +203,6 @@ impl Sources {
             tracing::warn!(event = "source status not written", source = name, %error);
         }
     }
-}
-
-/// What a source asks for now.
-fn asks(view: &View, spec: &GitSourceSpec) -> Wanted {
-    let named = spec.secret.as_deref().and_then(|named| named.split_once('/'));
-    let secret = named.and_then(|(namespace, name)| view.get::<Secret>(namespace, name));
-    let data = secret.and_then(|secret| secret.data.clone());
-    let data = data.map(|data| data.into_iter().map(|(name, bytes)| (name, bytes.0)).collect());
-    Wanted { spec: spec.clone(), secret: data }
 }
 
 /// Writes a file that only its owner may read.

@@ -16,6 +16,7 @@ mod git_server;
 mod proxy;
 mod pushes;
 mod script;
+mod sealed;
 mod servers;
 mod sources;
 mod strangers;

@@ -1,6 +1,6 @@
 //! From objects to the bytes of an answer, in the form that was asked for.
 
-use std::{borrow::Cow, io::Write, sync::Arc};
+use std::{borrow::Cow, fmt, io::Write, sync::Arc};
 
 use axum::{
     body::{Body, Bytes},
@@ -19,11 +19,11 @@ use super::{
 };
 use crate::{
     api::{
-        Failure,
+        Backend, Failure,
         negotiate::{self, Accepted, Form, Format},
     },
     kinds::{FieldError, KindInfo, Reason},
-    model::{Object, Timestamp},
+    model::{Object, Seal, Timestamp},
 };
 
 /// How many bytes of a list are put together before they are sent: large enough that a chunk costs
@@ -44,7 +44,18 @@ pub(super) struct Shape {
     pub(super) include: Include,
     pretty: bool,
     gzip: bool,
+    opener: Opener,
     pub(super) now: Timestamp,
+}
+
+/// Opens what is sealed.
+#[derive(Clone)]
+pub(super) struct Opener(pub(super) Arc<dyn Backend>);
+
+impl fmt::Debug for Opener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Opener")
+    }
 }
 
 /// What stands in the `metadata` of a list.
@@ -68,7 +79,8 @@ impl Shape {
         let pretty = ask.query.flag("pretty").unwrap_or_default();
         let gzip = takes_gzip(&ask.headers);
         let (info, api_version) = (ask.info.clone(), ask.api_version.clone());
-        Ok(Self { info, api_version, accepted, include, pretty, gzip, now })
+        let opener = ask.opener.clone();
+        Ok(Self { info, api_version, accepted, include, pretty, gzip, opener, now })
     }
 
     /// Whether objects are shown as they are stored.
@@ -76,8 +88,13 @@ impl Shape {
         self.info.is_shown_as_stored(&self.api_version)
     }
 
-    /// An object as it is shown where it was asked for.
+    /// An object as it is shown where it was asked for, with plain values.
     pub(super) fn json<'a>(&self, object: &'a Object) -> Cow<'a, [u8]> {
+        if object.annotation(Seal::NAME).is_some() {
+            let opened = self.opener.0.opened(object).value();
+            let shown = self.info.served_at(&self.api_version, opened);
+            return Cow::Owned(shown.to_string().into_bytes());
+        }
         if self.is_stored() {
             return Cow::Borrowed(object.bytes());
         }

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use crate::{
     api::Failure,
     kinds::{self, GitSource, KindInfo},
-    model::{Key, Object},
+    model::{Key, Object, Seal},
     state::{MAIN_SOURCE, View},
 };
 
@@ -66,6 +66,9 @@ pub(super) fn judge(view: &View, writes: Writes, change: &Change<'_>) -> Result<
                 .to_owned(),
         );
     }
+    if let Some(why) = sealed(view, change) {
+        return refused(why);
+    }
     let runtime = change.info.runtime || change.key.is::<Pod>() && change.live.is_some();
     let status = matches!(change.subresource, "status" | "finalize");
     if runtime || status || change.live.and_then(Object::controller_uid).is_some() {
@@ -106,6 +109,28 @@ pub(super) fn judge(view: &View, writes: Writes, change: &Change<'_>) -> Result<
 /// Whether it is a source that Git may name: any but the main one.
 fn is_other_source(key: &Key) -> bool {
     key.is::<GitSource>() && key.name != MAIN_SOURCE
+}
+
+/// Why a write would break or forge a seal: what is sealed can only be changed by who can open the
+/// file, and a seal that somebody brings along would open what was sealed for others.
+fn sealed(view: &View, change: &Change<'_>) -> Option<String> {
+    let is_sealed = |object: &&Object| object.annotation(Seal::NAME).is_some();
+    if change.live.as_ref().is_some_and(is_sealed) {
+        let place =
+            view.origin(change.key).map(|origin| format!("{}:{}", origin.file, origin.line));
+        return Some(format!(
+            "it comes sealed from Git: edit {} with `sops`, or write it anew and seal it with \
+             `mainstay seal`, and commit",
+            place.unwrap_or_else(|| "its file".to_owned())
+        ));
+    }
+    change.wanted.as_ref().is_some_and(is_sealed).then(|| {
+        format!(
+            "{} is written out of sealed files alone: seal the manifest with `mainstay seal` and \
+             commit it",
+            Seal::NAME
+        )
+    })
 }
 
 /// The namespace whose word counts: the one the object is in, or is.

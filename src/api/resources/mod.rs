@@ -89,6 +89,7 @@ pub(in crate::api) struct Ask {
     pub(in crate::api) query: Query,
     pub(in crate::api) headers: HeaderMap,
     pub(in crate::api) body: Bytes,
+    opener: answer::Opener,
 }
 
 impl Ask {
@@ -148,7 +149,8 @@ async fn answer(api: &Api, parts: Parts, body: Body) -> Result<Response, Failure
         record.keep(&parts.headers, &body);
     }
     let (verb, headers) = (asked.verb, parts.headers);
-    let ask = Ask { user, verb, resource, info, api_version, query, headers, body };
+    let opener = answer::Opener(api.backend.clone());
+    let ask = Ask { user, verb, resource, info, api_version, query, headers, body, opener };
     if !ask.takes_any() {
         api.backend.barrier().await?;
     }

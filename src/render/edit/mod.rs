@@ -10,7 +10,7 @@
 mod delta;
 mod emit;
 mod lean;
-mod node;
+pub(super) mod node;
 mod text;
 
 #[cfg(test)]
@@ -28,7 +28,7 @@ use self::{
     node::{Document, Kind, Node},
     text::{Edits, Place},
 };
-use super::{FileResult, Options, Picture, RenderedObject, render_file, yaml};
+use super::{FileResult, Options, Picture, RenderedObject, render_file, sealed, yaml};
 use crate::{
     kinds::{FieldError, Kinds, Strictness},
     model::{GroupKind, Key, Object, Problem},
@@ -142,6 +142,10 @@ fn told(found: &RenderedObject, why: &str) -> Problem {
 
 fn text_of(repository: &Repository<'_>, found: &RenderedObject) -> Result<String, Problem> {
     let bytes = (repository.read)(&found.file).ok_or_else(|| told(found, "it cannot be read"))?;
+    if sealed::is_sealed(&bytes) {
+        let why = "its file is sealed, and only who can open the file can change it (`sops` does)";
+        return Err(told(found, why));
+    }
     String::from_utf8(bytes).map_err(|_| told(found, "it is not UTF-8"))
 }
 

@@ -4,29 +4,31 @@ use granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, StructureStyle};
 
 /// One document of a text.
 #[derive(Debug)]
-pub(super) struct Document {
+pub(in crate::render) struct Document {
     /// Where it begins: its `---`, or its first word.
-    pub(super) start: usize,
-    pub(super) root: Node,
+    pub(in crate::render) start: usize,
+    pub(in crate::render) root: Node,
 }
 
 /// One value and where it is written.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(in crate::render) struct Node {
     /// The first byte; of a block scalar, its `|` or `>`.
-    pub(super) start: usize,
+    pub(in crate::render) start: usize,
     /// Behind the last byte that says something.
-    pub(super) end: usize,
+    pub(in crate::render) end: usize,
     /// The column of its first byte, or of its first key or item.
-    pub(super) column: usize,
+    pub(in crate::render) column: usize,
     /// It has an anchor or a tag, so what it says is not said by its text alone.
-    pub(super) is_marked: bool,
-    pub(super) kind: Kind,
+    pub(in crate::render) is_marked: bool,
+    /// What a scalar says, escapes and line breaks worked off; empty for all else.
+    pub(in crate::render) said: String,
+    pub(in crate::render) kind: Kind,
 }
 
 /// How a value is written.
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(in crate::render) enum Kind {
     Scalar(ScalarStyle),
     /// `*name`.
     Alias,
@@ -42,17 +44,17 @@ pub(super) enum Kind {
 
 /// One key of a map and its value.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) key: String,
+pub(in crate::render) struct Entry {
+    pub(in crate::render) key: String,
     /// From the first byte of the key …
-    pub(super) start: usize,
+    pub(in crate::render) start: usize,
     /// … to behind its last one.
-    pub(super) key_end: usize,
-    pub(super) value: Node,
+    pub(in crate::render) key_end: usize,
+    pub(in crate::render) value: Node,
 }
 
 /// A text that was read already, as documents that say something.
-pub(super) fn documents(text: &str) -> Option<Vec<Document>> {
+pub(in crate::render) fn documents(text: &str) -> Option<Vec<Document>> {
     let mut reader = Reader { text, events: Parser::new_from_str(text), behind: 0 };
     let mut documents = Vec::new();
     while let Some((event, span)) = reader.next() {
@@ -69,14 +71,14 @@ pub(super) fn documents(text: &str) -> Option<Vec<Document>> {
 
 impl Node {
     /// Whether nothing, or `null`, is written.
-    pub(super) fn is_null(&self, text: &str) -> bool {
+    pub(in crate::render) fn is_null(&self, text: &str) -> bool {
         let written = &text[self.start..self.end];
         matches!(self.kind, Kind::Scalar(ScalarStyle::Plain))
             && ["", "~", "null", "Null", "NULL"].contains(&written)
     }
 
     /// Whether this is written inside braces or brackets of its own.
-    pub(super) fn is_flow(&self) -> bool {
+    pub(in crate::render) fn is_flow(&self) -> bool {
         matches!(self.kind, Kind::Map { flow: true, .. } | Kind::List { flow: true, .. })
     }
 }
@@ -120,7 +122,11 @@ impl<'t> Reader<'t> {
         let (start, end) = (offset(span.start)?, offset(span.end)?);
         let is_marked = event.anchor_id().is_some() || event.tag().is_some();
         let column = span.start.col();
-        let leaf = |start, end, kind| Node { start, end, column, is_marked, kind };
+        let said = match &event {
+            Event::Scalar(said, ..) => said.to_string(),
+            _ => String::new(),
+        };
+        let leaf = |start, end, kind| Node { start, end, column, is_marked, said, kind };
         let node = match event {
             Event::Scalar(_, style @ (ScalarStyle::Literal | ScalarStyle::Folded), ..) => {
                 let head = self.text.get(self.behind..start)?.find(['|', '>'])? + self.behind;
@@ -160,7 +166,8 @@ impl<'t> Reader<'t> {
             if matches!(event, Event::MappingEnd) {
                 end = if flow { offset(span.end)? } else { end };
                 let kind = Kind::Map { flow, entries };
-                return Some(Node { start, end, column, is_marked, kind });
+                let said = String::new();
+                return Some(Node { start, end, column, is_marked, said, kind });
             }
             let Event::Scalar(key, ..) = &event else { return None };
             let key = key.to_string();
@@ -179,7 +186,8 @@ impl<'t> Reader<'t> {
             if matches!(event, Event::SequenceEnd) {
                 end = if flow { offset(span.end)? } else { end };
                 let kind = Kind::List { flow, items };
-                return Some(Node { start, end, column, is_marked, kind });
+                let said = String::new();
+                return Some(Node { start, end, column, is_marked, said, kind });
             }
             let item = self.node_of(event, span)?;
             end = item.end;

@@ -13,7 +13,13 @@ use super::{
     resource::{Place, Resource, Source, append},
     specs, transform,
 };
-use crate::{model::Problem, render::yaml};
+use crate::{
+    model::Problem,
+    render::{
+        sealed::{self, SealedFile},
+        yaml,
+    },
+};
 
 /// Deepest chain of kustomizations that name each other; real ones have about five.
 const DEPTH_MAX: usize = 32;
@@ -35,9 +41,19 @@ const STEP_BYTES: usize = 64;
 /// Longest prefix or suffix in bytes: no name is longer.
 const AFFIX_BYTES_MAX: usize = 253;
 
-/// What one kustomization makes, and why it may not be taken.
-pub(super) fn build(files: &mut dyn Files, folder: &str) -> (Vec<Resource>, Vec<Problem>) {
-    let mut build = Build { files, problems: Vec::new(), open: Vec::new(), read: 0, work: 0 };
+/// What one kustomization makes.
+pub(super) struct Output {
+    pub(super) set: Vec<Resource>,
+    /// Why it may not be taken.
+    pub(super) problems: Vec<Problem>,
+    /// The sealed files it is made of.
+    pub(super) sealed: Vec<Arc<SealedFile>>,
+}
+
+/// Does everything that one kustomization says.
+pub(super) fn build(files: &mut dyn Files, folder: &str) -> Output {
+    let (problems, sealed, open) = (Vec::new(), Vec::new(), Vec::new());
+    let mut build = Build { files, problems, sealed, open, read: 0, work: 0 };
     let mut set = Vec::new();
     match build.kustomization(folder) {
         Ok(Some(file)) => set = build.folder(folder, &file, set),
@@ -65,12 +81,13 @@ pub(super) fn build(files: &mut dyn Files, folder: &str) -> (Vec<Resource>, Vec<
         generate::join_base64(&mut resource.value);
         resource.annotations_to_texts();
     }
-    (set, build.problems)
+    Output { set, problems: build.problems, sealed: build.sealed }
 }
 
 struct Build<'f> {
     files: &'f mut dyn Files,
     problems: Vec<Problem>,
+    sealed: Vec<Arc<SealedFile>>,
     /// The folders whose kustomizations are being rendered, the outermost first.
     open: Vec<String>,
     read: usize,
@@ -278,7 +295,7 @@ impl Build<'_> {
 
     /// The objects of a file.
     fn objects(&mut self, source: Arc<Source>) -> Vec<Resource> {
-        let documents = match yaml::read_texts(&source.bytes) {
+        let mut documents = match yaml::read_texts(&source.bytes) {
             Ok(documents) => documents,
             Err(yaml::Fault { line, message }) => {
                 let file = source.path.clone();
@@ -286,6 +303,13 @@ impl Build<'_> {
                 return Vec::new();
             }
         };
+        match sealed::take(&source.path, &source.bytes, &mut documents) {
+            Ok(sealed) => self.sealed.extend(sealed.map(Arc::new)),
+            Err(problems) => {
+                self.problems.extend(problems);
+                return Vec::new();
+            }
+        }
         let mut objects = Vec::new();
         for (document, yaml::Document { line, value }) in documents.into_iter().enumerate() {
             let source = source.clone();
@@ -330,8 +354,10 @@ impl Build<'_> {
         for (list, made) in lists {
             for (field, generator) in file.list::<Generator>(list, &mut self.problems) {
                 let options = generator.options.with(&all);
-                let mut read =
-                    |reference: &str| self.bytes(folder, reference).map(|(_, bytes)| bytes);
+                let mut read = |reference: &str| {
+                    let (path, bytes) = self.bytes(folder, reference)?;
+                    sealed::refuse_parts(&path, &bytes).map(|()| bytes)
+                };
                 let object = generate::object(made, &generator, &options, &mut read);
                 match object {
                     Ok(value) => {

@@ -30,7 +30,7 @@ use serde_json::Value;
 
 pub use layout::Layout;
 
-use super::{FileResult, file as plain};
+use super::{FileResult, file as plain, sealed};
 use crate::model::Problem;
 
 /// What is at a path of a commit.
@@ -90,11 +90,12 @@ pub fn render_kustomization(folder: &str, files: &mut dyn Files) -> FileResult {
         result.warnings.push(Problem { file, line, field: "kind".into(), message: message.into() });
         return result;
     }
-    let (set, problems) = build::build(files, folder);
-    if problems.is_empty() {
-        admit(set, &mut result);
+    let made = build::build(files, folder);
+    if made.problems.is_empty() {
+        result.sealed = made.sealed;
+        admit(made.set, &mut result);
     } else {
-        result.problems = problems;
+        result.problems = made.problems;
         plain::finish(&mut result, 0);
     }
     result.problems.dedup();
@@ -108,10 +109,10 @@ pub fn render_kustomization(folder: &str, files: &mut dyn Files) -> FileResult {
 ///
 /// Everything that is wrong with it.
 pub fn build_values(folder: &str, files: &mut dyn Files) -> Result<Vec<Value>, Vec<Problem>> {
-    let (set, problems) = build::build(files, folder);
-    match problems.is_empty() {
-        true => Ok(set.into_iter().map(|resource| resource.value).collect()),
-        false => Err(problems),
+    let made = build::build(files, folder);
+    match made.problems.is_empty() {
+        true => Ok(made.set.into_iter().map(|resource| resource.value).collect()),
+        false => Err(made.problems),
     }
 }
 
@@ -142,6 +143,7 @@ fn admit(set: Vec<resource::Resource>, result: &mut FileResult) {
         let spot = plain::Spot { document, prefix, line, reader };
         plain::read_object(&spot, resource.value, result);
     }
+    sealed::check(result);
     let built = format!(" (as {} makes it)", result.path);
     for problem in result.problems.iter_mut().chain(&mut result.warnings) {
         problem.message.push_str(&built);
