@@ -1,5 +1,5 @@
-//! A monorepo: a change in one of many folders, an image raised in a thousand of them, and the first
-//! admission of 10,000 Deployments with their Services. Run with `cargo bench -- folders`.
+//! A monorepo: a change in one of many folders, an image raised in a thousand of them, and the
+//! first admission of 10,000 Deployments with their Services. Run with `cargo bench -- folders`.
 
 use std::{path::Path, time::Instant};
 

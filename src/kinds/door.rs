@@ -30,8 +30,8 @@ pub struct Admitted {
 const CONTROLLER_ANNOTATIONS: [&str; 2] =
     ["deployment.kubernetes.io/", "control-plane.alpha.kubernetes.io/"];
 
-/// What `kubectl apply` wants to find again: it is nobody's wish, so no commit holds it, and a commit
-/// leaves it where it is.
+/// What `kubectl apply` wants to find again: it is nobody's wish, so no commit holds it, and a
+/// commit leaves it where it is.
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Reads a value as the kind it says it is: decodes strictly, defaults, validates.

@@ -322,8 +322,8 @@ pub struct GitSourceSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kinds: Vec<String>,
     /// The service account as which it acts (`namespace/name`): what that may not create, update or
-    /// delete, the source may not hold or take away. Of roles it needs `escalate`, of their bindings
-    /// `bind`.
+    /// delete, the source may not hold or take away. Of roles it needs `escalate`, of their
+    /// bindings `bind`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<String>,
     /// The Secret with the credentials (`namespace/name`): `username` and `password`, or `identity`

@@ -229,8 +229,8 @@ pub(super) struct Waiting {
     pub(super) problem: Problem,
 }
 
-/// Judges every workload that a source holds. What has no state of its own is as Git says once it is
-/// stored.
+/// Judges every workload that a source holds. What has no state of its own is as Git says once it
+/// is stored.
 pub(super) fn verdicts(view: &View, source: &str) -> Verdicts {
     let mut verdicts = Verdicts { count: 0, waiting: Vec::new() };
     for kind in [Deployment::KIND, ReplicaSet::KIND, Pod::KIND] {

@@ -185,3 +185,22 @@ fn cell(text: &str) -> String {
     }
     safe
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Subjects, names and messages are whatever somebody commits.
+    #[test]
+    fn what_is_shown_is_no_markup() {
+        for (text, shown) in [
+            ("<script>alert(1)</script>", "&lt;script>alert(1)&lt;/script>"),
+            ("[here](javascript:alert(1))", "\\[here\\](javascript:alert(1))"),
+            ("![x](https://example.org/x.png)", "\\!\\[x\\](https://example.org/x.png)"),
+            ("a | b\n# c", "a \\| b # c"),
+            ("`rm` *now*", "\\`rm\\` \\*now\\*"),
+        ] {
+            assert_eq!(cell(text), shown);
+        }
+    }
+}

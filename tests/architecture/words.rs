@@ -104,3 +104,30 @@ fn the_readme_has_a_place_for_what_is_supported() {
     let begin = text.find("<!-- supported:begin -->\n").expect("no begin marker");
     assert!(text[begin..].contains("\n<!-- supported:end -->"), "no end marker");
 }
+
+/// What is said to answer an ask, or to stop an attack, is a test that there is.
+#[test]
+fn every_answer_is_shown_by_a_test() {
+    let rows = page("docs/answers.md");
+    let rows: Vec<&str> = rows.lines().filter(|line| line.starts_with("| ")).collect();
+    let shown = |row: &&str| row.trim_matches('|').split('|').nth(2).map(str::to_owned);
+    let scripts = files("tests/scripts");
+    let mut sources = files("src");
+    sources.extend(files("tests"));
+    let is_there = |name: &str| match name.strip_suffix(".txt") {
+        Some(_) => scripts.iter().any(|f| f.path.ends_with(&format!("/{name}"))),
+        None => sources.iter().any(|f| f.text().contains(&format!("fn {name}("))),
+    };
+    let mut wrong = Vec::new();
+    for row in rows.iter().filter(|row| !row.contains("| shown by |")) {
+        let tests = shown(row).unwrap_or_default();
+        let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        if names.is_empty() {
+            wrong.push(format!("no test: {row}"));
+        }
+        let gone = names.into_iter().filter(|name| !is_there(name));
+        wrong.extend(gone.map(|name| format!("docs/answers.md: there is no test {name}")));
+    }
+    assert!(rows.len() > 30, "{} rows", rows.len());
+    nothing(&wrong);
+}

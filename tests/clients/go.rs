@@ -1,4 +1,5 @@
-//! client-go: its shared informers, its leader election, and Prometheus' discovery built on it, in the program of `tests/clients/go`.
+//! client-go: its shared informers, its leader election, and Prometheus' discovery built on it, in
+//! the program of `tests/clients/go`.
 
 use std::{
     fs,

@@ -34,14 +34,14 @@ const SERVER_SET: [&str; 10] = [
     "ownerReferences",
 ];
 
-/// Annotations that tell of a write and are no wish: the first is kubectl's memory and stays with the
-/// object alone, a Deployment's revision is counted by its controller, and where an object comes
-/// from is written when it is admitted.
+/// Annotations that tell of a write and are no wish: the first is kubectl's memory and stays with
+/// the object alone, a Deployment's revision is counted by its controller, and where an object
+/// comes from is written when it is admitted.
 const NOT_WISHED: [&str; 4] =
     [LAST_APPLIED, "deployment.kubernetes.io/revision", "mainstay.io/commit", "mainstay.io/source"];
 
-/// How often kubectl's memory is written while controllers write the same object. Without it kubectl
-/// warns, once more.
+/// How often kubectl's memory is written while controllers write the same object. Without it
+/// kubectl warns, once more.
 const REMEMBER_TRIES_MAX: usize = 5;
 
 /// Most characters of a program's name in a commit.
@@ -131,8 +131,8 @@ pub(super) async fn write(
     }
 }
 
-/// Keeps what kubectl applied with the object, where the next `kubectl apply` looks for it; gives the
-/// object with it.
+/// Keeps what kubectl applied with the object, where the next `kubectl apply` looks for it; gives
+/// the object with it.
 async fn remember(api: &Api, object: Object, applied: Option<&str>) -> Result<Object, Failure> {
     let Some(applied) = applied else { return Ok(object) };
     let mut object = object;
