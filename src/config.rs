@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     kinds::{GitReference, OnFailure, VerifySpec},
     plan::Timing,
+    report::NoticeKind,
     state::ClusterConfig,
 };
 
@@ -46,6 +47,8 @@ pub struct ServerConfig {
     pub writes: WritesConfig,
     /// The audit log: who asked what of this server's API.
     pub audit: AuditConfig,
+    /// Who is told what became of commits; the same on every server.
+    pub notify: Vec<NotifyConfig>,
     /// Go on without the lost entries of a damaged log; only by `mainstay server --accept-loss`,
     /// for one start.
     #[serde(skip)]
@@ -65,9 +68,37 @@ impl Default for ServerConfig {
             raft: RaftConfig::default(),
             writes: WritesConfig::default(),
             audit: AuditConfig::default(),
+            notify: Vec::new(),
             accept_loss: false,
         }
     }
+}
+
+/// Somebody who is told what became of commits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NotifyConfig {
+    /// A name of its own.
+    pub name: String,
+    /// Whose words it understands.
+    pub kind: NoticeKind,
+    /// Where it is; `https://`, or `http://` without a token.
+    pub url: String,
+    /// What our statuses are called at a Git host (`mainstay` when absent): several clusters give
+    /// several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+    /// File that holds the token for a Git host, or for the `Authorization` header of a webhook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// File that holds the secret with which bodies are signed: `X-Mainstay-Signature-256:
+    /// sha256=<HMAC of the body>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_file: Option<PathBuf>,
+    /// File that holds the certificates by which the receiver is known; those of the machine when
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// What becomes of writes through the API to what the cluster does not own itself, where its

@@ -354,6 +354,13 @@ pub const METRICS: &[Metric] = &[
         &[],
         "What must still leave the cluster, in items",
     ),
+    of(
+        Server,
+        Counter,
+        "mainstay_notify_deliveries_total",
+        &["result"],
+        "Notices of commits that were taken, failed or given up, in deliveries",
+    ),
     of(State, Gauge, "mainstay_objects", &["kind"], "Objects stored, in objects"),
     of(Server, Gauge, "mainstay_raft_applied_index", &[], "The last entry applied, in entries"),
     of(

@@ -16,6 +16,7 @@ mod files;
 mod health;
 mod history;
 pub mod metrics;
+mod notice;
 mod page;
 mod plan_text;
 mod samples;
@@ -35,6 +36,7 @@ pub use files::{
 };
 pub use health::{Health, health, pod_state, pods_of};
 pub use history::{CommitLine, history, state_word};
+pub use notice::{NoticeKind, NoticeRequest, notice, notice_id};
 pub use plan_text::{NOTE_BYTES_MAX, is_note_of, plan_note, plan_text, unmergeable};
 pub use samples::{Sample, Spread, samples};
 pub use wait::{WaitOutcome, WaitReport, wait_on};

@@ -6,7 +6,11 @@
 //! acknowledgement, or a new leader, writes nothing twice. While the remote is down everything
 //! waits, and goes out in one commit when it is back.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio_util::sync::CancellationToken;
 
@@ -59,15 +63,18 @@ pub(super) async fn run(
     store: Store,
     mirror: Arc<Mirror>,
     stats: Arc<ExportStats>,
+    receivers: Vec<String>,
     stop: CancellationToken,
 ) {
+    let mut told = BTreeSet::new();
     let mut views = store.views();
     let mut roles = store.roles();
     let mut failures = 0u32;
     loop {
         let pause = if store.is_leader() {
             let view = views.borrow_and_update().clone();
-            match export(&store, &mirror, &view, &stats).await {
+            let enqueued = notices(&store, &view, &receivers, &mut told).await;
+            match enqueued.and(export(&store, &mirror, &view, &stats).await) {
                 Ok(()) => {
                     failures = 0;
                     None
@@ -95,6 +102,27 @@ pub(super) async fn run(
             }
         }
     }
+}
+
+/// Puts into the outbox what receivers are to be told of the commits whose notes are due. A note
+/// may wait for the remote: what was told of it is remembered, and by a new leader told once more.
+async fn notices(
+    store: &Store,
+    view: &View,
+    receivers: &[String],
+    told: &mut BTreeSet<u64>,
+) -> Result<(), Error> {
+    let due: BTreeMap<u64, CommitId> =
+        view.due_notes().map(|(id, commit)| (id, commit.clone())).collect();
+    told.retain(|id| due.contains_key(id));
+    let fresh = due.iter().filter(|(id, _)| !told.contains(*id));
+    let commits: Vec<CommitId> = fresh.map(|(_, commit)| commit.clone()).collect();
+    let commands = super::notify::notices(view, receivers, &commits, clock::now());
+    if !commands.is_empty() {
+        store.propose(commands).await?;
+    }
+    told.extend(due.into_keys());
+    Ok(())
 }
 
 /// Waits that long, or for ever.

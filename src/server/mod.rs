@@ -26,6 +26,7 @@ mod known;
 mod listen;
 mod machine;
 mod moving;
+mod notify;
 mod preview;
 mod recall;
 mod renew;
@@ -35,6 +36,7 @@ mod sources;
 mod store;
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -46,7 +48,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api,
-    config::{AuditConfig, AuditLevelConfig, ServerConfig, SourceConfig, WritesConfig},
+    config::{
+        AuditConfig, AuditLevelConfig, NotifyConfig, ServerConfig, SourceConfig, WritesConfig,
+    },
     git::{self, Auth, Keys, Mirror, Reference, Remote, SigningKey},
     kinds::{GitReference, GitSourceSpec, VerifySpec},
     model::CommitId,
@@ -176,6 +180,7 @@ impl Server {
         let sources = sources::Sources::new(store.clone(), dir, mirror.remote(), opener.clone());
         let sources = Arc::new(sources);
         let exports = Arc::new(export::ExportStats::default());
+        let notices = Arc::new(notify::NotifyStats::default());
         let drives = Arc::new(driver::DriverStats::default());
         let branches = Arc::new(tokio::sync::Notify::new());
         let backend = Arc::new(backend::Backend {
@@ -187,6 +192,7 @@ impl Server {
             agents: agents.clone(),
             opener,
             exports: exports.clone(),
+            notices: notices.clone(),
             drives: drives.clone(),
             hook_secret: hook_secret(&config.source)?,
             agent_tls: keyring.agents(),
@@ -227,7 +233,12 @@ impl Server {
             let stop = stop.clone();
             async move { sources.run(stop).await }
         });
-        loops.spawn(export::run(store.clone(), mirror, exports, stop.clone()));
+        let receivers = receivers(&config.notify)?;
+        let names = config.notify.iter().map(|receiver| receiver.name.clone()).collect();
+        for receiver in receivers {
+            loops.spawn(receiver.run(store.clone(), notices.clone(), stop.clone()));
+        }
+        loops.spawn(export::run(store.clone(), mirror, exports, names, stop.clone()));
         let (tell, wrong) = watch::channel(None);
         loops.spawn(compare::run(node, tell, stop.clone()));
         Ok(Self { store, api: api_address, metrics: metrics_address, stop, loops, wrong })
@@ -305,6 +316,15 @@ pub fn check_source(config: &SourceConfig) -> Result<(), Error> {
     signers(config)?;
     age_keys(config)?;
     hook_secret(config).map(drop)
+}
+
+/// The receivers of notices, each by a name of its own.
+fn receivers(config: &[NotifyConfig]) -> Result<Vec<notify::Receiver>, Error> {
+    let names: BTreeSet<&str> = config.iter().map(|receiver| receiver.name.as_str()).collect();
+    if names.len() < config.len() || names.contains("") {
+        return Err(Error::Config("notify: each receiver needs a name of its own".to_owned()));
+    }
+    config.iter().map(notify::Receiver::new).collect()
 }
 
 fn signing_key(config: &SourceConfig) -> Result<Option<SigningKey>, Error> {

@@ -5,6 +5,7 @@ use serde_json::Value;
 use smol_str::SmolStr;
 
 use super::view::{ClusterConfig, Origin, main_source};
+use crate::kinds::CommitState;
 use crate::model::{
     CommitId, Key, Labels, NodeName, Object, Problem, RequestId, Revision, Timestamp,
     session::ObservedPod,
@@ -194,6 +195,28 @@ pub enum OutboxItem {
     /// A commit whose rollout failed must be taken back on the desired branch. Its `Commit` says
     /// why and what became of that.
     Revert(CommitId),
+    /// A receiver outside must be told what became of a commit.
+    Notice(Notice),
+}
+
+/// What became of a commit, for one receiver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Notice {
+    /// The receiver's name in the servers' configuration.
+    pub to: String,
+    /// The commit.
+    pub commit: CommitId,
+    /// The revision of its object: with it, the same notice is known again.
+    pub revision: Revision,
+    /// How far it has come.
+    pub state: CommitState,
+    /// One word.
+    pub reason: String,
+    /// One sentence.
+    pub message: String,
+    /// When that was seen; an old notice is given up.
+    pub at: Timestamp,
 }
 
 /// What became of a command.

@@ -20,8 +20,8 @@ mod view;
 pub use apply::State;
 pub use check::{Severity, Violation, check, check_step};
 pub use command::{
-    Adopt, Command, Desired, ENTRY_BYTES_MAX, Entry, Expect, LOG_VERSION, NewEvent, Op, OutboxItem,
-    Outcome, Part, Refusal,
+    Adopt, Command, Desired, ENTRY_BYTES_MAX, Entry, Expect, LOG_VERSION, NewEvent, Notice, Op,
+    OutboxItem, Outcome, Part, Refusal,
 };
 pub use view::{Change, ClusterConfig, HISTORY_MAX, Head, MAIN_SOURCE, Origin, View};
 

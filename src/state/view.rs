@@ -7,7 +7,7 @@ use k8s_openapi::Resource;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use smol_str::SmolStr;
 
-use super::command::{Desired, OutboxItem};
+use super::command::{Desired, Notice, OutboxItem};
 use crate::{
     kinds::Kinds,
     model::{CommitId, GroupKind, Key, NodeName, Object, Problem, Revision, Timestamp},
@@ -366,7 +366,15 @@ impl View {
     pub fn due_notes(&self) -> impl Iterator<Item = (u64, &CommitId)> {
         self.outbox().filter_map(|(id, item)| match item {
             OutboxItem::Note(commit) => Some((id, commit)),
-            OutboxItem::Revert(_) => None,
+            OutboxItem::Revert(_) | OutboxItem::Notice(_) => None,
+        })
+    }
+
+    /// What a receiver must still be told, oldest first, with the outbox entries.
+    pub fn due_notices<'a>(&'a self, to: &'a str) -> impl Iterator<Item = (u64, &'a Notice)> {
+        self.outbox().filter_map(move |(id, item)| match item {
+            OutboxItem::Notice(notice) if notice.to == to => Some((id, notice)),
+            _ => None,
         })
     }
 
@@ -374,7 +382,7 @@ impl View {
     pub fn due_reverts(&self) -> impl Iterator<Item = (u64, &CommitId)> {
         self.outbox().filter_map(|(id, item)| match item {
             OutboxItem::Revert(bad) => Some((id, bad)),
-            OutboxItem::Note(_) => None,
+            OutboxItem::Note(_) | OutboxItem::Notice(_) => None,
         })
     }
 

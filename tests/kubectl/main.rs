@@ -13,6 +13,7 @@ mod freezes;
 #[path = "../../src/git/tests/server.rs"]
 #[allow(clippy::unwrap_used, reason = "shared with the tests of the room")]
 mod git_server;
+mod notices;
 mod proxy;
 mod pushes;
 mod script;
