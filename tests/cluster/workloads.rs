@@ -173,6 +173,67 @@ fn pods_are_given_what_they_ask_for() {
     assert_eq!(std::fs::read_to_string(host.join("mark")).unwrap(), "here", "the node's own file");
 }
 
+/// What is sealed in Git is plain in the pods that use it, and nowhere that the server writes.
+#[test]
+fn sealed_values_reach_the_pods_that_use_them() {
+    let test = "sealed_values_reach_the_pods_that_use_them";
+    let Some(w) = World::up(test, 1) else { return };
+    let (key, recipient) = mainstay::seal::generate("2026-11-26T02:45:36Z");
+    std::fs::write(w.path("age.key"), key).unwrap();
+    let key = w.path("age.key").display().to_string();
+    begin_with(&w, &[1], &format!("{CALM}source: {{decryption: {{ageKeyFile: {key}}}}}\n"));
+    let canary = |of: &str| format!("blue-canary-{of}");
+    let sealed = |of: &str| {
+        let secret = object("Secret", "sec", &json!({"stringData": {"pw": canary(of)}}));
+        let map = object("ConfigMap", "cfg", &json!({"data": {"word": canary(of)}}));
+        let order = mainstay::seal::Order {
+            path: "sec.yaml",
+            recipients: std::slice::from_ref(&recipient),
+            rule: &mainstay::render::sealed::Rule::usual(),
+            only_encrypted: false,
+            now: "2026-11-26T02:45:36Z",
+        };
+        let yaml = |json: String| {
+            let value: Value = serde_json::from_str(&json).unwrap();
+            serde_yaml::to_string(&value).unwrap()
+        };
+        let plain = format!("{}---\n{}", yaml(secret), yaml(map));
+        mainstay::seal::seal(&plain, &order).unwrap()
+    };
+    let mut web = container("web", &["serve", "8080"]);
+    web["env"] = json!([
+        {"name": "PW", "valueFrom": {"secretKeyRef": {"name": "sec", "key": "pw"}}},
+        {"name": "WORD", "valueFrom": {"configMapKeyRef": {"name": "cfg", "key": "word"}}},
+    ]);
+    web["volumeMounts"] = json!([{"name": "sec", "mountPath": "/sec"}]);
+    let volumes = json!([{"name": "sec", "secret": {"secretName": "sec"}}]);
+    let spec = json!({"containers": [web], "volumes": volumes, "terminationGracePeriodSeconds": 1});
+    let rich = workload("rich", 1, spec).to_string();
+    w.healthy(1, &w.push(&[("rich.json", &rich), ("sec.yaml", &sealed("one"))], "rich"));
+    let pod = pods(&w, &[1], "shop/rich-").remove(0);
+    let env = pod.get(&w, "127.0.0.1:8080", "/env").unwrap();
+    for line in ["PW", "WORD"].map(|name| format!("{name}={}", canary("one"))) {
+        assert!(env.lines().any(|l| l == line), "{line} is not in {env}");
+    }
+    assert_eq!(file(&w, &pod, "/sec/pw"), Some(canary("one")));
+    // A new one reaches the file and restarts nothing.
+    w.healthy(1, &w.push(&[("sec.yaml", &sealed("two"))], "another word"));
+    until("the file changes", || (file(&w, &pod, "/sec/pw")? == canary("two")).then_some(()));
+    assert_eq!(pods(&w, &[1], "shop/rich-"), [pod]);
+    let holds = |path: &std::path::Path, word: &str| {
+        let args = ["-rlF", word, path.to_str().unwrap()];
+        let found = Command::new("grep").args(args).output().unwrap();
+        String::from_utf8(found.stdout).unwrap()
+    };
+    let log = w.agent_dir(1).join("agent.log");
+    assert!(log.is_file() && holds(&w.server_dir(1), "rich").contains("log"));
+    for place in [w.server_dir(1), w.path("repo.git"), log] {
+        for word in [canary(""), "Ymx1ZS1jYW5hcnkt".to_owned()] {
+            assert_eq!(holds(&place, &word), "");
+        }
+    }
+}
+
 /// What does not run says why, where one looks: in the note, in `why`, in the events. A revert
 /// takes it back.
 #[test]
