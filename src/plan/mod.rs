@@ -10,6 +10,7 @@
 
 pub mod admission;
 pub mod assign;
+pub mod drift;
 pub mod failure;
 pub mod freeze;
 pub mod guest;

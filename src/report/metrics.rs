@@ -391,6 +391,13 @@ pub const METRICS: &[Metric] = &[
     of(
         Server,
         Counter,
+        "mainstay_drift_corrections_total",
+        &["kind"],
+        "Objects made again that were deleted behind Git's back, in objects",
+    ),
+    of(
+        Server,
+        Counter,
         "mainstay_source_fetches_total",
         &["result"],
         "Looks at the remote, in fetches",

@@ -142,6 +142,10 @@ impl api::Backend for Backend {
             Sample::new("mainstay_agents_connected", &[], self.agents.sessions() as f64),
             fsyncs(&metrics.fsync),
         ];
+        for (kind, count) in self.importer.drift.corrected() {
+            let count = count as f64;
+            samples.push(Sample::new("mainstay_drift_corrections_total", &[&kind], count));
+        }
         for (peer, seen) in &metrics.peers {
             let peer = format!("{peer:016x}");
             let lag = seen.lag_entries as f64;

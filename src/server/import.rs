@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Store, clock, known::Known, recall::recalled};
+use super::{Store, clock, drift::Drift, known::Known, recall::recalled};
 use crate::{
     git::{self, Keys, Mirror, Reader},
     kinds::{CommitSpec, GitSourceSpec},
@@ -83,6 +83,8 @@ pub(super) struct Importer {
     /// Held by whoever brings something new of Git into the log: two at once would meet there.
     /// Going back waits for nobody's push; State refuses whichever of two comes second.
     pub(super) turn: tokio::sync::Mutex<()>,
+    /// What was put back.
+    pub(super) drift: Arc<Drift>,
     /// Places for writes that wait for their turn.
     pub(super) waiting: tokio::sync::Semaphore,
     /// What was done.
@@ -101,8 +103,8 @@ impl Importer {
         let (known, nudge, keys) = (Arc::default(), Arc::default(), Arc::new(keys));
         let turn = tokio::sync::Mutex::default();
         let waiting = tokio::sync::Semaphore::new(super::commit::WAITING_MAX);
-        let (stats, keyring) = (Arc::default(), Arc::default());
-        Self { store, mirror, name, spec, keys, keyring, known, nudge, turn, waiting, stats }
+        let (stats, keyring, drift) = (Arc::default(), Arc::default(), Arc::default());
+        Self { store, mirror, name, spec, keys, keyring, known, nudge, turn, drift, waiting, stats }
     }
 
     /// With keys that open what is sealed.
@@ -119,12 +121,13 @@ impl Importer {
     pub(super) async fn run(&self, stop: CancellationToken) {
         let mut roles = self.store.roles();
         let mut watch = self.watch(self.mirror.remote().reference.full_name().as_deref());
-        let mut views = self.store.views();
+        let (mut views, mut drifting) = (self.store.views(), self.store.views());
         let mut failures = 0;
         loop {
-            let mut stuck = false;
+            let (mut stuck, mut again) = (false, None);
             if self.store.is_leader() && !self.spec.suspend {
                 stuck = self.go_back().await;
+                again = self.put_back().await;
                 failures = self.look_and_tell(failures).await;
             }
             let every = self.spec.interval_seconds.unwrap_or(INTERVAL_SECONDS).max(1);
@@ -132,8 +135,10 @@ impl Importer {
             let pause = git::watch::poll_after(every, failures, rand::random());
             let thawed = freeze::wake_at(&self.store.view()).map(|at| at.since(clock::now()));
             let pause = thawed.filter(|left| !left.is_zero()).map_or(pause, |left| pause.min(left));
+            let pause = again.map_or(pause, |again| pause.min(again));
             tokio::select! {
                 () = stop.cancelled() => return,
+                () = self.drifted(&mut drifting), if !self.spec.suspend => {}
                 () = self.nudge.notified() => {}
                 () = moved(&mut watch) => {}
                 () = failed(&mut views), if !stuck && self.is_main() => {}
@@ -340,7 +345,7 @@ impl Importer {
 }
 
 /// The first refusal as an error.
-fn done(outcomes: Vec<Outcome>) -> Result<(), Error> {
+pub(super) fn done(outcomes: Vec<Outcome>) -> Result<(), Error> {
     outcomes.into_iter().try_for_each(|outcome| match outcome {
         Outcome::Done(_) => Ok(()),
         Outcome::Refused(refusal) => Err(Error::Refused(refusal)),

@@ -17,6 +17,7 @@ mod clock;
 mod commit;
 mod compare;
 mod dispatch;
+mod drift;
 mod driver;
 mod export;
 mod forward;

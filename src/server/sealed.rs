@@ -2,7 +2,7 @@
 //!
 //! The log and State hold ciphertext. The leader proves a file before it takes it; every server
 //! opens objects when it answers those who may read them, and the leader when it sends a pod's node
-//! what the pod uses (docs/adr/0026-sealed-values.md).
+//! what the pod uses (docs/adr/0027-sealed-values.md).
 
 use std::sync::Arc;
 

@@ -538,11 +538,9 @@ impl State {
         problems: &mut Vec<Problem>,
         context: &mut Context,
     ) -> Result<(), Refusal> {
+        let value = desired.stored();
         let Desired { object, origin } = desired;
         let key = object.key().clone();
-        let mut value = object.value();
-        value["metadata"]["annotations"]["mainstay.io/commit"] = origin.commit.as_str().into();
-        value["metadata"]["annotations"]["mainstay.io/source"] = origin.place().into();
         match self.put(&key, value, Expect::Any, Way::Git, context) {
             Err(Refusal::Invalid { problems: found }) => {
                 problems.extend(found.into_iter().map(|p| Problem {

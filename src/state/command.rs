@@ -119,6 +119,17 @@ pub struct Desired {
     pub origin: Origin,
 }
 
+impl Desired {
+    /// The object as State holds it: it tells the commit and the place it comes from.
+    pub fn stored(&self) -> Value {
+        let mut value = self.object.value();
+        let annotations = &mut value["metadata"]["annotations"];
+        annotations["mainstay.io/commit"] = self.origin.commit.as_str().into();
+        annotations["mainstay.io/source"] = self.origin.place().into();
+        value
+    }
+}
+
 /// What a write assumes of the object it changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -211,7 +211,7 @@ impl View {
     }
 
     /// The keys Git owns whose object is not there or is being deleted: somebody took it away, and
-    /// the next commit brings it back.
+    /// it is brought back.
     pub fn drifted(&self) -> impl Iterator<Item = &Key> {
         self.drifted.iter()
     }

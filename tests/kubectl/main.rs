@@ -8,6 +8,7 @@ mod certificates;
 mod cold;
 mod commits;
 mod disaster;
+mod drift;
 mod everyday;
 mod freezes;
 #[path = "../../src/git/tests/server.rs"]

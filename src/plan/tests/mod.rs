@@ -9,6 +9,7 @@ mod built_in;
 mod commit;
 mod deployment;
 mod disruption;
+mod drift;
 mod endpoint_slice;
 mod endpoints;
 mod failure;
