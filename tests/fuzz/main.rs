@@ -13,7 +13,10 @@ use mainstay::{
         multiplex::{Frames, Source},
         spdy::{Decoder, Encoder, Event},
     },
+    render::{FileObject, render_file},
+    seal::Keyring,
 };
+use serde_json::Value;
 
 /// What moby/spdystream sent for an exec: its streams, input, its end; then a ping and the rest.
 const SPDY: [&str; 9] = [
@@ -170,6 +173,39 @@ fn quantities() {
         if let Some(quantity) = read.filter(fits) {
             let written = quantity.to_string();
             assert_eq!(Quantity::parse(&written).unwrap(), quantity, "{text} as {written}");
+        }
+    });
+}
+
+/// Sealed files: whatever is done to one, no value comes out of it that was not sealed in it.
+#[test]
+fn sealed_files() {
+    let fixture = |name: &str| {
+        let path = format!("{}/tests/sealed/{name}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read(path).unwrap()
+    };
+    let keyring = Keyring::parse(&String::from_utf8(fixture("key.txt")).unwrap()).unwrap();
+    let opened = |input: &[u8]| -> Option<Vec<Value>> {
+        let result = render_file("a.yaml", input);
+        let proven = result.sealed.iter().all(|file| keyring.prove(file).is_empty());
+        if result.sealed.is_empty() || !result.problems.is_empty() || !proven {
+            return None;
+        }
+        let open = |found: &FileObject| keyring.open(&found.object).unwrap().value();
+        let objects = result.objects.iter().map(open);
+        Some(
+            objects
+                .flat_map(|o| o["data"].as_object().cloned())
+                .flatten()
+                .map(|(_, v)| v)
+                .collect(),
+        )
+    };
+    let corpus = ["secret.yaml", "several.yaml", "secret.json"].map(fixture);
+    let known: Vec<Value> = corpus.iter().flat_map(|file| opened(file).unwrap()).collect();
+    feed("sealed files", &corpus, |input| {
+        for value in opened(input).into_iter().flatten() {
+            assert!(known.contains(&value), "{value}");
         }
     });
 }
