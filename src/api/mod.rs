@@ -128,6 +128,10 @@ pub trait Backend: Send + Sync + 'static {
         who: Peer,
     ) -> BoxFuture<'_, Result<CommitId, Failure>>;
 
+    /// Brings a revision into the desired branch: forward where that is all, else by a merge that
+    /// `who` wrote. Answers with the branch's tip.
+    fn promote(&self, revision: String, who: Peer) -> BoxFuture<'_, Result<CommitId, Failure>>;
+
     /// Makes a write a commit: edits the file, proves that nothing else changes, pushes and admits
     /// it. Answers with the commit once this server's View shows it; with the head when the files
     /// say it already.

@@ -22,8 +22,8 @@ use crate::{
     kinds::{self, KindInfo},
     model::{CommitId, Key, NodeName, Object},
     report::{
-        self, ClusterStatus, CommitLine, EventLine, ObjectFile, PlanReport, WaitOutcome,
-        WaitReport, WhyStep,
+        self, ClusterStatus, CommitLine, EventLine, ObjectFile, PlanReport, TreeReport,
+        WaitOutcome, WaitReport, WhyStep,
     },
     state::{self, View},
 };
@@ -38,11 +38,11 @@ pub const PUSH_BYTES_MAX: usize = 65 << 20;
 /// The header of a log's answer that names the pod it comes from.
 pub const POD_HEADER: &str = "mainstay-pod";
 
-/// The answer to a rollback.
+/// The answer to a rollback or a promotion.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RollbackReport {
-    /// The full id of the revert commit.
+    /// The full id of the commit that is on the branch by now.
     pub commit: String,
 }
 
@@ -65,6 +65,8 @@ pub(super) fn routes() -> Router<Api> {
         .route("/mainstay/v1/receive", post(receive).layer(DefaultBodyLimit::max(PUSH_BYTES_MAX)))
         .route("/mainstay/v1/why", get(why))
         .route("/mainstay/v1/rollback", post(rollback))
+        .route("/mainstay/v1/promote", post(promote))
+        .route("/mainstay/v1/tree", get(tree))
         .route("/mainstay/v1/logs", get(logs))
         .route("/mainstay/v1/events", get(events))
         .route("/mainstay/v1/objects", get(objects))
@@ -185,6 +187,24 @@ async fn rollback(
 ) -> Result<Json<RollbackReport>, Failure> {
     let commit = api.backend.rollback(query.revision, peer).await?;
     Ok(Json(RollbackReport { commit: commit.to_string() }))
+}
+
+#[derive(Deserialize)]
+struct PromoteQuery {
+    revision: String,
+}
+
+async fn promote(
+    State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
+    Query(query): Query<PromoteQuery>,
+) -> Result<Json<RollbackReport>, Failure> {
+    let commit = api.backend.promote(query.revision, peer).await?;
+    Ok(Json(RollbackReport { commit: commit.to_string() }))
+}
+
+async fn tree(State(api): State<Api>) -> Json<TreeReport> {
+    Json(report::tree(&api.view()))
 }
 
 /// An object as people name it: `deployment/web`, `po/web-1`, `node/n1`.

@@ -142,6 +142,10 @@ impl Backend for Fake {
         self.note(format!("receive {old:?} {} of {} bytes", new.short(), pack.len()));
         async { Ok(PlanReport::default()) }.boxed()
     }
+    fn promote(&self, revision: String, who: Peer) -> BoxFuture<'_, Result<CommitId, Failure>> {
+        self.note(format!("promote {revision} by {}", who.user));
+        async { Err(Failure::conflict("a.yaml: both changed it")) }.boxed()
+    }
     fn rollback(
         &self,
         revision: Option<String>,

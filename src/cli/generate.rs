@@ -78,6 +78,7 @@ pub(super) fn schemas() -> BTreeMap<String, Value> {
         ("events", schema::<Vec<EventLine>>()),
         ("check", schema::<Vec<CheckLine>>()),
         ("rollback", schema::<RollbackReport>()),
+        ("tree", schema::<report::TreeReport>()),
         ("freeze", schema::<crate::api::FreezeReport>()),
         ("vet", schema::<super::vet::VetReport>()),
         ("server_config", schema::<ServerConfig>()),

@@ -23,6 +23,7 @@ mod logs;
 mod machine;
 mod output;
 mod plan;
+mod promote;
 mod receive;
 mod renewal;
 mod rollback;
@@ -32,6 +33,7 @@ mod sim;
 mod status;
 mod text;
 mod token;
+mod tree;
 mod vet;
 mod wait;
 mod why;
@@ -64,10 +66,13 @@ enum Verb {
     Token(token::Verb),
     Kubeconfig(kubeconfig::Verb),
     Status(status::Verb),
+    #[command(visible_alias = "diff")]
     Plan(plan::Verb),
     History(history::Verb),
     Why(why::Verb),
+    Tree(tree::Verb),
     Wait(wait::Verb),
+    Promote(promote::Verb),
     Rollback(rollback::Verb),
     Freeze(freeze::Verb),
     Thaw(freeze::Thaw),
@@ -143,6 +148,8 @@ async fn ask(verb: Verb) -> Result<(), Error> {
         Verb::Why(verb) => why::run(&verb).await,
         Verb::Wait(verb) => wait::run(&verb).await,
         Verb::Rollback(verb) => rollback::run(&verb).await,
+        Verb::Promote(verb) => promote::run(&verb).await,
+        Verb::Tree(verb) => tree::run(&verb).await,
         Verb::Freeze(verb) => freeze::run(&verb).await,
         Verb::Thaw(verb) => freeze::thaw(&verb).await,
         Verb::Seal(verb) => seal::run(&verb).await,

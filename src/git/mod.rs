@@ -16,8 +16,8 @@
 //! There is one bare mirror and never a work tree, so links, submodules, hooks and filters have
 //! nowhere to act. This room never decides what a file means, never starts a process but `gpg` (to
 //! judge OpenPGP signatures, where keys for them are configured), and never touches the desired
-//! branch except by [`Mirror::revert`], [`Mirror::restore`], [`Mirror::undo`] and
-//! [`Mirror::change`].
+//! branch except by [`Mirror::revert`], [`Mirror::restore`], [`Mirror::undo`],
+//! [`Mirror::promote`] and [`Mirror::change`].
 #![expect(
     clippy::disallowed_methods,
     reason = "shell: deadlines of network calls, files of the mirror"

@@ -15,7 +15,7 @@ use super::{
     mirror::{Mirror, commit_id, find_commit},
     publish::{Pushed, Step},
     remote::Reference,
-    status::{blobs, check_path, commit, updated},
+    status::{blobs, check_path, commit, merge, updated},
 };
 use crate::model::CommitId;
 
@@ -177,6 +177,40 @@ impl Mirror {
     ) -> Result<Pushed> {
         self.on_desired(message, author, committer, within, |repo, _| {
             Ok(find_commit(repo, to)?.tree_id())
+        })
+    }
+
+    /// Brings a commit into the desired branch: moves it forward where the commit follows the tip,
+    /// else pushes a merge. What is part of the branch already is left alone; what both changed is
+    /// an [`Error::Conflict`].
+    pub fn promote(
+        &self,
+        from: &CommitId,
+        message: &Message,
+        author: &Person,
+        committer: &Person,
+        within: Duration,
+    ) -> Result<Pushed> {
+        let branch = self.desired_branch()?;
+        let (author, committer) = (author.signature()?, committer.signature()?);
+        self.publish(&format!("refs/heads/{branch}"), within, |repo, tip| {
+            let theirs = find_commit(repo, from)?;
+            let Some(tip) = tip else { return Ok(Step::Commit(theirs.id())) };
+            if tip == theirs.id() || repo.graph_descendant_of(tip, theirs.id())? {
+                return Ok(Step::Already(tip));
+            }
+            if repo.graph_descendant_of(theirs.id(), tip)? {
+                return Ok(Step::Commit(theirs.id()));
+            }
+            let ours = repo.find_commit(tip)?;
+            let mut index = repo.merge_commits(&ours, &theirs, None)?;
+            if index.has_conflicts() {
+                let paths = conflicts(&index)?;
+                return Err(Error::Conflict { commit: from.clone(), paths });
+            }
+            let (tree, both) = (index.write_tree_to(repo)?, [tip, theirs.id()]);
+            merge(repo, &both, tree, message, (&author, &committer), self.key.as_ref())
+                .map(Step::Commit)
         })
     }
 

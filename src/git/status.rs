@@ -228,9 +228,23 @@ pub(super) fn commit(
     (author, committer): (&git2::Signature<'_>, &git2::Signature<'_>),
     key: Option<&SigningKey>,
 ) -> Result<Oid> {
+    let parents: Vec<Oid> = tip.into_iter().collect();
+    merge(repo, &parents, tree, message, (author, committer), key)
+}
+
+/// Writes a commit object of any parents; no ref is moved.
+pub(super) fn merge(
+    repo: &Repository,
+    parents: &[Oid],
+    tree: Oid,
+    message: &Message,
+    (author, committer): (&git2::Signature<'_>, &git2::Signature<'_>),
+    key: Option<&SigningKey>,
+) -> Result<Oid> {
     let tree = repo.find_tree(tree)?;
-    let parent = tip.map(|tip| repo.find_commit(tip)).transpose()?;
-    let parents: Vec<&git2::Commit<'_>> = parent.iter().collect();
+    let parents: Vec<_> =
+        parents.iter().map(|id| repo.find_commit(*id)).collect::<Result<_, _>>()?;
+    let parents: Vec<&git2::Commit<'_>> = parents.iter().collect();
     let message = message.render();
     let Some(key) = key else {
         return Ok(repo.commit(None, author, committer, &message, &tree, &parents)?);

@@ -20,6 +20,7 @@ mod notice;
 mod page;
 mod plan_text;
 mod samples;
+mod tree;
 mod wait;
 mod why;
 
@@ -39,6 +40,7 @@ pub use history::{CommitLine, history, state_word};
 pub use notice::{NoticeKind, NoticeRequest, notice, notice_id};
 pub use plan_text::{NOTE_BYTES_MAX, is_note_of, plan_note, plan_text, unmergeable};
 pub use samples::{Sample, Spread, samples};
+pub use tree::{TreeNode, TreeReport, tree, tree_text};
 pub use wait::{WaitOutcome, WaitReport, wait_on};
 pub use why::{NodeVerdict, WhyStep, why};
 

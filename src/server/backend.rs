@@ -190,6 +190,10 @@ impl api::Backend for Backend {
         self.push_rollback(revision, who).boxed()
     }
 
+    fn promote(&self, revision: String, who: Peer) -> BoxFuture<'_, Result<CommitId, Failure>> {
+        self.push_promotion(revision, who).boxed()
+    }
+
     fn commit(&self, wish: Wish) -> BoxFuture<'_, Result<CommitId, Uncommitted>> {
         self.make_commit(wish).boxed()
     }
@@ -343,11 +347,7 @@ impl Backend {
             Some(revision) => Rollback::Restore(self.resolve(revision).await?),
             None => plan::rollback(&self.store.view()).ok_or_else(nothing)?,
         };
-        let author = git::Person {
-            name: who.user.clone(),
-            email: format!("{}@mainstay", who.user.replace(':', ".")),
-            at: clock::now(),
-        };
+        let author = person(&who);
         let mirror = self.mirror.clone();
         let within = Duration::from_secs(GIT_SECONDS_MAX);
         let push = move || {
@@ -389,6 +389,30 @@ impl Backend {
         self.importer.nudge().notify_one();
         self.branches.notify_one();
         self.sources.nudge();
+    }
+
+    /// Merges a revision into the desired branch, unless the cluster would refuse what results.
+    async fn push_promotion(&self, revision: String, who: Peer) -> Result<CommitId, Failure> {
+        let tip = self.resolve(revision.clone()).await?;
+        let plan = self.plan_of(tip.clone(), true).await?;
+        if !plan.problems.is_empty() {
+            let text = format!("{revision} cannot be promoted");
+            return Err(Failure::invalid(&text, plan.problems));
+        }
+        let author = person(&who);
+        let message = Message {
+            subject: format!("Promote {revision}"),
+            body: format!("This merges commit {tip}."),
+            trailers: vec![("Via".to_owned(), "mainstay promote".to_owned())],
+        };
+        let mirror = self.mirror.clone();
+        let within = Duration::from_secs(GIT_SECONDS_MAX);
+        let push = move || mirror.promote(&tip, &message, &author, &export::us(), within);
+        let pushed = tokio::task::spawn_blocking(push).await;
+        let pushed = pushed.map_err(|e| Failure::internal(e.to_string()))?;
+        let commit = pushed.map_err(|e| failure(&e))?.commit;
+        self.importer.nudge().notify_one();
+        Ok(commit)
     }
 
     fn judge(&self, headers: &HeaderMap, body: &Bytes) -> Result<bool, Failure> {
@@ -436,6 +460,12 @@ impl Backend {
             Err(_) => Err(Failure::timeout(format!("node {node} at {address} does not answer"))),
         }
     }
+}
+
+/// Who asked, as an author.
+fn person(who: &Peer) -> git::Person {
+    let email = format!("{}@mainstay", who.user.replace(':', "."));
+    git::Person { name: who.user.clone(), email, at: clock::now() }
 }
 
 /// The log's fsyncs; its buckets count each fsync once, a histogram's each bound all below it.

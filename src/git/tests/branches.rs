@@ -70,3 +70,32 @@ fn tips_follow_the_remote_and_are_merged_without_a_push() {
         world.push();
     }
 }
+
+/// What must not happen: a merge where moving forward is all; a push over what others pushed.
+#[test]
+fn a_branch_is_promoted_by_moving_forward_or_by_a_merge() {
+    let world = World::new();
+    let base = world.commit(&[("a.yaml", "a: 1\n"), ("b.yaml", "b: 1\n")], "first");
+    let mirror = world.mirror("mirror");
+    mirror.fetch(WITHIN).unwrap();
+    let promote = |from: &crate::model::CommitId| {
+        let words = super::message("Promote next");
+        others(&mirror);
+        mirror.promote(from, &words, &super::person(), &super::person(), WITHIN)
+    };
+    let next = branch(&world, "next", base.as_str(), &[("b.yaml", "b: 2\n")]);
+    assert_eq!(promote(&next).unwrap().commit, next);
+    assert_eq!(promote(&next).unwrap().attempts, 0, "it is there");
+    assert_eq!(promote(&base).unwrap().commit, next, "so is what it follows");
+    let apart = branch(&world, "apart", base.as_str(), &[("c.yaml", "c: 1\n")]);
+    let merge = promote(&apart).unwrap().commit;
+    let origin = world.origin();
+    let parents = git(&origin, &["log", "-1", "--format=%P", "main"]);
+    assert_eq!(parents, format!("{next} {apart}"));
+    let files = git(&origin, &["ls-tree", "--name-only", "main"]);
+    assert_eq!(files.replace('\n', " "), "a.yaml b.yaml c.yaml");
+    let clash = branch(&world, "clash", base.as_str(), &[("b.yaml", "b: 3\n")]);
+    let conflict = promote(&clash).unwrap_err();
+    assert!(matches!(conflict, crate::git::Error::Conflict { .. }), "{conflict:?}");
+    assert_eq!(git(&origin, &["rev-parse", "main"]), merge.as_str());
+}
