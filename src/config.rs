@@ -6,9 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    kinds::{GitReference, OnFailure, VerifySpec},
+    kinds::{GitReference, NoticeKind, OnFailure, VerifySpec},
     plan::Timing,
-    report::NoticeKind,
     state::ClusterConfig,
 };
 

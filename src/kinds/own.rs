@@ -232,6 +232,25 @@ pub enum OnFailure {
     Ignore,
 }
 
+/// Whose words a receiver understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum NoticeKind {
+    /// Commit statuses of GitHub; `url` is the repository in its API
+    /// (`https://api.github.com/repos/<owner>/<name>`).
+    Github,
+    /// Commit statuses of GitLab; `url` is the project in its API
+    /// (`https://gitlab.example.org/api/v4/projects/<id>`).
+    Gitlab,
+    /// Commit statuses of Gitea and Forgejo; `url` is the repository in its API
+    /// (`https://gitea.example.org/api/v1/repos/<owner>/<name>`).
+    Gitea,
+    /// JSON of our own to `url`.
+    Webhook,
+    /// A line of text as Slack, Mattermost and their like take it, to `url`.
+    Slack,
+}
+
 /// How many objects a commit touched.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -37,7 +37,7 @@ pub use files::{
 };
 pub use health::{Health, health, pod_state, pods_of};
 pub use history::{CommitLine, history, state_word};
-pub use notice::{NoticeKind, NoticeRequest, notice, notice_id};
+pub use notice::{NoticeRequest, notice, notice_id};
 pub use plan_text::{NOTE_BYTES_MAX, is_note_of, plan_note, plan_text, unmergeable};
 pub use samples::{Sample, Spread, samples};
 pub use tree::{TreeNode, TreeReport, tree, tree_text};

@@ -1,13 +1,11 @@
 //! What others are told of a commit: the statuses of Git hosts, and webhooks. From values to the
 //! parts of a request; who sends it adds the credentials.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{cluster::short, history::state_word};
 use crate::{
-    kinds::{Commit, CommitState},
+    kinds::{Commit, CommitState, NoticeKind},
     state::{Notice, View},
 };
 
@@ -16,25 +14,6 @@ const DESCRIPTION_CHARS_MAX: usize = 140;
 
 /// Most problems that a webhook carries; the note has them all.
 const PROBLEMS_MAX: usize = 20;
-
-/// Whose words a receiver understands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum NoticeKind {
-    /// Commit statuses of GitHub; `url` is the repository in its API
-    /// (`https://api.github.com/repos/<owner>/<name>`).
-    Github,
-    /// Commit statuses of GitLab; `url` is the project in its API
-    /// (`https://gitlab.example.org/api/v4/projects/<id>`).
-    Gitlab,
-    /// Commit statuses of Gitea and Forgejo; `url` is the repository in its API
-    /// (`https://gitea.example.org/api/v1/repos/<owner>/<name>`).
-    Gitea,
-    /// JSON of our own to `url`.
-    Webhook,
-    /// A line of text as Slack, Mattermost and their like take it, to `url`.
-    Slack,
-}
 
 /// A `POST` without its credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -26,7 +26,7 @@ use super::{
     dispatch::Dispatch,
     driver::DriverStats,
     export, import,
-    notify::NotifyStats,
+    inform::NotifyStats,
     preview::{self, Preview},
     sealed::Opener,
     sources,

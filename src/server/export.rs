@@ -117,7 +117,7 @@ async fn notices(
     told.retain(|id| due.contains_key(id));
     let fresh = due.iter().filter(|(id, _)| !told.contains(*id));
     let commits: Vec<CommitId> = fresh.map(|(_, commit)| commit.clone()).collect();
-    let commands = super::notify::notices(view, receivers, &commits, clock::now());
+    let commands = super::inform::notices(view, receivers, &commits, clock::now());
     if !commands.is_empty() {
         store.propose(commands).await?;
     }

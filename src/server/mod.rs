@@ -22,12 +22,12 @@ mod driver;
 mod export;
 mod forward;
 mod import;
+mod inform;
 mod join;
 mod known;
 mod listen;
 mod machine;
 mod moving;
-mod notify;
 mod preview;
 mod recall;
 mod renew;
@@ -181,7 +181,7 @@ impl Server {
         let sources = sources::Sources::new(store.clone(), dir, mirror.remote(), opener.clone());
         let sources = Arc::new(sources);
         let exports = Arc::new(export::ExportStats::default());
-        let notices = Arc::new(notify::NotifyStats::default());
+        let notices = Arc::new(inform::NotifyStats::default());
         let drives = Arc::new(driver::DriverStats::default());
         let branches = Arc::new(tokio::sync::Notify::new());
         let backend = Arc::new(backend::Backend {
@@ -320,12 +320,12 @@ pub fn check_source(config: &SourceConfig) -> Result<(), Error> {
 }
 
 /// The receivers of notices, each by a name of its own.
-fn receivers(config: &[NotifyConfig]) -> Result<Vec<notify::Receiver>, Error> {
+fn receivers(config: &[NotifyConfig]) -> Result<Vec<inform::Receiver>, Error> {
     let names: BTreeSet<&str> = config.iter().map(|receiver| receiver.name.as_str()).collect();
     if names.len() < config.len() || names.contains("") {
         return Err(Error::Config("notify: each receiver needs a name of its own".to_owned()));
     }
-    config.iter().map(notify::Receiver::new).collect()
+    config.iter().map(inform::Receiver::new).collect()
 }
 
 fn signing_key(config: &SourceConfig) -> Result<Option<SigningKey>, Error> {

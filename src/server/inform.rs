@@ -15,7 +15,6 @@ use std::{
 };
 
 use axum::body::Bytes;
-use hmac::{Hmac, KeyInit, Mac};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, StatusCode, Uri, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
@@ -23,7 +22,6 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
-use sha2::Sha256;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
@@ -31,9 +29,10 @@ use tokio_util::sync::CancellationToken;
 use super::{Error as StartError, Store, clock};
 use crate::{
     config::NotifyConfig,
-    kinds::Commit,
+    git,
+    kinds::{Commit, NoticeKind},
     model::{CommitId, Timestamp},
-    report::{self, NoticeKind},
+    report,
     state::{Command, Notice, OutboxItem, View},
 };
 
@@ -251,7 +250,8 @@ impl Receiver {
                 .header("x-github-api-version", "2022-11-28");
         }
         if !self.secret.0.is_empty() {
-            request = request.header("x-mainstay-signature-256", signature(&self.secret, &body)?);
+            let signed = git::hook::sign(self.secret.0.as_bytes(), body.as_bytes());
+            request = request.header("x-mainstay-signature-256", signed);
         }
         Ok(request.body(Full::new(Bytes::from(body)))?)
     }
@@ -269,14 +269,6 @@ impl Receiver {
         }
         text
     }
-}
-
-/// `sha256=` and the HMAC of the body, as Git hosts sign their hooks.
-fn signature(secret: &Secret, body: &str) -> anyhow::Result<String> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.0.as_bytes())?;
-    mac.update(body.as_bytes());
-    let hex: String = mac.finalize().into_bytes().iter().map(|b| format!("{b:02x}")).collect();
-    Ok(format!("sha256={hex}"))
 }
 
 /// Sends one request and reads the beginning of its answer. Nothing is followed.
