@@ -73,7 +73,7 @@ use self::{
 use crate::{
     model::{
         Key, NodeName, Object, Revision,
-        session::{Hello, ObservedPod, ToAgent, ToServer},
+        session::{Hello, ObservedEvent, ObservedPod, ToAgent, ToServer},
     },
     node::{Cidr, files::PodDns, ipam::PodRange, rules},
     trust::{self, ALPN_AGENT, ALPN_HTTP, KeyFiles},
@@ -226,6 +226,7 @@ impl Agent {
             started: facts::started(),
             open: false,
             programmed: None,
+            repairs: 0,
             unsaved: false,
             behind: false,
             tell,
@@ -330,6 +331,8 @@ struct Main {
     /// What the proxy has programmed; told again whenever a session opens, so that servers wait for
     /// no more than that.
     programmed: Option<Revision>,
+    /// How many repairs of rules that somebody changed were told.
+    repairs: u64,
     unsaved: bool,
     /// Some reports did not fit into the session's queue.
     behind: bool,
@@ -366,13 +369,17 @@ impl Main {
                     Some(seen) => self.observe(seen, &reports),
                     None => break,
                 },
-                () = changed(&mut proxy_report, self.programmed) => {
+                () = changed(&mut proxy_report, self.programmed, self.repairs) => {
                     let report = proxy_report.map(|r| r.borrow().clone()).unwrap_or_default();
                     for change in &report.changes {
                         tracing::info!(event = "network", change);
                     }
                     for problem in &report.problems {
                         tracing::warn!(event = "network", problem);
+                    }
+                    if report.repairs != self.repairs {
+                        self.repairs = report.repairs;
+                        self.report_drift(&report.repaired, &reports);
                     }
                     self.programmed = report.programmed;
                     self.report_programmed(&reports);
@@ -552,6 +559,21 @@ impl Main {
         self.report(report, reports);
     }
 
+    /// Tells that somebody changed the node's rules, as an event of the node.
+    fn report_drift(&mut self, repaired: &[String], reports: &mpsc::Sender<ToServer>) {
+        let key = Key::of::<Node>("", self.options.node.as_str());
+        let uid = self.known.objects.get(&key).map(|node| node.uid().to_owned());
+        let event = ObservedEvent {
+            regarding: key,
+            uid: uid.unwrap_or_default(),
+            warning: true,
+            reason: "DriftCorrected".to_owned(),
+            message: repaired.join("; "),
+            at: clock::now(),
+        };
+        self.report(ToServer::Events(vec![event]), reports);
+    }
+
     fn report_programmed(&mut self, reports: &mpsc::Sender<ToServer>) {
         if let Some(generation) = self.programmed {
             self.report(ToServer::Programmed(generation), reports);
@@ -652,10 +674,13 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 async fn changed(
     report: &mut Option<watch::Receiver<proxy::Report>>,
     programmed: Option<Revision>,
+    repairs: u64,
 ) {
+    let is_told =
+        |report: &proxy::Report| report.programmed == programmed && report.repairs == repairs;
     match report {
         Some(report) => {
-            while report.borrow_and_update().programmed == programmed {
+            while is_told(&report.borrow_and_update()) {
                 if report.changed().await.is_err() {
                     return std::future::pending().await;
                 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use serde_json::json;
 
 use crate::{
-    look::{Pod, asks, asks_from, differs, each_answers, get_from, pods, settles},
+    look::{Pod, asks, asks_from, differs, each_answers, events, get_from, pods, settles},
     world::{CALM, NAMESPACE, World, deployment, run, service, throughout, until, within},
 };
 
@@ -174,6 +174,14 @@ fn services_follow_readiness_and_outlive_everything() {
         settles("put back", &names, || ask(node));
         run(w.inside(node, &["iptables", "-t", "filter", "-F"]));
         settles("put back", &names, || ask(node));
+    }
+    let noted = |node| {
+        let told = events(&w);
+        let is = |line: &str| line.contains("DriftCorrected") && line.contains(&w.host(node));
+        told.lines().any(is).then_some(())
+    };
+    for node in [1, 2] {
+        until("it is noted", || noted(node));
     }
 
     // The address stays while pods are replaced and the server is started again.

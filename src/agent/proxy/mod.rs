@@ -82,6 +82,10 @@ pub struct Report {
     pub problems: Vec<String>,
     /// What the last pass changed on the host or repaired.
     pub changes: Vec<String>,
+    /// What somebody had changed of the rules when that was last found; it is repaired.
+    pub repaired: Vec<String>,
+    /// How often that was.
+    pub repairs: u64,
 }
 
 /// A running proxy; ends when dropped, and leaves everything in place.
@@ -325,7 +329,10 @@ impl Loop {
         }
         if let Some(iptables) = &mut self.iptables {
             match iptables.check().await {
-                Ok(repaired) => report.changes.extend(repaired),
+                Ok(repaired) => {
+                    report.changes.extend(repaired.iter().cloned());
+                    report.repaired = repaired;
+                }
                 Err(cause) => report.problems.push(chain(&cause)),
             }
         }
@@ -340,7 +347,12 @@ impl Loop {
         self.say(report);
     }
 
-    fn say(&self, report: Report) {
+    fn say(&self, mut report: Report) {
+        let before = self.tell.borrow().clone();
+        report.repairs = before.repairs + u64::from(!report.repaired.is_empty());
+        if report.repaired.is_empty() {
+            report.repaired = before.repaired;
+        }
         report.changes.iter().for_each(|change| tracing::info!("{change}"));
         let known = self.tell.borrow().problems.clone();
         let new = report.problems.iter().filter(|problem| !known.contains(problem));
