@@ -11,7 +11,7 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -66,6 +66,12 @@ const NEGOTIATE: Duration = Duration::from_secs(5);
 /// Longest pull. A registry that is away costs 20 s before it is refused; large images take
 /// minutes.
 const PULL: Duration = Duration::from_secs(30 * 60);
+/// How many of a failed container's last log lines are read, and how much of them is kept, as
+/// Kubernetes' `FallbackToLogsOnError`.
+const TAIL_LINES: u64 = 80;
+const TAIL_BYTES_MAX: usize = 2048;
+/// Of how many containers the last lines are remembered (2 MiB); then they are read again.
+const TAILS_MAX: usize = 1024;
 /// Most containers looked at together.
 const LOOKS_TOGETHER: usize = 8;
 
@@ -82,6 +88,8 @@ pub struct Machine {
     /// The host refuses negative OOM scores (no `CAP_SYS_RESOURCE`).
     oom_refused: Arc<AtomicBool>,
     calls: Arc<Calls>,
+    /// The last log lines of containers that failed, by id: they end once and say no more.
+    tails: Arc<Mutex<BTreeMap<String, String>>>,
     /// Who gives tokens; nobody in tests of the machine alone.
     servers: Option<Servers>,
 }
@@ -110,6 +118,7 @@ impl Machine {
             network: network.into(),
             oom_refused: Arc::new(AtomicBool::new(false)),
             calls,
+            tails: Arc::default(),
             servers: None,
         })
     }
@@ -171,6 +180,43 @@ impl Machine {
             Err(Error::NotFound(_)) => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    /// Reads the last log lines of what failed without a message; each container's once.
+    async fn read_tails(&self, found: &mut Found) {
+        for container in found.containers.values_mut().flatten() {
+            let State::Exited(exit) = &mut container.state else { continue };
+            if exit.code != 0 && exit.message.is_empty() && exit.error.is_empty() {
+                exit.tail = self.tail(&container.id).await;
+            }
+        }
+    }
+
+    async fn tail(&self, id: &str) -> String {
+        let tails = || self.tails.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = tails().get(id) {
+            return known.clone();
+        }
+        let options = LogOptions { tail: Some(TAIL_LINES), ..LogOptions::default() };
+        let read = async {
+            let mut lines = self.logs(id, &options);
+            let mut text = Vec::new();
+            while let Some(Ok(line)) = lines.next().await {
+                text.extend_from_slice(&line);
+                // Only the end counts, and a line may be as long as it likes.
+                text.drain(..text.len().saturating_sub(TAIL_BYTES_MAX));
+            }
+            text
+        };
+        // No lines are no failure of the look: the exit code is known all the same.
+        let text = tokio::time::timeout(LOOK, read).await.unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).trim_end().to_owned();
+        let mut tails = tails();
+        if tails.len() >= TAILS_MAX {
+            tails.clear();
+        }
+        tails.insert(id.to_owned(), text.clone());
+        text
     }
 
     async fn blocking<T: Send + 'static>(
@@ -328,6 +374,7 @@ impl Runtime for Machine {
             for list in found.containers.values_mut() {
                 list.sort_by_key(|c| (c.attempt, c.created));
             }
+            self.read_tails(found).await;
         }
         Ok(pods)
     }
@@ -665,7 +712,7 @@ fn state(container: &ContainerInspectResponse) -> State {
         let finished = time(s.finished_at.as_deref()).max(started);
         let code = i32::try_from(code).unwrap_or(-1);
         let oom = s.oom_killed == Some(true);
-        State::Exited(Exit { code, started, finished, oom, error, message: String::new() })
+        State::Exited(Exit { code, started, finished, oom, error, ..Exit::default() })
     };
     use ContainerStateStatusEnum as S;
     match s.status {

@@ -51,6 +51,11 @@ const RECONNECT: Duration = Duration::from_secs(1);
 const GRACE_AFTER_HOOK: Duration = Duration::from_secs(2);
 /// Most bytes of a probe's answer that an event repeats.
 const EVENT_BYTES_MAX: usize = 1024;
+/// Most of a failed container's last log lines that an event repeats: enough for an error and where
+/// it comes from, and little enough for the log of the servers.
+const LAST_LINES_MAX: usize = 8;
+/// Most bytes of those lines.
+const LAST_LINES_BYTES_MAX: usize = 800;
 
 /// All pods of this node.
 #[derive(Debug)]

@@ -157,6 +157,16 @@ pub struct CommitStatus {
     /// How long it may take to become healthy, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_seconds: Option<i64>,
+    /// What its failure leads to, when its message says so (`On-Failure:`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<OnFailure>,
+    /// What `kubectl wait` and kstatus look at: `Ready`, and `Reconciling` or `Stalled` while it is
+    /// not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// The generation that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
     /// Its rollout failed, and the cluster went back: it is not run again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<CommitFailure>,

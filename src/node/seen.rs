@@ -130,6 +130,8 @@ pub struct Exit {
     pub error: String,
     /// The termination message it left, at most 4 KiB.
     pub message: String,
+    /// Its last log lines, where it failed and left no message; at most 2 KiB.
+    pub tail: String,
 }
 
 /// What is known of an image on this node.

@@ -138,7 +138,7 @@ fn container_status(
     };
     let exits = || {
         let list = seen.containers.get(&spec.name).into_iter().flatten();
-        list.rev().filter_map(|c| c.state.exit().map(|e| ended(c, e)))
+        list.rev().filter_map(|c| c.state.exit().map(|e| ended(spec, c, e)))
     };
     let waiting = || waiting(want, spec, seen, now);
     let (state, last) = match &newest.state {
@@ -146,7 +146,7 @@ fn container_status(
         State::Created => (waiting(), exits().next()),
         State::Exited(exit) => match wait_reason(want, spec, seen, now) {
             Some(_) => (waiting(), exits().next()),
-            None => (ended(newest, exit), exits().nth(1)),
+            None => (ended(spec, newest, exit), exits().nth(1)),
         },
     };
     ContainerStatus {
@@ -278,14 +278,19 @@ fn running(since: Timestamp) -> ContainerState {
     ContainerState { running: Some(running), ..ContainerState::default() }
 }
 
-fn ended(container: &Container, exit: &Exit) -> ContainerState {
+fn ended(spec: &ContainerSpec, container: &Container, exit: &Exit) -> ContainerState {
     let reason = match exit {
         Exit { oom: true, .. } => "OOMKilled",
         Exit { error, .. } if !error.is_empty() => "ContainerCannotRun",
         Exit { code: 0, .. } => "Completed",
         _ => "Error",
     };
-    let message = if exit.error.is_empty() { &exit.message } else { &exit.error };
+    let message = match exit {
+        Exit { error, .. } if !error.is_empty() => error,
+        Exit { message, .. } if !message.is_empty() => message,
+        Exit { tail, .. } if spec.message_from_logs && exit.code != 0 => tail,
+        Exit { message, .. } => message,
+    };
     let terminated = ContainerStateTerminated {
         exit_code: exit.code,
         reason: Some(reason.to_owned()),

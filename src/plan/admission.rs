@@ -11,12 +11,12 @@ use k8s_openapi::{
 use super::{
     bound,
     failure::{self, FAILED_BEFORE, RETRY_TRAILER},
-    freeze, guest,
+    freeze, guest, order,
 };
 use crate::{
     kinds::{
-        Commit, CommitChanges, CommitHold, CommitSpec, CommitState, CommitStatus, CommitTimings,
-        GitSource, GitSourceSpec, Kinds, PruneSpec,
+        Apply, Commit, CommitChanges, CommitHold, CommitSpec, CommitState, CommitStatus,
+        CommitTimings, GitSource, GitSourceSpec, Kinds, OnFailure, PruneSpec,
     },
     model::{CommitId, GroupKind, Key, Object, ObjectError, Problem, Timestamp},
     render::{self, Picture, PruneOptions, RenderedObject},
@@ -54,6 +54,8 @@ pub struct Candidate {
     pub seen_at: Timestamp,
     /// How long it may take to become healthy, when it or its source says so.
     pub deadline_seconds: Option<i64>,
+    /// What its failure leads to, when it says so.
+    pub on_failure: Option<OnFailure>,
     /// How many objects it asks for, by kind.
     pub counts: BTreeMap<String, u64>,
     /// The objects it asks for that may differ from State, by key; the others are known to be as
@@ -62,6 +64,8 @@ pub struct Candidate {
     /// The objects it may delete: those Git owned and it no longer holds, let through by the prune
     /// guard.
     pub deletes: Vec<Key>,
+    /// The objects it no longer holds and that stay because they say so.
+    pub left: Vec<Key>,
     /// Everything that is wrong with it. One is enough to refuse it whole.
     pub problems: Vec<Problem>,
     /// What its author should know though it is taken.
@@ -108,10 +112,10 @@ pub fn candidate(
     let options = options(view, name);
     problems.extend(picture.problems(&options));
     problems.extend(guest::trespasses(name, source, picture));
-    let mut deletes = Vec::new();
+    let (mut deletes, mut left) = (Vec::new(), Vec::new());
     if problems.is_empty() {
         match prune(view, name, picture, suspects, &trailers, &source.prune) {
-            Ok(keys) => deletes = keys,
+            Ok(keys) => (deletes, left) = keys,
             Err(problem) => problems.push(problem),
         }
     }
@@ -119,13 +123,20 @@ pub fn candidate(
         problems.push(problem);
         None
     });
+    let on_failure = failure::on_failure(&trailers).unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
     let mut wanted = wanted(picture, name, &commit, suspects);
+    wanted.retain(|desired| is_applied(view, desired));
+    problems.extend(order::problems(view, name, picture, &wanted));
     problems.extend(wanted.iter().filter_map(|desired| view.claimed(desired)));
     if name != MAIN_SOURCE {
         let changed = wanted.iter().filter(|desired| differs(view, desired));
         problems.extend(guest::not_allowed(view, source, changed, &deletes));
     }
     let mut warnings = picture.warnings();
+    warnings.extend(left.iter().filter_map(|key| stays(view, key)));
     if problems.is_empty() {
         let judged = bound::judge(view, &mut wanted, &deletes, seen_at, |d| differs(view, d));
         problems.extend(judged.problems);
@@ -142,9 +153,11 @@ pub fn candidate(
         spec,
         seen_at,
         deadline_seconds: deadline.or(source.deadline_seconds),
+        on_failure,
         counts: picture.kinds().map(|(kind, count)| (kind.to_string(), count)).collect(),
         wanted,
         deletes,
+        left,
         problems,
         warnings,
         commit,
@@ -220,8 +233,24 @@ fn foreign_namespaces(view: &View, source: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// What the commit deletes of `suspects`, or of all that its source holds; with a source that is no
-/// longer followed, what that one holds.
+/// Whether an object is written: some say that only one that is not there is, or none.
+fn is_applied(view: &View, desired: &Desired) -> bool {
+    match crate::kinds::order(&desired.object).apply {
+        Apply::Always => true,
+        Apply::IfNotPresent => view.object(desired.object.key()).is_none_or(Object::is_terminating),
+        Apply::Never => false,
+    }
+}
+
+/// That an object stays though its file is gone.
+fn stays(view: &View, key: &Key) -> Option<Problem> {
+    let origin = view.origin(key)?;
+    let message = format!("{key} stays, as its annotations ask for; no commit owns it any more");
+    Some(Problem { file: origin.file.clone(), line: origin.line, message, ..Problem::default() })
+}
+
+/// What the commit deletes, and what stays because it says so: of `suspects`, or of all that its
+/// source holds; with a source that is no longer followed, what that one holds.
 fn prune(
     view: &View,
     source: &str,
@@ -229,18 +258,20 @@ fn prune(
     suspects: Option<&BTreeSet<Key>>,
     trailers: &[(String, String)],
     spec: &PruneSpec,
-) -> Result<Vec<Key>, Problem> {
+) -> Result<(Vec<Key>, Vec<Key>), Problem> {
     let is_gone = |key: &&Key| view.origin_in(source, key).is_some() && !picture.contains(key);
     let mut gone: Vec<Key> = match suspects {
         Some(keys) => keys.iter().filter(is_gone).cloned().collect(),
         None => view.origins_in(source).map(|(key, _)| key).filter(is_gone).cloned().collect(),
     };
+    let kept = |key: &Key| view.object(key).is_some_and(|object| crate::kinds::order(object).keep);
+    let left: Vec<Key> = gone.extract_if(.., |key| kept(key)).collect();
     if gone.is_empty() {
-        return Ok(gone);
+        return Ok((gone, left));
     }
-    let left = guest::left_behind(view, &gone);
-    let owned = view.origins_in(source).count() + left.len();
-    gone.extend(left);
+    let of_guests = guest::left_behind(view, &gone);
+    let owned = view.origins_in(source).count() + of_guests.len();
+    gone.extend(of_guests);
     let usual = PruneOptions::default();
     let options = PruneOptions {
         share_percent_max: spec
@@ -249,7 +280,8 @@ fn prune(
         disabled: spec.disabled,
         ..usual
     };
-    render::prune_guard(gone, (owned, picture.len()), trailers, options)
+    let deletes = render::prune_guard(gone, (owned, picture.len()), trailers, options)?;
+    Ok((deletes, left))
 }
 
 /// The command that writes what was found at the remote into the GitSource; `None` when it says so
@@ -379,6 +411,8 @@ pub fn go_back(
     let mut status = before.map(|c| c.status.clone()).unwrap_or_else(|| status_of(candidate));
     status.state = CommitState::Progressing;
     status.reason = "WentBack".to_owned();
+    // What it was before says nothing of now.
+    status.conditions = Vec::new();
     status.message = format!("the cluster went back to it: the rollout of {} failed", bad.short());
     Ok(adopt(view, candidate, &record(candidate, status)?, &changed))
 }
@@ -409,6 +443,7 @@ fn adopt(
             record: record.clone(),
             upserts,
             deletes: if i == 0 { candidate.deletes.clone() } else { Vec::new() },
+            left: if i == 0 { candidate.left.clone() } else { Vec::new() },
             part: u32::try_from(i).unwrap_or(u32::MAX),
             parts,
         }))
@@ -463,6 +498,7 @@ fn status_of(candidate: &Candidate) -> CommitStatus {
         counts: candidate.counts.clone(),
         warnings: candidate.warnings.clone(),
         deadline_seconds: candidate.deadline_seconds,
+        on_failure: candidate.on_failure,
         ..CommitStatus::default()
     }
 }

@@ -18,11 +18,14 @@ use super::{
     Controller, Inputs, Plan,
     batch::Batch,
     cause,
+    deployment::REVISION,
     failure::{self, Failed},
-    pods,
+    order::WAITING,
+    pods, standing,
+    stuck::{self, Outlook},
 };
 use crate::{
-    kinds::{Commit, CommitState, CommitStatus, RevertState},
+    kinds::{Commit, CommitChanges, CommitState, CommitStatus, RevertState},
     model::{CommitId, GroupKind, Key, Object, Problem, Timestamp},
     state::{Change, Command, Head, MAIN_SOURCE, OutboxItem, View},
 };
@@ -63,19 +66,18 @@ fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
     let (Some(head), Some(id)) = (view.head(), CommitId::parse(&key.name)) else {
         return Plan::default();
     };
-    // What was refused or has failed stays so.
-    if commit.status.state == CommitState::Refused || commit.status.failure.is_some() {
-        return Plan::default();
-    }
     let mut status = commit.status.clone();
     let mut wake_at = None;
-    if head.commit == id {
+    // What was refused or has failed stays so.
+    let is_over = status.state == CommitState::Refused || status.failure.is_some();
+    if head.commit == id && !is_over {
         wake_at = judge(view, head, &mut status, inputs);
     } else if matches!(status.state, CommitState::Admitted | CommitState::Progressing) {
         status.state = CommitState::Superseded;
         status.reason = "Superseded".to_owned();
         status.message = format!("{} took its place", head.commit.short());
     }
+    standing::note(&mut status, object, inputs.now);
     let mut batch = Batch::default();
     if head.commit == id {
         forget(view, &mut batch);
@@ -84,9 +86,9 @@ fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
         return batch.into_plan(wake_at);
     }
     let told = status.state != commit.status.state;
-    let due = status.failure.as_ref().is_some_and(|f| f.revert == RevertState::Due);
+    let due = status.failure.as_ref().is_some_and(|f| f.revert == RevertState::Due) && !is_over;
     batch.status(object, &Commit { status: status.clone(), ..commit.clone() });
-    if status.failure.is_some() {
+    if status.failure.is_some() && !is_over {
         batch.warning(object, CONTROLLER.name, "RolloutFailed", status.message.clone());
     }
     let mut plan = batch.into_plan(wake_at);
@@ -124,9 +126,15 @@ fn judge(
     let seconds = status.deadline_seconds.unwrap_or(inputs.timing.commit_deadline_seconds);
     let since = status.timings.admitted_at.map_or(head.at, Timestamp);
     let deadline = since.plus_seconds(seconds);
-    let verdicts = verdicts(view, MAIN_SOURCE);
+    let mut verdicts = verdicts(view, MAIN_SOURCE);
     let late = deadline <= inputs.now;
     let ran = status.timings.healthy_at.is_some();
+    // What changed nothing broke nothing: a revert is as good as what it brings back.
+    let may_fail = !ran && status.changes != CommitChanges::default();
+    let again = match may_fail {
+        true => give_up_early(view, &mut verdicts, inputs.now),
+        false => None,
+    };
     let failed = verdicts.waiting.iter().any(|w| w.failed);
     let away: Vec<Timestamp> =
         verdicts.waiting.iter().filter_map(|w| w.away_since).map(away_until).collect();
@@ -138,7 +146,7 @@ fn judge(
     let was = status.state;
     if failed || late && !ran || broke || was == CommitState::Degraded {
         degrade(status, &verdicts, late && !ran, inputs.now);
-        if !ran && was != CommitState::Degraded {
+        if may_fail && was != CommitState::Degraded {
             give_up(view, &head.commit, status, &verdicts, late);
         }
         return None;
@@ -153,7 +161,41 @@ fn judge(
     let ready = verdicts.count - verdicts.waiting.len();
     status.message =
         format!("{ready} of {} workloads are ready; {}", verdicts.count, first.problem.message);
-    Some(deadline)
+    Some(again.map_or(deadline, |at| at.min(deadline)))
+}
+
+/// Marks as failed what will not come up by itself; gives the time at which it has to be looked at
+/// again.
+fn give_up_early(view: &View, verdicts: &mut Verdicts, now: Timestamp) -> Option<Timestamp> {
+    let mut again: Option<Timestamp> = None;
+    let until = failure::good_until(view);
+    let open = verdicts
+        .waiting
+        .iter_mut()
+        .filter(|w| !w.failed && failure::is_guilty(view, &w.key, until));
+    for waiting in open {
+        let Some(object) = view.object(&waiting.key) else { continue };
+        match stuck::outlook(view, &version(view, object), now) {
+            Outlook::Open(at) => again = again.into_iter().chain(at).min(),
+            Outlook::Hopeless { reason, text } => {
+                waiting.failed = true;
+                waiting.reason = reason;
+                waiting.problem.message += &format!("; {text}");
+            }
+        }
+    }
+    again
+}
+
+/// The pods of the version that is being rolled out.
+fn version<'a>(view: &'a View, object: &'a Object) -> Vec<&'a Object> {
+    if !object.key().is::<Deployment>() {
+        return newest_pods(view, object);
+    }
+    let revision = object.annotation(REVISION);
+    let sets = view.owned_by(object.uid()).filter(|o| o.key().is::<ReplicaSet>());
+    let newest = sets.filter(|set| set.annotation(REVISION) == revision);
+    newest.flat_map(|set| newest_pods(view, set)).collect()
 }
 
 /// Has the cluster go back when it was this rollout that failed.
@@ -164,12 +206,12 @@ fn give_up(
     verdicts: &Verdicts,
     late: bool,
 ) {
-    let failed: Vec<Failed<'_>> = verdicts
-        .waiting
-        .iter()
-        .filter(|w| late || w.failed)
-        .map(|w| Failed { key: &w.key, problem: &w.problem })
-        .collect();
+    // What only waits for its turn has not failed itself.
+    let stuck = |w: &&Waiting| (late || w.failed) && w.reason != WAITING;
+    let any = verdicts.waiting.iter().any(|w| stuck(&w));
+    let failed = verdicts.waiting.iter().filter(|w| if any { stuck(w) } else { late });
+    let failed: Vec<Failed<'_>> =
+        failed.map(|w| Failed { key: &w.key, problem: &w.problem }).collect();
     status.failure = failure::of(view, head, &status.message, &failed);
     if let Some(failure) = &status.failure {
         status.message = failure::words(head, failure);
@@ -268,6 +310,11 @@ impl Verdict {
     }
 }
 
+/// Whether an object is there and at its desired state.
+pub(super) fn is_current(view: &View, key: &Key) -> bool {
+    verdict(view, key).is_none()
+}
+
 fn verdict(view: &View, key: &Key) -> Option<Verdict> {
     let Some(object) = view.object(key) else {
         let text = "is not there: it was deleted and the commit still has it".to_owned();
@@ -294,6 +341,9 @@ fn of_deployment(view: &View, object: &Object, deployment: &Deployment) -> Optio
     };
     if status.observed_generation < deployment.metadata.generation {
         return Some(Verdict::waits("its last change was not looked at yet".to_owned()));
+    }
+    if let Some(message) = condition(WAITING).and_then(|c| c.message.clone()) {
+        return Some(Verdict { reason: WAITING.to_owned(), ..Verdict::waits(message) });
     }
     let unavailable = condition("Available").filter(|c| c.status.as_deref() == Some("False"));
     let away = unavailable.and_then(|c| c.last_transition_time.as_ref()).map(Timestamp::from);

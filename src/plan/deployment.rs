@@ -20,7 +20,9 @@ use k8s_openapi::{
 use super::{
     Controller, Inputs, Plan,
     batch::{Batch, controlled_by},
-    deployment_status as status, owners, pods,
+    deployment_status as status,
+    order::{self, WAITING},
+    owners, pods,
     rollout::{self, Limits, Part, Share},
 };
 use crate::{
@@ -30,7 +32,7 @@ use crate::{
 };
 
 pub(super) const NAME: &str = "deployment-controller";
-const REVISION: &str = "deployment.kubernetes.io/revision";
+pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
 const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
 const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
 const MOST: &str = "deployment.kubernetes.io/max-replicas";
@@ -56,6 +58,12 @@ fn all(view: &View) -> BTreeSet<Key> {
 }
 
 fn affected(change: &Change, view: &View) -> BTreeSet<Key> {
+    let mut found = touched(change, view);
+    found.extend(order::waiters(change, view).into_iter().filter(|key| key.is::<Deployment>()));
+    found
+}
+
+fn touched(change: &Change, view: &View) -> BTreeSet<Key> {
     if change.key.is::<Deployment>() {
         return super::still(&change.key, view);
     }
@@ -105,7 +113,16 @@ fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
         return Plan::default();
     }
     let mut rollout = Rollout::new(view, object, deployment, inputs.now);
-    let progress = rollout.step();
+    let held = rollout.held();
+    let progress = match &held {
+        Some(_) => Progress::Ignored,
+        None => rollout.step(),
+    };
+    if status::note_wait(&mut rollout, held.as_deref())
+        && let Some(why) = held
+    {
+        rollout.batch.event(object, NAME, WAITING, why);
+    }
     rollout.finish(progress)
 }
 
@@ -211,6 +228,12 @@ impl<'a> Rollout<'a> {
 
     fn total(&self) -> i32 {
         self.sets.iter().map(Set::size).sum()
+    }
+
+    /// Why the rollout may not start; `None` when it may or has.
+    fn held(&self) -> Option<String> {
+        let started = self.new.is_some_and(|new| self.sets[new].size() > 0);
+        if started { None } else { order::hold(self.view, self.object) }
     }
 
     /// What Kubernetes' `syncDeployment` does in one pass.

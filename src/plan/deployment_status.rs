@@ -2,7 +2,10 @@
 
 use k8s_openapi::api::apps::v1::{DeploymentCondition, DeploymentStatus, ReplicaSetStatus};
 
-use super::deployment::{Progress, Rollout, Set};
+use super::{
+    deployment::{Progress, Rollout, Set},
+    order::WAITING,
+};
 use crate::model::Timestamp;
 
 const PROGRESSING: &str = "Progressing";
@@ -84,6 +87,22 @@ pub(super) fn note_pause(rollout: &mut Rollout<'_>) {
     };
     let says = progressing("Unknown", reason, message.to_owned());
     set(&mut rollout.status, says, rollout.now);
+}
+
+/// Says why the rollout waits for its turn, or that it does not any more; tells whether that is
+/// news.
+pub(super) fn note_wait(rollout: &mut Rollout<'_>, why: Option<&str>) -> bool {
+    let before = get(&rollout.status, WAITING).and_then(|c| c.message.clone());
+    if before.as_deref() == why {
+        return false;
+    }
+    remove(&mut rollout.status, WAITING);
+    if let Some(why) = why {
+        let message = why.to_owned();
+        let says = Says { kind: WAITING, status: "True", reason: "Ordered", message };
+        put(&mut rollout.status, says, rollout.now.to_time(), rollout.now);
+    }
+    true
 }
 
 /// Says that the ReplicaSet of the template was there already.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 
-use super::{commit::newest_pods, rollback::last_good};
+use super::{commit::newest_pods, rollback::last_good, standing};
 use crate::{
     kinds::{Commit, CommitFailure, CommitState, GitSource, OnFailure, RevertState},
     model::{CommitId, Key, Object, ObjectError, Problem, fnv1a, fnv1a_from},
@@ -18,6 +18,9 @@ use crate::{
 /// The trailer of a revert that names the commit whose rollout failed. By it a revert that was
 /// pushed already is found.
 pub const REVERT_TRAILER: &str = "Mainstay-Reverts";
+
+/// The trailer with which a commit says what its failure leads to.
+pub(super) const ON_FAILURE_TRAILER: &str = "On-Failure";
 
 /// The trailer by which people run again what failed before.
 pub const RETRY_TRAILER: &str = "Retry-Failed";
@@ -48,8 +51,10 @@ pub(super) fn of(
     message: &str,
     failed: &[Failed<'_>],
 ) -> Option<CommitFailure> {
-    let policy = policy(view);
-    let guilty: Vec<&Failed<'_>> = failed.iter().filter(|f| is_guilty(view, f.key)).collect();
+    let policy = policy(view, head);
+    let until = good_until(view);
+    let guilty: Vec<&Failed<'_>> =
+        failed.iter().filter(|f| is_guilty(view, f.key, until)).collect();
     if policy == OnFailure::Ignore || guilty.is_empty() {
         return None;
     }
@@ -68,16 +73,45 @@ pub(super) fn of(
     })
 }
 
-fn policy(view: &View) -> OnFailure {
+/// What the last trailer of that name says.
+pub(super) fn on_failure(trailers: &[(String, String)]) -> Result<Option<OnFailure>, Problem> {
+    let mut found =
+        trailers.iter().rev().filter(|(k, _)| k.eq_ignore_ascii_case(ON_FAILURE_TRAILER));
+    let Some((_, text)) = found.next() else { return Ok(None) };
+    match text.trim().to_ascii_lowercase().as_str() {
+        "revert" => Ok(Some(OnFailure::Revert)),
+        "hold" => Ok(Some(OnFailure::Hold)),
+        "ignore" => Ok(Some(OnFailure::Ignore)),
+        _ => Err(Problem {
+            message: format!("{ON_FAILURE_TRAILER}: {text:?}: write revert, hold or ignore"),
+            ..Problem::default()
+        }),
+    }
+}
+
+/// What the commit's trailer says, else its source.
+fn policy(view: &View, head: &CommitId) -> OnFailure {
+    let said = view.get::<Commit>("", head.as_str()).and_then(|c| c.status.on_failure);
+    if let Some(said) = said {
+        return said;
+    }
     let source = view.get::<GitSource>("", MAIN_SOURCE);
     source.and_then(|source| source.spec.on_failure).unwrap_or_default()
 }
 
-/// Whether a workload is as a commit left it that never was healthy: what ran before and ails now
-/// is no failure of a rollout.
-fn is_guilty(view: &View, key: &Key) -> bool {
+/// When the newest commit was admitted that became healthy.
+pub(super) fn good_until(view: &View) -> Option<i64> {
+    let all = view.list::<Commit>(None).map(|(_, c)| &c.status.timings);
+    all.filter(|timings| timings.healthy_at.is_some()).filter_map(|t| t.admitted_at).max()
+}
+
+/// Whether a workload is as a commit left it and was never healthy so, neither with that commit nor
+/// with one after it ([`good_until`]): what ran before and ails now is no failure of a rollout.
+pub(super) fn is_guilty(view: &View, key: &Key, good_until: Option<i64>) -> bool {
     let commit = view.origin(key).and_then(|o| view.get::<Commit>("", o.commit.as_str()));
-    commit.is_some_and(|c| c.status.timings.healthy_at.is_none())
+    commit
+        .map(|c| &c.status.timings)
+        .is_some_and(|timings| timings.healthy_at.is_none() && timings.admitted_at >= good_until)
 }
 
 /// A digest of what a commit asks for: objects and their content, wherever they stand.
@@ -215,6 +249,7 @@ pub fn settle(view: &View, bad: &CommitId, settled: Settled) -> Result<Vec<Comma
     failure.why = settled.why;
     let warning = matches!(failure.revert, RevertState::Proposed | RevertState::Held);
     commit.status.message = words(bad, failure);
+    standing::note(&mut commit.status, object, view.applied_at());
     let event = NewEvent {
         regarding: key,
         uid: object.uid().to_owned(),

@@ -51,6 +51,7 @@ mod garbage;
 mod lease;
 mod namespace;
 mod node;
+mod order;
 mod owners;
 pub(crate) mod pods;
 mod priority;
@@ -62,6 +63,8 @@ mod rollback;
 pub mod rollout;
 mod scheduler;
 mod slices;
+mod standing;
+mod stuck;
 #[cfg(test)]
 mod tests;
 

@@ -17,7 +17,7 @@ use k8s_openapi::{
 use super::{
     Controller, Inputs, Plan,
     batch::{Batch, controlled_by, fresh_name},
-    owners, pods,
+    order, owners, pods,
 };
 use crate::{
     model::{GroupKind, Key, Object, Selector, Timestamp},
@@ -44,6 +44,12 @@ fn all(view: &View) -> BTreeSet<Key> {
 }
 
 fn affected(change: &Change, view: &View) -> BTreeSet<Key> {
+    let mut found = touched(change, view);
+    found.extend(order::waiters(change, view).into_iter().filter(|key| key.is::<ReplicaSet>()));
+    found
+}
+
+fn touched(change: &Change, view: &View) -> BTreeSet<Key> {
     if change.key.is::<ReplicaSet>() {
         return super::still(&change.key, view);
     }
@@ -105,7 +111,11 @@ fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
     let mut made = Made::default();
     if !object.is_terminating() && !owners::is_closing(view, &key.namespace) {
         let wanted = usize::try_from(set.spec.replicas.unwrap_or(1)).unwrap_or(0);
-        if active.len() < wanted {
+        let started = !active.is_empty() || set.status.as_ref().is_some_and(|s| s.replicas > 0);
+        let held = if started { None } else { order::hold(view, object) };
+        if held.is_some() {
+            // Whoever asks for its pods is told by the commit.
+        } else if active.len() < wanted {
             made = create(view, object, set, wanted - active.len(), &mut batch);
         } else if active.len() > wanted {
             let surplus = (active.len() - wanted).min(BURST_MAX);

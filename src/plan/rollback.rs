@@ -94,6 +94,7 @@ mod tests {
                     record,
                     upserts: vec![],
                     deletes: vec![],
+                    left: vec![],
                     part: 0,
                     parts: 1,
                 }))

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Node, NodeStatus, Pod, PodCondition};
 
-use super::{Controller, Inputs, Note, Plan, batch::Batch, pods};
+use super::{Controller, Inputs, Note, Plan, batch::Batch, order, pods};
 use crate::{
     model::{GroupKind, Key, Object, Timestamp},
     schedule::{Cluster, Why},
@@ -12,6 +12,8 @@ use crate::{
 };
 
 const NAME: &str = "default-scheduler";
+/// The reason of a pod that no node has room for.
+const UNSCHEDULABLE: &str = "Unschedulable";
 
 /// Binds pods. It has one object: the queue of waiting pods.
 pub(super) const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
@@ -28,6 +30,9 @@ fn all(_view: &View) -> BTreeSet<Key> {
 fn affected(change: &Change, view: &View) -> BTreeSet<Key> {
     if view.pods_waiting().next().is_none() {
         return BTreeSet::new();
+    }
+    if order::waiters(change, view).iter().any(|key| key.is::<Pod>()) {
+        return queue();
     }
     let matters = if change.key.is::<Node>() {
         of_node(change.old.as_ref()) != of_node(change.new.as_ref())
@@ -75,6 +80,10 @@ fn plan(view: &View, _queue: &Key, inputs: &Inputs<'_>) -> Plan {
     let mut plan = Plan::default();
     let mut failed: BTreeMap<&str, (&Pod, Why)> = BTreeMap::new();
     for (object, pod) in waiting {
+        if let Some(why) = order::hold(view, object) {
+            explain(object, pod, (order::WAITING, why), inputs.now, &mut plan);
+            continue;
+        }
         // While the cluster only fills up, what failed fails again: pods of one template are judged
         // once.
         let owner = object.controller_uid();
@@ -90,7 +99,7 @@ fn plan(view: &View, _queue: &Key, inputs: &Inputs<'_>) -> Plan {
                 if let Some(uid) = owner {
                     failed.insert(uid, (pod, why));
                 }
-                explain(object, pod, message, inputs.now, &mut plan);
+                explain(object, pod, (UNSCHEDULABLE, message), inputs.now, &mut plan);
             }
         }
     }
@@ -122,7 +131,13 @@ fn bind(pod: &Object, node: &crate::model::NodeName, plan: &mut Plan) {
 }
 
 /// Says why a pod waits; the same words again are no change.
-fn explain(object: &Object, pod: &Pod, message: String, now: Timestamp, plan: &mut Plan) {
+fn explain(
+    object: &Object,
+    pod: &Pod,
+    (reason, message): (&str, String),
+    now: Timestamp,
+    plan: &mut Plan,
+) {
     let before = pods::condition(pod, "PodScheduled");
     let said = before
         .is_some_and(|c| c.status == "False" && c.message.as_deref() == Some(message.as_str()));
@@ -133,7 +148,7 @@ fn explain(object: &Object, pod: &Pod, message: String, now: Timestamp, plan: &m
         let condition = PodCondition {
             type_: "PodScheduled".to_owned(),
             status: "False".to_owned(),
-            reason: Some("Unschedulable".to_owned()),
+            reason: Some(reason.to_owned()),
             message: Some(message.clone()),
             last_transition_time: Some(since.unwrap_or_else(|| now.to_time())),
             ..PodCondition::default()
@@ -143,9 +158,12 @@ fn explain(object: &Object, pod: &Pod, message: String, now: Timestamp, plan: &m
         conditions.retain(|c| c.type_ != "PodScheduled");
         conditions.push(condition);
         batch.status(object, &pod);
-        batch.warning(object, NAME, "FailedScheduling", message.clone());
+        match reason {
+            UNSCHEDULABLE => batch.warning(object, NAME, "FailedScheduling", message.clone()),
+            _ => batch.event(object, NAME, reason, message.clone()),
+        }
         plan.commands.extend(batch.into_commands());
     }
-    let (about, reason) = (object.key().clone(), "Unschedulable".to_owned());
+    let (about, reason) = (object.key().clone(), reason.to_owned());
     plan.notes.push(Note { about, reason, message });
 }

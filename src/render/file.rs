@@ -354,6 +354,12 @@ fn admit(
             for warning in &admitted.warnings {
                 push(spot, &mut result.warnings, || tell(spot, info, warning));
             }
+            for fault in kinds::order_faults(&admitted.object) {
+                push(spot, &mut result.problems, || {
+                    let message = format!("{}: {}", fault.annotation, fault.message);
+                    spot.problem("metadata.annotations", message)
+                });
+            }
             let digest = digest(admitted.object.bytes());
             let line = spot.line;
             let (object, file) = (admitted.object, other_file(spot, result));

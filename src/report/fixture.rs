@@ -128,6 +128,7 @@ impl Cluster {
             upserts: desired(&commit, replicas, image),
             commit,
             deletes: vec![],
+            left: vec![],
             part: 0,
             parts: 1,
         })));

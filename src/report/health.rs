@@ -1,7 +1,7 @@
 //! How one object fares, from what it says itself.
 
 use k8s_openapi::api::{
-    apps::v1::{Deployment, ReplicaSet},
+    apps::v1::{Deployment, DeploymentCondition, ReplicaSet},
     core::v1::{ContainerStatus, Namespace, Node, Pod},
 };
 
@@ -80,7 +80,10 @@ fn of_deployment(object: &Object, deployment: &Deployment) -> Health {
     });
     let leftover = count(status.replicas) > updated;
     let done = ready == desired && current && !leftover;
-    let (reason, message) = match failed {
+    let waits = |c: &&DeploymentCondition| c.type_.as_deref() == Some("Waiting");
+    let waiting = status.conditions.iter().flatten().find(waits);
+    let (reason, message) = match failed.or(waiting) {
+        Some(c) if waits(&c) => ("Waiting".to_owned(), c.message.clone().unwrap_or_default()),
         Some(c) => (c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default()),
         None if spec.paused == Some(true) => ("Paused".to_owned(), String::new()),
         None => (progress(done).to_owned(), String::new()),

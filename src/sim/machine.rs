@@ -30,6 +30,8 @@ pub(super) struct Behaviour {
     pub(super) sick: BTreeSet<String>,
     /// They end with this code so long after their start.
     pub(super) ending: BTreeMap<String, (i32, Duration)>,
+    /// What containers of an image say before they end.
+    pub(super) last_words: BTreeMap<String, String>,
     /// They ignore the signal that asks them to stop.
     pub(super) stubborn: BTreeSet<String>,
 }
@@ -40,6 +42,8 @@ pub(super) struct Ending {
     pub(super) id: String,
     pub(super) code: i32,
     pub(super) after: Duration,
+    /// What it says before.
+    pub(super) said: String,
 }
 
 /// One machine.
@@ -271,7 +275,18 @@ impl Machine {
     fn ending(&self, id: &str, behaviour: &Behaviour) -> Option<Ending> {
         let (image, _) = self.made.get(id)?;
         let (code, after) = *behaviour.ending.get(image)?;
-        Some(Ending { id: id.to_owned(), code, after })
+        let said = behaviour.last_words.get(image).cloned().unwrap_or_default();
+        Some(Ending { id: id.to_owned(), code, after, said })
+    }
+
+    /// Notes the last log lines of a container that has ended.
+    pub(super) fn note_last_words(&mut self, ending: &Ending) {
+        let mut all = self.pods.values_mut().flat_map(|f| f.containers.values_mut().flatten());
+        if let Some(container) = all.find(|c| c.id == ending.id)
+            && let State::Exited(exit) = &mut container.state
+        {
+            exit.tail.clone_from(&ending.said);
+        }
     }
 
     /// Ends a running container; gives its pod's uid when it ran.
@@ -303,7 +318,7 @@ impl Machine {
         let image = self.made.get(id).map(|(image, _)| image.as_str()).unwrap_or_default();
         let stops = !behaviour.stubborn.contains(image);
         let after = Duration::from_millis(200);
-        (Ok(()), stops.then(|| Ending { id: id.to_owned(), code: 0, after }))
+        (Ok(()), stops.then(|| Ending { id: id.to_owned(), code: 0, after, said: String::new() }))
     }
 
     /// Looks for an image.

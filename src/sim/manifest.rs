@@ -39,7 +39,7 @@ fn metadata(name: &str) -> Value {
 ///
 /// Words: `image`, `replicas`, `strategy`, `surge`, `unavailable`, `min-ready`, `deadline`,
 /// `history`, `paused`, `cpu`, `memory`, `grace`, `select=label:value`, `tolerate=key[:seconds]`,
-/// `spread`, `apart`, `config=name`, `probe=no`, `liveness`.
+/// `spread`, `apart`, `config=name`, `probe=no`, `liveness`, `wave`, `after`.
 pub(super) fn deployment(name: &str, words: &Words) -> Value {
     let (_, app) = split(name);
     let mut spec = json!({
@@ -67,7 +67,13 @@ pub(super) fn deployment(name: &str, words: &Words) -> Value {
             spec["strategy"]["rollingUpdate"][field] = int_or_text(value);
         }
     }
-    json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata(name), "spec": spec })
+    let mut meta = metadata(name);
+    for (word, annotation) in [("wave", "mainstay.io/wave"), ("after", "mainstay.io/depends-on")] {
+        if let Some(text) = words.get(word) {
+            meta["annotations"][annotation] = text.as_str().into();
+        }
+    }
+    json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec })
 }
 
 fn pod_spec(app: &str, words: &Words) -> Value {

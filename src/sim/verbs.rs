@@ -292,8 +292,14 @@ impl Stage {
             ["exits", code, "after", after] => {
                 behaviour.ending.insert(image, (parse(code)?, span(after)?));
             }
+            ["says", words @ ..] => {
+                behaviour.last_words.insert(image, words.join(" "));
+            }
             _ => {
-                return Err("image x good|missing|never-ready|sick|stubborn|exits N after T".into());
+                return Err(
+                    "image x good|missing|never-ready|sick|stubborn|exits N after T|says WORDS"
+                        .into(),
+                );
             }
         }
         Ok(())

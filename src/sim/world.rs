@@ -605,6 +605,7 @@ impl World {
             return;
         };
         let Some(uid) = node.machine.end(&ending.id, ending.code, now) else { return };
+        node.machine.note_last_words(ending);
         if node.agent.as_ref().is_some_and(|a| a.watches) && !node.machine.hangs {
             let wants = node.apply(Event::Changed(uid), now);
             self.carry(name, wants);
@@ -614,7 +615,7 @@ impl World {
     /// Ends a container from outside.
     pub(super) fn end_container(&mut self, name: &NodeName, id: &str, code: i32) {
         let boot = self.nodes.get(name).map_or(0, |n| n.machine.boot);
-        let ending = Ending { id: id.to_owned(), code, after: Duration::ZERO };
+        let ending = Ending { id: id.to_owned(), code, after: Duration::ZERO, said: String::new() };
         self.exit(name, boot, &ending);
     }
 

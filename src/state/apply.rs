@@ -505,6 +505,10 @@ impl State {
             }
             // Once what goes with them is gone.
             sources.iter().for_each(|key| self.release(&key.name));
+            for key in part.left {
+                self.view.origins.remove(&key);
+                self.view.note_drift(&key);
+            }
             for desired in part.upserts {
                 match self.view.claimed(&desired) {
                     Some(problem) => problems.push(problem),
@@ -602,6 +606,9 @@ impl View {
         if object.key().is::<CustomResourceDefinition>() {
             self.kinds.define(object);
         }
+        if kinds::order(object).is_ordered() {
+            self.ordered.insert(object.key().clone());
+        }
         for owner in owners(object) {
             self.owned.entry(owner).or_default().insert(object.key().clone());
         }
@@ -630,6 +637,7 @@ impl View {
     pub(super) fn forget(&mut self, object: &Object) {
         self.digest ^= digest(object);
         self.kinds.forget(object.key());
+        self.ordered.remove(object.key());
         for owner in owners(object) {
             if let Some(owned) = self.owned.get_mut(&owner) {
                 owned.remove(object.key());

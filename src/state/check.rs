@@ -123,6 +123,7 @@ impl<'a> Step<'a> {
             && fresh.addresses.diff(&after.addresses).next().is_none()
             && fresh.node_ports.diff(&after.node_ports).next().is_none()
             && fresh.drifted.diff(&after.drifted).next().is_none()
+            && fresh.ordered.diff(&after.ordered).next().is_none()
             && fresh.digest == after.digest;
         if !same {
             found.push(index_differs());
@@ -200,6 +201,7 @@ fn check_indexes(view: &View, found: &mut Vec<Violation>) {
         && fresh.on_node == view.on_node
         && fresh.addresses == view.addresses
         && fresh.node_ports == view.node_ports
+        && fresh.ordered == view.ordered
         && fresh.digest == view.digest
         && view.origins.keys().filter(|key| is_away(view, key)).eq(view.drifted());
     if !same {

@@ -103,6 +103,9 @@ pub struct Adopt {
     pub upserts: Vec<Desired>,
     /// Objects the commit no longer has.
     pub deletes: Vec<Key>,
+    /// Objects the commit no longer has and that stay because they say so; nobody owns them then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<Key>,
     /// This part's number, from 0.
     pub part: u32,
     /// How many parts there are; the commit becomes visible with the last.

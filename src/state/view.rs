@@ -144,6 +144,7 @@ pub struct View {
     pub(super) objects: OrdMap<Key, Object>,
     pub(super) origins: OrdMap<Key, Origin>,
     pub(super) drifted: OrdSet<Key>,
+    pub(super) ordered: OrdSet<Key>,
     pub(super) heads: OrdMap<SmolStr, Head>,
     pub(super) outbox: OrdMap<u64, OutboxItem>,
     pub(super) exported: Revision,
@@ -214,6 +215,16 @@ impl View {
     /// it is brought back.
     pub fn drifted(&self) -> impl Iterator<Item = &Key> {
         self.drifted.iter()
+    }
+
+    /// The objects that say when to start ([`kinds::Order`](crate::kinds::Order)).
+    pub fn ordered(&self) -> impl Iterator<Item = &Key> {
+        self.ordered.iter()
+    }
+
+    /// Whether an object says when to start.
+    pub fn is_ordered(&self, key: &Key) -> bool {
+        self.ordered.contains(key)
     }
 
     /// Where a desired object stands in one source; `None` when it is not that source's.

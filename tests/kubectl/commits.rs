@@ -237,3 +237,62 @@ fn a_remote_that_does_not_take_the_commit_is_told_of_and_nothing_changes() {
     world.kubectl(0, "kubectl", &scale).unwrap();
     assert_eq!(world.kubectl(0, "kubectl", &replicas).unwrap(), "7");
 }
+
+/// What waits for something that no node runs, and what it waits for.
+const ORDERED: &str = "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: db}
+spec:
+  selector: {matchLabels: {app: db}}
+  template:
+    metadata: {labels: {app: db}}
+    spec: {containers: [{name: db, image: 'db:1'}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web
+  annotations: {config.kubernetes.io/depends-on: apps/namespaces/default/Deployment/db}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: 'web:1'}]}
+";
+
+/// A commit is waited for as everything else is. What must not happen: that one which does not run
+/// yet counts as ready, or that a workload starts before what it waits for.
+#[test]
+fn kubectl_waits_for_a_commit_and_a_workload_for_another() {
+    let name = "kubectl_waits_for_a_commit_and_a_workload_for_another";
+    if kubectls(name).is_empty() {
+        return;
+    }
+    let world = World::up(1);
+    let settings = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\n";
+    let pushed = |file: &str, text: &str| {
+        world.pushes(file, text);
+        let commit = format!("commit/{}", world.git(&["rev-parse", "HEAD"]).trim());
+        world
+            .until("the commit is seen", || world.kubectl(0, "kubectl", &["get", &commit]).is_ok());
+        commit
+    };
+    let wait = |condition: &str, commit: &str, seconds: &str| {
+        let (condition, limit) =
+            (format!("--for=condition={condition}"), format!("--timeout={seconds}s"));
+        world.kubectl(0, "kubectl", &["wait", &condition, commit, &limit])
+    };
+    let first = pushed("settings.yaml", settings);
+    wait("Ready", &first, "60").unwrap();
+    let second = pushed("ordered.yaml", ORDERED);
+    wait("Reconciling", &second, "60").unwrap();
+    assert!(wait("Ready", &second, "1").is_err());
+    let path = "jsonpath={.status.conditions[?(@.type==\"Waiting\")].message}";
+    let why = || world.kubectl(0, "kubectl", &["get", "deployment", "web", "-o", path]);
+    world.until("web waits", || why().is_ok_and(|why| why == "waits for Deployment default/db"));
+    let sets = world.kubectl(0, "kubectl", &["get", "replicasets", "-o", "name"]).unwrap();
+    assert!(sets.contains("/db-") && !sets.contains("/web-"), "{sets}");
+    let third = pushed("broken.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: X}\n");
+    wait("Stalled", &third, "60").unwrap();
+}

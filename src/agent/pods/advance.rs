@@ -5,10 +5,11 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
 
 use super::{
-    Effect, GRACE_AFTER_HOOK, Pods, RETRY_MAX, STARTS_MAX, failures, record::Pod, words::is_start,
+    Effect, GRACE_AFTER_HOOK, LAST_LINES_BYTES_MAX, LAST_LINES_MAX, Pods, RETRY_MAX, STARTS_MAX,
+    failures, record::Pod, words::is_start,
 };
 use crate::{
-    agent::runtime::Make,
+    agent::runtime::{Found, Make},
     model::{
         Timestamp,
         session::{ObservedEvent, ObservedPod},
@@ -115,13 +116,16 @@ impl Pods {
             }
             let (name, image) = (&status.name, &status.image);
             match reason.as_str() {
-                "CrashLoopBackOff" => told.push((
-                    "BackOff",
-                    format!(
-                        "Back-off restarting failed container {name} in pod {}_{}({uid})",
-                        want.key.name, want.key.namespace
-                    ),
-                )),
+                "CrashLoopBackOff" => {
+                    told.push((
+                        "BackOff",
+                        format!(
+                            "Back-off restarting failed container {name} in pod {}_{}({uid})",
+                            want.key.name, want.key.namespace
+                        ),
+                    ));
+                    told.extend(last_lines(want, &pod.found, name).map(|said| ("Crashed", said)));
+                }
                 "ImagePullBackOff" => {
                     told.push(("BackOff", format!("Back-off pulling image {image:?}")));
                 }
@@ -380,6 +384,20 @@ impl Pods {
         let reason = reason.to_owned();
         out.push(Effect::Tell(ObservedEvent { regarding, uid, warning, reason, message, at }));
     }
+}
+
+/// What a container said before it failed, where its status does not say it.
+fn last_lines(want: &Assignment, found: &Found, name: &str) -> Option<String> {
+    if want.container(name).is_none_or(|spec| spec.message_from_logs) {
+        return None;
+    }
+    let exit = found.containers.get(name)?.iter().rev().find_map(|c| c.state.exit())?;
+    let lines: Vec<&str> = exit.tail.lines().rev().take(LAST_LINES_MAX).collect();
+    let said = lines.into_iter().rev().collect::<Vec<_>>().join("\n");
+    let from = said.ceil_char_boundary(said.len().saturating_sub(LAST_LINES_BYTES_MAX));
+    let said = said[from..].trim();
+    let code = exit.code;
+    (!said.is_empty()).then(|| format!("Container {name} ended with exit code {code}: {said}"))
 }
 
 fn waiting(status: &ContainerStatus) -> Option<(String, String)> {

@@ -173,6 +173,7 @@ impl World {
         let mut record = kinds::Commit::named(commit.as_str());
         record.status.timings.admitted_at = Some(self.now.0);
         record.status.deadline_seconds = deadline;
+        record.status.changes.changed = objects.len() as u64;
         let objects: Vec<Object> = objects.into_iter().map(admitted).collect();
         let keys: Vec<&Key> = objects.iter().map(Object::key).collect();
         let gone = self.view().origins().map(|(key, _)| key.clone());
@@ -196,6 +197,7 @@ impl World {
             record: Object::of(&record).unwrap(),
             upserts: objects.iter().map(desired).collect(),
             deletes,
+            left: vec![],
             part: 0,
             parts: 1,
         };
@@ -231,6 +233,11 @@ impl World {
     {
         let namespace = if T::KIND == "Node" { "" } else { "default" };
         self.view().get::<T>(namespace, name).unwrap()
+    }
+
+    /// The commit of this digit.
+    pub(super) fn get_commit(&self, digit: char) -> &kinds::Commit {
+        self.view().get("", &digit.to_string().repeat(40)).unwrap()
     }
 
     /// The pods that have a node, in order of names.
