@@ -2,7 +2,7 @@
 //!
 //! `/api`, `/apis` and a document for each group and version, or everything at once where a client
 //! takes the aggregated form (kubectl from 1.26). What is not stored but answered (reviews) stands
-//! in [`ANSWERED`](crate::kinds::ANSWERED); what is defined while the cluster runs joins in
+//! in [`ANSWERED`]; what is defined while the cluster runs joins in
 //! [`resources`].
 
 use std::collections::BTreeMap;

@@ -443,12 +443,13 @@ fn seal(value: &mut Value, sealed: &[&Leaf], age: &[Wrapped]) -> String {
         }
     }
     let text = serde_json::to_string(&seal).unwrap_or_default();
-    let meta = &mut value["metadata"];
-    if !meta["annotations"].is_object() && meta.is_object() {
-        meta["annotations"] = Value::Object(Map::new());
-    }
-    if let Some(annotations) = meta["annotations"].as_object_mut() {
-        annotations.insert(Seal::NAME.to_owned(), text.clone().into());
+    // Metadata that is no map is told as the object is decoded.
+    if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        let annotations = meta.entry("annotations").or_insert(Value::Null);
+        if !annotations.is_object() {
+            *annotations = Value::Object(Map::new());
+        }
+        annotations[Seal::NAME] = text.clone().into();
     }
     text
 }

@@ -321,6 +321,13 @@ pub const METRICS: &[Metric] = &[
     ),
     of(
         Server,
+        Counter,
+        "mainstay_drift_corrections_total",
+        &["kind"],
+        "Objects made again that were deleted behind Git's back, in objects",
+    ),
+    of(
+        Server,
         Gauge,
         "mainstay_driver_round_seconds",
         &[],
@@ -387,13 +394,6 @@ pub const METRICS: &[Metric] = &[
         "mainstay_reverts_total",
         &["reason"],
         "Commits gone back from because their rollout failed, of those State keeps, in commits",
-    ),
-    of(
-        Server,
-        Counter,
-        "mainstay_drift_corrections_total",
-        &["kind"],
-        "Objects made again that were deleted behind Git's back, in objects",
     ),
     of(
         Server,
