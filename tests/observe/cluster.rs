@@ -28,7 +28,8 @@ pub(crate) struct Used {
 impl Cluster {
     pub(crate) fn start() -> Self {
         let cluster = Self { dir: tempfile::tempdir().unwrap() };
-        let output = cluster.mainstay(&["dev", "--detach"]);
+        // What is refused is looked at, too: the push of it has to get in.
+        let output = cluster.mainstay(&["dev", "--detach", "--on-push", "warn"]);
         assert!(output.status.success(), "{output:?}\n{}", cluster.log());
         let work = cluster.work();
         cluster.git(&["init", "-q", "-b", "main", work.to_str().unwrap()]);
