@@ -3,7 +3,7 @@
 //! In: a [`User`], what a request asks for, and a View. Out: nothing, or Kubernetes' 403. Called by
 //! the layer before the handlers, by the reviews and by admission. Everything here is pure. Members
 //! of `system:masters` may do everything; nodes are judged by [`node`], everybody by the roles of
-//! [`rbac`](crate::policy::rbac). Never here: who somebody is, or what of an object they may write.
+//! [`rbac`]. Never here: who somebody is, or what of an object they may write.
 
 mod escalation;
 mod node;
