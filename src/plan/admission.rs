@@ -9,7 +9,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    bound,
+    bound, condition,
     failure::{self, FAILED_BEFORE, RETRY_TRAILER},
     freeze, guest, order,
 };
@@ -311,18 +311,15 @@ pub fn tell_source(
         Ok(()) => ("True", "Fetched", String::new()),
         Err((reason, message)) => ("False", reason, message),
     };
-    let was = source.status.conditions.iter().find(|c| c.type_ == "SourceReady");
-    let since = was.filter(|c| c.status == status).map(|c| c.last_transition_time.clone());
-    source.status.conditions.retain(|c| c.type_ != "SourceReady");
-    let condition = SourceCondition {
+    let ready = SourceCondition {
         type_: "SourceReady".to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
         message,
-        last_transition_time: since.unwrap_or_else(|| now.to_time()),
+        last_transition_time: now.to_time(),
         observed_generation: None,
     };
-    source.status.conditions.insert(0, condition);
+    condition::set(&mut source.status.conditions, ready);
     if before.is_some_and(|b| b.spec == source.spec && b.status == source.status) {
         return Ok(None);
     }

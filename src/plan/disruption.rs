@@ -16,7 +16,7 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::Condition, util::intstr::IntOrString},
 };
 
-use super::{Controller, Inputs, Plan, batch::Batch, pods, rollout};
+use super::{Controller, Inputs, Plan, batch::Batch, condition, pods, rollout};
 use crate::{
     model::{GroupKind, Key, Object, Selector, Timestamp},
     state::{Change, View},
@@ -203,20 +203,13 @@ fn tell(
     generation: Option<i64>,
     now: Timestamp,
 ) {
-    let conditions = status.conditions.get_or_insert_default();
-    let at = conditions.iter().position(|c| c.type_ == "DisruptionAllowed");
-    let state = if allowed { "True" } else { "False" };
-    let since = at.map(|at| &conditions[at]).filter(|c| c.status == state);
-    let condition = Condition {
+    let new = Condition {
         type_: "DisruptionAllowed".to_owned(),
-        status: state.to_owned(),
+        status: if allowed { "True" } else { "False" }.to_owned(),
         reason: reason.to_owned(),
         message,
         observed_generation: generation,
-        last_transition_time: since.map_or(now.to_time(), |c| c.last_transition_time.clone()),
+        last_transition_time: now.to_time(),
     };
-    match at {
-        Some(at) => conditions[at] = condition,
-        None => conditions.push(condition),
-    }
+    condition::set(status.conditions.get_or_insert_default(), new);
 }

@@ -16,6 +16,7 @@ use super::{
     admission::Candidate,
     batch::Batch,
     commit::{self, Verdicts},
+    condition,
 };
 use crate::{
     kinds::{GitSource, GitSourceSpec},
@@ -219,19 +220,15 @@ fn source_of(view: &View, candidate: &Candidate) -> GitSource {
 }
 
 fn set_ready(source: &mut GitSource, status: &str, reason: &str, message: String, now: Timestamp) {
-    let conditions = &mut source.status.conditions;
-    let was = conditions.iter().find(|c| c.type_ == READY);
-    let since = was.filter(|c| c.status == status).map(|c| c.last_transition_time.clone());
-    let condition = Condition {
+    let new = Condition {
         type_: READY.to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
         message,
-        last_transition_time: since.unwrap_or_else(|| now.to_time()),
+        last_transition_time: now.to_time(),
         observed_generation: source.metadata.generation,
     };
-    conditions.retain(|c| c.type_ != READY);
-    conditions.push(condition);
+    condition::set(&mut source.status.conditions, new);
 }
 
 fn all(view: &View) -> BTreeSet<Key> {

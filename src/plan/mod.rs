@@ -37,6 +37,7 @@ mod batch;
 mod bound;
 mod cause;
 mod commit;
+mod condition;
 mod definition;
 mod deployment;
 mod deployment_status;
@@ -51,6 +52,7 @@ mod garbage;
 mod lease;
 mod namespace;
 mod node;
+mod notices;
 mod order;
 mod owners;
 pub(crate) mod pods;
@@ -70,6 +72,7 @@ mod tests;
 
 pub use agenda::{Agenda, Planned};
 pub use forecast::{Forecast, forecast};
+pub use notices::notices;
 pub use rollback::{Rollback, rollback};
 
 /// What a controller is given beside the View.

@@ -4,6 +4,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use super::condition;
 use crate::{
     kinds::{CommitState, CommitStatus},
     model::{Object, Timestamp},
@@ -26,16 +27,15 @@ pub(super) fn note(status: &mut CommitStatus, object: &Object, now: Timestamp) {
         reason => reason,
     };
     let condition = |kind: &str, says: &str| {
-        let before = status.conditions.iter().find(|c| c.type_ == kind && c.status == says);
-        Condition {
+        let new = Condition {
             type_: kind.to_owned(),
             status: says.to_owned(),
             reason: reason.to_owned(),
             message: status.message.clone(),
-            last_transition_time: before
-                .map_or_else(|| now.to_time(), |c| c.last_transition_time.clone()),
+            last_transition_time: now.to_time(),
             observed_generation: object.meta().generation,
-        }
+        };
+        condition::since(&status.conditions, new)
     };
     let all = other.map(|kind| condition(kind, "True"));
     status.conditions = std::iter::once(condition("Ready", ready)).chain(all).collect();

@@ -19,7 +19,10 @@ use crate::{
     git::{self, Mirror, Person, STATUS_BRANCH, StatusCommit, Undo, Undone},
     kinds::RevertState,
     model::CommitId,
-    plan::failure::{self, Revert, Settled},
+    plan::{
+        self,
+        failure::{self, Revert, Settled},
+    },
     report,
     state::{Command, Outcome, Refusal, View},
 };
@@ -117,7 +120,7 @@ async fn notices(
     told.retain(|id| due.contains_key(id));
     let fresh = due.iter().filter(|(id, _)| !told.contains(*id));
     let commits: Vec<CommitId> = fresh.map(|(_, commit)| commit.clone()).collect();
-    let commands = super::inform::notices(view, receivers, &commits, clock::now());
+    let commands = plan::notices(view, receivers, &commits, clock::now());
     if !commands.is_empty() {
         store.propose(commands).await?;
     }
@@ -126,7 +129,7 @@ async fn notices(
 }
 
 /// Waits that long, or for ever.
-async fn pause_for(pause: Option<Duration>) {
+pub(super) async fn pause_for(pause: Option<Duration>) {
     match pause {
         Some(pause) => tokio::time::sleep_until(tokio::time::Instant::now() + pause).await,
         None => std::future::pending().await,

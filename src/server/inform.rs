@@ -26,14 +26,13 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error as StartError, Store, clock};
+use super::{Error as StartError, Store, clock, export::pause_for};
 use crate::{
     config::NotifyConfig,
     git,
-    kinds::{Commit, NoticeKind},
-    model::{CommitId, Timestamp},
+    kinds::NoticeKind,
     report,
-    state::{Command, Notice, OutboxItem, View},
+    state::{Command, Notice, View},
 };
 
 /// How long one delivery may take.
@@ -44,13 +43,6 @@ const RETRY_SECONDS_MAX: u64 = 300;
 
 /// A notice that nobody took for so long is given up: nobody waits for it any more.
 const AGE_HOURS_MAX: i64 = 24;
-
-/// Most notices that wait for one receiver; beyond it the oldest is given up. A cluster makes a
-/// handful for each commit.
-const WAITING_MAX: usize = 1000;
-
-/// Most characters of a message that is carried along.
-const MESSAGE_CHARS_MAX: usize = 500;
 
 /// Most bytes of an answer that are read, and told when it is no.
 const ANSWER_BYTES_MAX: usize = 4096;
@@ -175,7 +167,7 @@ impl Receiver {
                 changed = views.changed(), if pause.is_none() => if changed.is_err() { return },
                 () = std::future::ready(()), if more => tokio::task::yield_now().await,
                 changed = roles.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(pause.unwrap_or(Duration::MAX)), if pause.is_some() => {}
+                () = pause_for(pause), if !more => {}
             }
         }
     }
@@ -328,41 +320,4 @@ fn tls(config: &NotifyConfig) -> Result<Arc<ClientConfig>, StartError> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Arc::new(client))
-}
-
-/// What has to be put into the outbox for commits whose notes are due, and what is given up because
-/// a receiver takes nothing or is no longer there.
-pub(super) fn notices(
-    view: &View,
-    receivers: &[String],
-    commits: &[CommitId],
-    now: Timestamp,
-) -> Vec<Command> {
-    let unknown = view.outbox().filter_map(|(id, item)| match item {
-        OutboxItem::Notice(notice) if !receivers.contains(&notice.to) => Some(Command::Done(id)),
-        _ => None,
-    });
-    let mut commands: Vec<Command> = unknown.collect();
-    for to in receivers {
-        let waiting: Vec<u64> = view.due_notices(to).map(|(id, _)| id).collect();
-        let surplus = (waiting.len() + commits.len()).saturating_sub(WAITING_MAX);
-        commands.extend(waiting.into_iter().take(surplus).map(Command::Done));
-        let all = commits.iter().filter_map(|commit| of_commit(view, to, commit, now));
-        commands.extend(all.map(|notice| Command::Enqueue(OutboxItem::Notice(notice))));
-    }
-    commands
-}
-
-fn of_commit(view: &View, to: &str, commit: &CommitId, now: Timestamp) -> Option<Notice> {
-    let object = view.object(&crate::model::Key::of::<Commit>("", commit.as_str()))?;
-    let status = &object.view::<Commit>()?.status;
-    Some(Notice {
-        to: to.to_owned(),
-        commit: commit.clone(),
-        revision: object.revision(),
-        state: status.state,
-        reason: status.reason.clone(),
-        message: status.message.chars().take(MESSAGE_CHARS_MAX).collect(),
-        at: now,
-    })
 }
