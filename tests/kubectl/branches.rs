@@ -83,12 +83,7 @@ fn every_branch_gets_a_note_of_what_it_would_change() {
 
     // The same on the command line; a merged branch has nothing left to say.
     let ask = |args: &[&str]| {
-        let dir = world.servers[0].kubeconfig();
-        let output = Command::new(env!("CARGO_BIN_EXE_mainstay"))
-            .args(args)
-            .args(["--dir", dir.parent().unwrap().to_str().unwrap()])
-            .output()
-            .unwrap();
+        let output = world.asks(args);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         (text, output.status.code())
     };

@@ -5,12 +5,7 @@ use std::{fs, process::Command};
 use crate::world::{World, git, kubectls};
 
 fn mainstay(world: &World, args: &[&str]) -> (String, Option<i32>) {
-    let dir = world.servers[0].kubeconfig();
-    let output = Command::new(env!("CARGO_BIN_EXE_mainstay"))
-        .args(args)
-        .args(["--dir", dir.parent().unwrap().to_str().unwrap()])
-        .output()
-        .unwrap();
+    let output = world.asks(args);
     let text = [output.stdout, output.stderr].concat();
     (String::from_utf8_lossy(&text).into_owned(), output.status.code())
 }

@@ -290,6 +290,12 @@ impl World {
         command
     }
 
+    /// Runs one of mainstay's own verbs against the first server.
+    pub(crate) fn asks(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mainstay"));
+        command.args(args).arg("--dir").arg(&self.servers[0].dir).output().unwrap()
+    }
+
     /// Runs git in the repository that the servers follow, and gives what it prints.
     pub(crate) fn git(&self, args: &[&str]) -> String {
         let output = Command::new("git").args(args).current_dir(self.repository()).output();
