@@ -440,8 +440,8 @@ pub struct GitSourceStatus {
     /// The full id of the newest commit that was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused_commit: Option<String>,
-    /// Why it was refused, all problems at once; else what the author of the commit that runs should
-    /// know.
+    /// Why it was refused, all problems at once; else what the author of the commit that runs
+    /// should know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
     /// When the remote last answered, in milliseconds since 1970.
