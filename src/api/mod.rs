@@ -120,6 +120,16 @@ pub trait Backend: Send + Sync + 'static {
         pack: Bytes,
     ) -> BoxFuture<'_, Result<PlanReport, Failure>>;
 
+    /// What files would change that are on somebody's desk: `new` is a commit that is nowhere else,
+    /// of which `pack` has what is not in `old`; as it is, or merged into the commit that runs.
+    fn compare(
+        &self,
+        old: Option<CommitId>,
+        new: CommitId,
+        pack: Bytes,
+        merged: bool,
+    ) -> BoxFuture<'_, Result<PlanReport, Failure>>;
+
     /// Pushes a commit that restores the files of `revision` (when absent: that reverts the head),
     /// authored by `who`. Answers with its id.
     fn rollback(

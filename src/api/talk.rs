@@ -63,6 +63,7 @@ pub(super) fn routes() -> Router<Api> {
         .route("/mainstay/v1/commits/{commit}/wait", get(wait))
         .route("/mainstay/v1/plan", get(plan))
         .route("/mainstay/v1/receive", post(receive).layer(DefaultBodyLimit::max(PUSH_BYTES_MAX)))
+        .route("/mainstay/v1/diff", post(diff).layer(DefaultBodyLimit::max(PUSH_BYTES_MAX)))
         .route("/mainstay/v1/why", get(why))
         .route("/mainstay/v1/rollback", post(rollback))
         .route("/mainstay/v1/promote", post(promote))
@@ -167,12 +168,30 @@ async fn receive(
     Query(query): Query<ReceiveQuery>,
     pack: Bytes,
 ) -> Result<Json<PlanReport>, Failure> {
-    let id = |text: &str| {
-        let wrong = || Failure::bad_request(format!("{text:?} is not a full commit id"));
-        CommitId::parse(text).ok_or_else(wrong)
-    };
-    let old = query.old.as_deref().map(id).transpose()?;
-    api.backend.receive(old, id(&query.new)?, pack).await.map(Json)
+    let old = query.old.as_deref().map(full_id).transpose()?;
+    api.backend.receive(old, full_id(&query.new)?, pack).await.map(Json)
+}
+
+fn full_id(text: &str) -> Result<CommitId, Failure> {
+    let wrong = || Failure::bad_request(format!("{text:?} is not a full commit id"));
+    CommitId::parse(text).ok_or_else(wrong)
+}
+
+#[derive(Deserialize)]
+struct DiffQuery {
+    old: Option<String>,
+    new: String,
+    #[serde(default)]
+    merged: bool,
+}
+
+async fn diff(
+    State(api): State<Api>,
+    Query(query): Query<DiffQuery>,
+    pack: Bytes,
+) -> Result<Json<PlanReport>, Failure> {
+    let old = query.old.as_deref().map(full_id).transpose()?;
+    api.backend.compare(old, full_id(&query.new)?, pack, query.merged).await.map(Json)
 }
 
 #[derive(Deserialize)]

@@ -142,6 +142,17 @@ impl Backend for Fake {
         self.note(format!("receive {old:?} {} of {} bytes", new.short(), pack.len()));
         async { Ok(PlanReport::default()) }.boxed()
     }
+    fn compare(
+        &self,
+        old: Option<CommitId>,
+        new: CommitId,
+        pack: Bytes,
+        merged: bool,
+    ) -> BoxFuture<'_, Result<PlanReport, Failure>> {
+        let (old, bytes) = (old.map(|old| old.short().to_owned()), pack.len());
+        self.note(format!("compare {old:?} {} of {bytes} bytes, merged {merged}", new.short()));
+        async { Ok(PlanReport::default()) }.boxed()
+    }
     fn promote(&self, revision: String, who: Peer) -> BoxFuture<'_, Result<CommitId, Failure>> {
         self.note(format!("promote {revision} by {}", who.user));
         async { Err(Failure::conflict("a.yaml: both changed it")) }.boxed()

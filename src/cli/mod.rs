@@ -12,6 +12,7 @@ mod check;
 mod client;
 mod cluster;
 mod dev;
+mod diff;
 mod error;
 mod events;
 mod freeze;
@@ -66,8 +67,8 @@ enum Verb {
     Token(token::Verb),
     Kubeconfig(kubeconfig::Verb),
     Status(status::Verb),
-    #[command(visible_alias = "diff")]
     Plan(plan::Verb),
+    Diff(diff::Verb),
     History(history::Verb),
     Why(why::Verb),
     Tree(tree::Verb),
@@ -144,6 +145,7 @@ async fn ask(verb: Verb) -> Result<(), Error> {
     match verb {
         Verb::Status(verb) => status::run(&verb).await,
         Verb::Plan(verb) => plan::run(&verb).await,
+        Verb::Diff(verb) => diff::run(&verb).await,
         Verb::History(verb) => history::run(&verb).await,
         Verb::Why(verb) => why::run(&verb).await,
         Verb::Wait(verb) => wait::run(&verb).await,

@@ -13,7 +13,8 @@
 //! path on a network file system that hangs, which hangs its caller's blocking thread as it would
 //! any program.
 //!
-//! There is one bare mirror and never a work tree, so links, submodules, hooks and filters have
+//! There is one bare mirror and never a work tree (but the one a person works in, which [`Desk`]
+//! reads for that person's own process), so links, submodules, hooks and filters have
 //! nowhere to act. This room never decides what a file means, never starts a process but `gpg` (to
 //! judge OpenPGP signatures, where keys for them are configured), and never touches the desired
 //! branch except by [`Mirror::revert`], [`Mirror::restore`], [`Mirror::undo`],
@@ -26,6 +27,7 @@
 mod branches;
 mod commit;
 mod copy;
+mod desk;
 mod diff;
 pub mod embedded;
 mod error;
@@ -49,6 +51,7 @@ pub mod watch;
 
 pub use branches::{Merged, TIPS_MAX};
 pub use commit::{Commit, HISTORY_COMMITS_MAX, Message, Person};
+pub use desk::Desk;
 pub use diff::{Change, Diff};
 pub use error::{Error, Result};
 pub use mirror::{Fetched, Mirror, Reader, Relation};

@@ -34,10 +34,15 @@ pub fn pack_push(
         })?;
         repo.odb()?.add_disk_alternate(path)?;
     }
+    pack(&repo, old, new)
+}
+
+/// Packs everything that `new` reaches and `old` does not.
+pub(super) fn pack(repo: &Repository, old: Option<&CommitId>, new: &CommitId) -> Result<Vec<u8>> {
     let mut walk = repo.revwalk()?;
-    walk.push(find_commit(&repo, new)?.id())?;
+    walk.push(find_commit(repo, new)?.id())?;
     if let Some(old) = old {
-        walk.hide(find_commit(&repo, old)?.id())?;
+        walk.hide(find_commit(repo, old)?.id())?;
     }
     let mut builder = repo.packbuilder()?;
     builder.insert_walk(&mut walk)?;

@@ -107,10 +107,10 @@ pub struct ObjectChange {
 pub struct FieldChange {
     /// `spec.template.spec.containers[web].image`
     pub path: String,
-    /// Before; absent when it was not there. Never a Secret's data.
+    /// Before; absent when it was not there. Never a Secret's data, nor what is sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old: Option<Value>,
-    /// After; absent when it goes. Never a Secret's data.
+    /// After; absent when it goes. Never a Secret's data, nor what is sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new: Option<Value>,
 }
@@ -166,6 +166,7 @@ fn one(view: &View, desired: &Desired, report: &mut PlanReport, restarts: &mut B
     if key.is::<Secret>() {
         fields.iter_mut().for_each(conceal);
     }
+    fields.iter_mut().for_each(seal);
     let paused = next.view::<Deployment>().is_some_and(|next| next.spec.paused == Some(true));
     let is_rolled = key.is::<Deployment>() && !paused;
     if is_rolled && fields.iter().any(|f| f.path.starts_with("spec.template")) {
@@ -211,6 +212,15 @@ fn conceal(change: &mut FieldChange) {
     if secret.contains(&top) {
         for value in [&mut change.old, &mut change.new].into_iter().flatten() {
             *value = Value::from("(secret)");
+        }
+    }
+}
+
+/// Hides ciphertext as well: nobody reads anything in it, or takes it for plain.
+fn seal(change: &mut FieldChange) {
+    for value in [&mut change.old, &mut change.new].into_iter().flatten() {
+        if Seal::is_in(value.to_string().as_bytes()) {
+            *value = Value::from("(sealed)");
         }
     }
 }
@@ -266,5 +276,19 @@ fn join(path: &str, field: &str) -> String {
         (true, false) => field.to_owned(),
         (false, false) => format!("{path}.{field}"),
         (_, true) => format!("{path}[{field}]"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_is_not_shown_as_if_it_were_plain() {
+        let value = |text: &str| Some(Value::from(text));
+        let (old, new) = (value("plain"), value("ENC[AES256_GCM,data:x,iv:y,tag:z,type:str]"));
+        let mut change = FieldChange { path: "data.k".into(), old, new };
+        seal(&mut change);
+        assert_eq!((change.old, change.new), (value("plain"), value("(sealed)")));
     }
 }

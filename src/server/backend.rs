@@ -27,7 +27,7 @@ use super::{
     driver::DriverStats,
     export, import,
     inform::NotifyStats,
-    preview::{self, Preview},
+    preview::{self, Look, Preview},
     sealed::Opener,
     sources,
 };
@@ -179,7 +179,18 @@ impl api::Backend for Backend {
         new: CommitId,
         pack: Bytes,
     ) -> BoxFuture<'_, Result<PlanReport, Failure>> {
-        self.judge_push(old, new, pack).boxed()
+        self.look_at_pack(old, new, pack, Look::Pushed).boxed()
+    }
+
+    fn compare(
+        &self,
+        old: Option<CommitId>,
+        new: CommitId,
+        pack: Bytes,
+        merged: bool,
+    ) -> BoxFuture<'_, Result<PlanReport, Failure>> {
+        let look = if merged { Look::Merged } else { Look::Drafted };
+        self.look_at_pack(old, new, pack, look).boxed()
     }
 
     fn rollback(
@@ -289,12 +300,13 @@ impl Backend {
         Ok(commit)
     }
 
-    /// What a push would change, judged with the objects that it brings and the mirror has not yet.
-    async fn judge_push(
+    /// What a commit would change of which the mirror has not all: `pack` brings the rest.
+    async fn look_at_pack(
         &self,
         old: Option<CommitId>,
         new: CommitId,
         pack: Bytes,
+        look: Look,
     ) -> Result<PlanReport, Failure> {
         let mirror = self.mirror.clone();
         let take = move || {
@@ -308,17 +320,17 @@ impl Backend {
         };
         let taken = tokio::task::spawn_blocking(take).await;
         taken.map_err(|e| Failure::internal(e.to_string()))?.map_err(|e| failure(&e))?;
-        self.plan_of(new, false).await
+        self.plan_of(new, look).await
     }
 
     async fn plan_revision(&self, revision: String, merged: bool) -> Result<PlanReport, Failure> {
         let commit = self.resolve(revision).await?;
-        self.plan_of(commit, merged).await
+        self.plan_of(commit, if merged { Look::Merged } else { Look::Pushed }).await
     }
 
-    async fn plan_of(&self, commit: CommitId, merged: bool) -> Result<PlanReport, Failure> {
+    async fn plan_of(&self, commit: CommitId, look: Look) -> Result<PlanReport, Failure> {
         let view = self.store.view();
-        let seen = self.importer.preview(&commit, &view, merged).await;
+        let seen = self.importer.preview(&commit, &view, look).await;
         let mut plan = match seen.map_err(|e| Failure::unavailable(e.to_string()))? {
             Preview::Contained => PlanReport::default(),
             Preview::Conflict(files) => preview::conflict(files),
@@ -394,7 +406,7 @@ impl Backend {
     /// Merges a revision into the desired branch, unless the cluster would refuse what results.
     async fn push_promotion(&self, revision: String, who: Peer) -> Result<CommitId, Failure> {
         let tip = self.resolve(revision.clone()).await?;
-        let plan = self.plan_of(tip.clone(), true).await?;
+        let plan = self.plan_of(tip.clone(), Look::Merged).await?;
         if !plan.problems.is_empty() {
             let text = format!("{revision} cannot be promoted");
             return Err(Failure::invalid(&text, plan.problems));

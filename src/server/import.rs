@@ -318,7 +318,7 @@ impl Importer {
             let before = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let reader = mirror.reader()?;
             let trust = match scope {
-                Scope::Again | Scope::Merged => Trust::default(),
+                Scope::Again | Scope::Unsigned => Trust::default(),
                 _ => trust(&reader, &keys, &view, (&name, &spec), &commit, seen_at)?,
             };
             let known = Known::read(&mirror, &commit, &spec.path, before, &keyring)?;
@@ -398,9 +398,8 @@ pub(super) enum Scope {
     Changed,
     /// To say what it would change; it is not remembered.
     Plan,
-    /// To say what a branch would change once it is merged, whoever signs that; it is not
-    /// remembered.
-    Merged,
+    /// To say what it would change, whoever signs what becomes of it; it is not remembered.
+    Unsigned,
     /// To become the head again: it was judged when it ran.
     Again,
 }

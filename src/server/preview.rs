@@ -47,21 +47,33 @@ pub(super) enum Preview {
     Plan(Box<PlanReport>),
 }
 
+/// How a commit is looked at that does not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// By itself, as what was pushed.
+    Pushed,
+    /// By itself, whoever is going to sign it.
+    Drafted,
+    /// Merged into the commit that runs, whoever is going to sign that.
+    Merged,
+}
+
 impl Importer {
-    /// What a commit would change: by itself, or merged into the one that runs.
+    /// What a commit would change.
     pub(super) async fn preview(
         &self,
         commit: &CommitId,
         view: &View,
-        merged: bool,
+        look: Look,
     ) -> Result<Preview, Error> {
-        let base = view.head().map(|head| head.commit.clone()).filter(|_| merged);
-        let (what, scope) = match base {
-            None => (Merged::As(commit.clone()), Scope::Plan),
+        let base = view.head().map(|head| head.commit.clone());
+        let (what, scope) = match base.filter(|_| look == Look::Merged) {
+            None if look == Look::Pushed => (Merged::As(commit.clone()), Scope::Plan),
+            None => (Merged::As(commit.clone()), Scope::Unsigned),
             Some(base) => {
                 let (mirror, tip) = (self.mirror.clone(), commit.clone());
                 let merge = move || mirror.merged(&base, &tip);
-                (tokio::task::spawn_blocking(merge).await??, Scope::Merged)
+                (tokio::task::spawn_blocking(merge).await??, Scope::Unsigned)
             }
         };
         let commit = match what {
@@ -230,7 +242,7 @@ impl Previewer {
         if there.is_some_and(|note| report::is_note_of(&note, base, cluster)) {
             return Ok(None);
         }
-        Ok(match self.importer.preview(tip, view, true).await? {
+        Ok(match self.importer.preview(tip, view, Look::Merged).await? {
             Preview::Contained => None,
             Preview::Conflict(files) => Some(report::unmergeable(&files, base, cluster)),
             Preview::Plan(plan) => Some(report::plan_note(&plan, base, cluster)),

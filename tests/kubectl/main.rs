@@ -24,5 +24,6 @@ mod sources;
 mod strangers;
 mod traces;
 mod trust;
+mod verbs;
 #[allow(dead_code, reason = "shared with the tests of other clients")]
 mod world;

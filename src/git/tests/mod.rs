@@ -2,6 +2,7 @@
 //! installed.
 
 mod branches;
+mod desk;
 mod fetching;
 mod packing;
 mod reading;
