@@ -149,13 +149,18 @@ impl<'t> Reader<'t> {
         Some(node)
     }
 
-    /// Where a block scalar ends: empty lines below it belong to it only when it keeps them.
+    /// Where a block scalar ends: empty lines below it belong to it only when it keeps them. Spaces
+    /// at the end of its last line are its own.
     fn block_end(&self, head: usize, start: usize, end: usize) -> usize {
         let header = self.text[head..start].lines().next().unwrap_or_default();
         let written = &self.text[head..end];
         match header.split('#').next().is_some_and(|h| h.contains('+')) {
             true => head + written.rfind('\n').unwrap_or(written.len()),
-            false => head + written.trim_end().len(),
+            false => {
+                let said = head + written.trim_end().len();
+                let line = self.text[said..].split('\n').next().unwrap_or_default();
+                said + line.trim_end_matches('\r').len()
+            }
         }
     }
 

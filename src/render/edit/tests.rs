@@ -293,6 +293,18 @@ fn texts_of_several_lines_keep_their_shape() {
         z: 1
     "#]],
     );
+    // The spaces at its end are part of it.
+    check(
+        "t: |-\n  x\n  y \n\nz: 1\n",
+        |v| v["t"] = "x\ny".into(),
+        expect![[r#"
+        t: |-
+          x
+          y
+
+        z: 1
+    "#]],
+    );
     check(
         "t: |+\n  x\n\nz: 1\n",
         |v| v["y"] = "one".into(),
