@@ -105,8 +105,9 @@ pub use known::{known_kubernetes_kind, unsupported};
 pub use order::{Apply, Order, OrderFault, order, order_faults};
 pub use own::{
     API_VERSION, Commit, CommitChanges, CommitFailure, CommitHold, CommitSpec, CommitState,
-    CommitStatus, CommitTimings, Freeze, FreezeSpec, GROUP, GitReference, GitSource, GitSourceSpec,
-    GitSourceStatus, NoticeKind, OnFailure, PruneSpec, RevertState, VerifyMode, VerifySpec,
+    CommitStatus, CommitTimings, Freeze, FreezeSpec, GROUP, GitReference, GitSource,
+    GitSourceJudged, GitSourceSpec, GitSourceStatus, NoticeKind, OnFailure, PruneSpec, RevertState,
+    VerifyMode, VerifySpec,
 };
 pub use pod::{only_by_own_path, qos_class};
 pub use priority_class::SYSTEM_PRIORITY_CLASSES;

@@ -389,6 +389,14 @@ pub struct VerifySpec {
     pub approval: bool,
 }
 
+impl VerifySpec {
+    /// What is wrong with it for what is followed.
+    pub fn problem(&self, reference: &GitReference) -> Option<&'static str> {
+        let lacks_tag = self.mode == VerifyMode::Tag && reference.tag.is_none();
+        lacks_tag.then_some("may be tag only where reference.tag names one")
+    }
+}
+
 /// Which commits have to be signed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -398,6 +406,8 @@ pub enum VerifyMode {
     All,
     /// The newest one, which vouches for those before it.
     Head,
+    /// The tag that is followed (`reference.tag`, an annotated one), which vouches for all of them.
+    Tag,
 }
 
 /// A branch, a tag or a commit: at most one. None of them: the remote's HEAD.
@@ -444,6 +454,9 @@ pub struct GitSourceStatus {
     /// should know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
+    /// By what its newest commit was taken or refused, of sources that Git names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged: Option<GitSourceJudged>,
     /// When the remote last answered, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_fetch_at: Option<i64>,
@@ -451,6 +464,17 @@ pub struct GitSourceStatus {
     /// names: whether their newest commit is what runs, and runs well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+}
+
+/// By what a commit was judged: when that is older than the source or the roles of its account, the
+/// commit is judged again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GitSourceJudged {
+    /// The generation of the source.
+    pub generation: i64,
+    /// The revision of the cluster's state.
+    pub revision: u64,
 }
 
 /// A time in which the cluster stays as it is: commits that change something are held until it
@@ -534,6 +558,9 @@ impl super::Kind for GitSource {
         let set = [&reference.branch, &reference.tag, &reference.commit];
         if set.iter().filter(|r| r.is_some()).count() > 1 {
             check.forbidden("spec.reference", "may name only one of branch, tag and commit");
+        }
+        if let Some(why) = self.spec.verify.as_ref().and_then(|v| v.problem(reference)) {
+            check.forbidden("spec.verify.mode", why);
         }
         let is_pair = |text: &String| text.split('/').filter(|part| !part.is_empty()).count() == 2;
         let spec = &self.spec;

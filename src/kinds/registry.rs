@@ -340,6 +340,7 @@ fn own_group() -> Vec<KindInfo> {
             .table(&table::COMMIT, table::commit),
         KindInfo::of::<GitSource>("gitsource", 5)
             .cluster()
+            .counted()
             .with_status()
             .table(&table::GIT_SOURCE, table::git_source),
         KindInfo::of::<Freeze>("freeze", 5).cluster().table(&table::FREEZE, table::freeze),

@@ -257,6 +257,12 @@ impl KindInfo {
         self.subresources(api_version).into_iter().find(|sub| sub.name == name)
     }
 
+    /// Whether it is a built-in kind that is scaled.
+    pub fn is_scaled(&self) -> bool {
+        let own = row(SUBRESOURCES, &self.group, &self.plural).unwrap_or_default();
+        own.contains(&SCALE)
+    }
+
     /// Where a custom object keeps what a Scale says; `None` for built-in kinds, which all keep it
     /// in the same place.
     pub fn scale_paths(&self, api_version: &str) -> Option<&ScalePaths> {

@@ -79,11 +79,11 @@ pub struct Candidate {
 /// Whether a source's tip is neither what runs, nor what was refused or failed before, nor held
 /// still.
 pub fn is_news(view: &View, source: &str, tip: &CommitId, now: Timestamp) -> bool {
-    if view.head_of(source).is_some_and(|head| head.commit == *tip) {
-        return false;
-    }
     if source != MAIN_SOURCE {
         return guest::is_news(view, source, tip);
+    }
+    if view.head_of(source).is_some_and(|head| head.commit == *tip) {
+        return false;
     }
     let known = view.get::<Commit>("", tip.as_str());
     known.map(|commit| &commit.status).is_none_or(|status| match status.state {
@@ -206,6 +206,7 @@ fn wanted(
             file: found.file,
             line: found.line,
             made_by: found.made_by,
+            open: found.open,
             digest: format!("{:032x}", found.digest),
         },
     };
@@ -509,6 +510,7 @@ fn differs(view: &View, desired: &Desired) -> bool {
             && o.file == desired.origin.file
             && o.line == desired.origin.line
             && o.made_by == desired.origin.made_by
+            && o.open == desired.origin.open
     };
     view.object(key).is_none_or(Object::is_terminating) || !view.origin(key).is_some_and(same)
 }

@@ -7,12 +7,12 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Event, Namespace};
 
 use super::admission::rank;
 use crate::{
     model::{Key, Object, ObjectError},
-    state::{Command, Desired, ENTRY_BYTES_MAX, Expect, NewEvent, Op, Part, View},
+    state::{Command, DELETED, Desired, ENTRY_BYTES_MAX, Expect, NewEvent, Op, Part, View},
 };
 
 /// The word of the event.
@@ -53,12 +53,27 @@ pub fn put_back(wanted: &[Desired], gone: &BTreeSet<Key>) -> Result<Vec<Command>
     Ok(commands.into_iter().filter(|ops| !ops.is_empty()).map(Command::Write).collect())
 }
 
+/// Who deleted an object last, when that was somebody who asked the API for it.
+fn deleted_by<'a>(view: &'a View, key: &Key) -> Option<&'a str> {
+    let namespace = if key.namespace.is_empty() { "default" } else { &key.namespace };
+    let about = |event: &&Event| {
+        let object = &event.involved_object;
+        event.reason.as_deref() == Some(DELETED)
+            && object.kind.as_deref() == Some(key.kind.kind.as_str())
+            && object.name.as_deref() == Some(key.name.as_str())
+    };
+    let events = view.list::<Event>(Some(namespace)).map(|(_, event)| event).filter(about);
+    let last = events.max_by_key(|event| event.last_timestamp.as_ref().map(|time| time.0));
+    last?.source.as_ref()?.component.as_deref()
+}
+
 /// The command that notes what was made again, with the place that says it.
 pub fn note(view: &View, gone: &BTreeSet<Key>) -> Option<Command> {
     let event = |key: &Key| {
         let (object, origin) = (view.object(key)?, view.origin(key)?);
+        let who = deleted_by(view, key).map(|who| format!(" by {who}")).unwrap_or_default();
         let message = format!(
-            "it was deleted behind Git's back, and made again as {} of commit {} says it",
+            "it was deleted behind Git's back{who}, and made again as {} of commit {} says it",
             origin.place(),
             origin.commit.short()
         );

@@ -19,7 +19,7 @@ use super::{
     condition,
 };
 use crate::{
-    kinds::{GitSource, GitSourceSpec},
+    kinds::{GitSource, GitSourceJudged, GitSourceSpec, GitSourceStatus},
     model::{CommitId, Key, Object, ObjectError, Problem, Timestamp},
     policy::rbac::{self, Asked, What, Who},
     render::Picture,
@@ -45,12 +45,34 @@ pub fn guests(view: &View) -> impl Iterator<Item = (&str, &GitSource)> {
         .filter(|(name, _)| *name != MAIN_SOURCE)
 }
 
-/// Whether the tip of a source was not refused before, by what the source says now.
+/// What a source says now.
+pub fn spec_of<'a>(view: &'a View, source: &str) -> Option<&'a GitSourceSpec> {
+    view.get::<GitSource>("", source).map(|source| &source.spec)
+}
+
+/// Whether the tip of a source was not judged before, neither taken nor refused, by what the source
+/// says now and by what its account may do now.
 pub(super) fn is_news(view: &View, source: &str, tip: &CommitId) -> bool {
-    let Some(source) = view.get::<GitSource>("", source) else { return true };
-    let judged = source.status.conditions.iter().find(|c| c.type_ == READY);
-    let is_newer = judged.is_some_and(|c| c.observed_generation < source.metadata.generation);
-    is_newer || source.status.refused_commit.as_deref() != Some(tip.as_str())
+    let head = view.head_of(source).map(|head| &head.commit);
+    let Some(source) = view.get::<GitSource>("", source) else { return head != Some(tip) };
+    let GitSourceStatus { judged, refused_commit, .. } = &source.status;
+    let Some(judged) = judged.as_ref().filter(|_| is_judged(source)) else { return true };
+    if refused_commit.as_deref() == Some(tip.as_str()) {
+        return source.spec.service_account.is_some() && rbac::newest(view).0 > judged.revision;
+    }
+    refused_commit.is_some() || head != Some(tip)
+}
+
+/// Whether its newest commit was judged by what it says now.
+fn is_judged(source: &GitSource) -> bool {
+    let judged = source.status.judged.as_ref();
+    judged.is_some_and(|judged| judged.generation == source.metadata.generation.unwrap_or_default())
+}
+
+/// By what a commit is judged now.
+fn judged(view: &View, source: &GitSource) -> Option<GitSourceJudged> {
+    let generation = source.metadata.generation.unwrap_or_default();
+    Some(GitSourceJudged { generation, revision: view.revision().0 })
 }
 
 /// What a commit holds that its source may not.
@@ -177,6 +199,7 @@ pub(super) fn admitted(view: &View, candidate: &Candidate) -> Result<Object, Obj
     source.status.observed_commit = Some(candidate.commit.to_string());
     source.status.admitted_commit = Some(candidate.commit.to_string());
     source.status.refused_commit = None;
+    source.status.judged = judged(view, &source);
     source.status.problems = candidate.warnings.iter().take(PROBLEMS_MAX).cloned().collect();
     Object::of(&source)
 }
@@ -199,6 +222,7 @@ pub(super) fn refused(
     };
     source.status.observed_commit = Some(candidate.commit.to_string());
     source.status.refused_commit = Some(candidate.commit.to_string());
+    source.status.judged = judged(view, &source);
     source.status.problems = problems.into_iter().take(PROBLEMS_MAX).collect();
     set_ready(&mut source, "False", "Refused", message.clone(), now);
     let object = Object::of(&source)?;
@@ -262,8 +286,8 @@ fn judge(
     source: &mut GitSource,
     inputs: &Inputs<'_>,
 ) -> Option<Timestamp> {
-    if source.status.refused_commit.is_some() {
-        // What runs is not what is asked for, however well it runs.
+    if source.status.refused_commit.is_some() || !is_judged(source) {
+        // What runs is not, or may not be, what is asked for, however well it runs.
         return None;
     }
     let name = source.metadata.name.clone().unwrap_or_default();

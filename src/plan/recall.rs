@@ -110,6 +110,7 @@ mod tests {
             file: "a.yaml".to_owned(),
             line: 1,
             made_by: None,
+            open: false,
             digest: String::new(),
         };
         let mut wanted = [Desired { object: Object::from_value(&object).unwrap(), origin }];

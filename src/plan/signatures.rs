@@ -32,8 +32,8 @@ pub fn follows(descent: Descent, head: Option<&CommitId>) -> Option<Problem> {
     Some(Problem { message, ..Problem::default() })
 }
 
-/// What is wrong with the signatures of new commits, newest first; `None` when they are too many to
-/// check.
+/// What is wrong with the signatures of new commits, newest first, before which stands the tag
+/// where that is what has to be signed; `None` when they are too many to check.
 pub fn judge(spec: &VerifySpec, commits: Option<&[Signed]>) -> Vec<Problem> {
     let problem = |message: String| Problem { message, ..Problem::default() };
     let Some(commits) = commits else {
@@ -42,16 +42,20 @@ pub fn judge(spec: &VerifySpec, commits: Option<&[Signed]>) -> Vec<Problem> {
         return vec![problem(text.to_owned())];
     };
     let checked = match spec.mode {
-        VerifyMode::Head => commits.get(..1).unwrap_or_default(),
+        VerifyMode::Head | VerifyMode::Tag => commits.get(..1).unwrap_or_default(),
         VerifyMode::All => commits,
+    };
+    let how = match spec.mode {
+        VerifyMode::Tag => "git tag -s -f",
+        VerifyMode::Head | VerifyMode::All => "git commit --amend -S",
     };
     let unsigned = checked.iter().filter_map(|c| Some((c, c.by.as_ref().err()?)));
     let mut problems: Vec<Problem> = unsigned
         .map(|(c, why)| {
             let (commit, subject) = (c.commit.short(), &c.subject);
             problem(format!(
-                "commit {commit} ({subject}): {why}: sign it with an allowed key \
-                 (git commit --amend -S) and push again"
+                "commit {commit} ({subject}): {why}: sign it with an allowed key ({how}) and push \
+                 again"
             ))
         })
         .collect();
@@ -114,6 +118,8 @@ mod tests {
         check(VerifyMode::Head, false, "-+ a+", &["change 0): it is not signed"]);
         check(VerifyMode::All, false, "a+ b+", &[]);
         check(VerifyMode::All, false, "a+ -+ -", &["change 1", "change 2"]);
+        check(VerifyMode::Tag, false, "a -+ -+", &[]);
+        check(VerifyMode::Tag, false, "- a+", &["change 0): it is not signed: sign it with an"]);
         let spec = VerifySpec::default();
         assert!(judge(&spec, None)[0].message.contains("verify.since"));
     }
@@ -128,6 +134,9 @@ mod tests {
         check(VerifyMode::All, true, "a+ b a+", &["change 0) needs an approval"]);
         check(VerifyMode::All, true, "b a+ b+", &["change 2) is approved by its own key"]);
         check(VerifyMode::Head, true, "b -+", &["change 1) is not signed"]);
+        // A tag adds nothing: whoever signs it approves.
+        check(VerifyMode::Tag, true, "b a+ a+", &[]);
+        check(VerifyMode::Tag, true, "a a+", &["change 1) is approved by its own key"]);
     }
 
     #[test]

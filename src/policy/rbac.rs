@@ -1,10 +1,14 @@
 //! Roles and their bindings (kubernetes.io/docs/reference/access-authn-authz/rbac).
 
-use k8s_openapi::api::rbac::v1::{
-    ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
+use k8s_openapi::{
+    Resource,
+    api::rbac::v1::{
+        ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
+    },
 };
+use serde::de::DeserializeOwned;
 
-use crate::state::View;
+use crate::{model::Revision, state::View};
 
 const ALL: &str = "*";
 
@@ -51,6 +55,18 @@ pub struct Asked<'a> {
 /// Whether a rule of somebody's roles grants a verb.
 pub fn may(view: &View, who: Who<'_>, verb: &str, what: What<'_>) -> bool {
     granting(view, who, verb, what).is_some()
+}
+
+/// The revision of the role or binding that changed last.
+pub fn newest(view: &View) -> Revision {
+    fn of<T>(view: &View) -> Revision
+    where
+        T: Resource + DeserializeOwned + Send + Sync + 'static,
+    {
+        view.list::<T>(None).map(|(object, _)| object.revision()).max().unwrap_or_default()
+    }
+    let cluster = of::<ClusterRole>(view).max(of::<ClusterRoleBinding>(view));
+    of::<Role>(view).max(of::<RoleBinding>(view)).max(cluster)
 }
 
 /// Which binding and role grant a verb, in Kubernetes' words; empty when none does.

@@ -44,6 +44,8 @@ pub struct FileObject {
     pub line: u32,
     /// See [`super::RenderedObject::digest`].
     pub digest: u128,
+    /// See [`super::RenderedObject::open`].
+    pub open: bool,
 }
 
 /// What one file says; depends on its path and bytes alone, or on what a kustomization names.
@@ -349,6 +351,7 @@ fn admit(
     value: Value,
     result: &mut FileResult,
 ) {
+    let open = value["spec"]["replicas"].is_null() && info.is_some_and(KindInfo::is_scaled);
     match kinds.admit(value, Strictness::Strict) {
         Ok(admitted) => {
             for warning in &admitted.warnings {
@@ -363,7 +366,7 @@ fn admit(
             let digest = digest(admitted.object.bytes());
             let line = spot.line;
             let (object, file) = (admitted.object, other_file(spot, result));
-            result.objects.push(FileObject { object, file, line, digest });
+            result.objects.push(FileObject { object, file, line, digest, open });
         }
         Err(errors) => {
             for error in &errors {

@@ -48,6 +48,9 @@ pub struct RenderedObject {
     pub made_by: Option<String>,
     /// The first 128 bits of the SHA-256 of its canonical JSON: equal digests need no comparison.
     pub digest: u128,
+    /// Whether its file says no `spec.replicas` where its kind has one: the number is left to
+    /// whoever scales it while it runs.
+    pub open: bool,
 }
 
 /// What a commit says. It may be admitted when `problems` is empty.

@@ -156,6 +156,7 @@ impl Picture {
             line: found.line,
             made_by: file.built.then(|| file.path.clone()),
             digest: found.digest,
+            open: found.open,
         }
     }
 

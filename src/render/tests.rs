@@ -569,3 +569,20 @@ fn variant(number: usize) -> String {
         _ => String::new(),
     }
 }
+
+#[test]
+fn a_file_that_says_no_replicas_leaves_them_open() {
+    let text = |kind: &str, spec: &str| {
+        format!(
+            "apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: web}}\nspec:\n{spec}  selector: \
+             {{matchLabels: {{app: web}}}}\n  template:\n    metadata: {{labels: {{app: web}}}}\n    \
+             spec: {{containers: [{{name: web, image: 'web:1'}}]}}\n"
+        )
+    };
+    let open = |text: &str| render_file("a.yaml", text.as_bytes()).objects[0].open;
+    assert!(open(&text("Deployment", "")));
+    assert!(open(&text("Deployment", "  replicas: null\n")));
+    assert!(!open(&text("Deployment", "  replicas: 1\n")));
+    assert!(open(&text("ReplicaSet", "")));
+    assert!(!open("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\n"));
+}

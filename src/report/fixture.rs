@@ -264,6 +264,7 @@ pub(crate) fn desired(commit: &CommitId, replicas: u32, image: &str) -> Vec<Desi
             file: "apps/web.yaml".to_owned(),
             line,
             made_by: None,
+            open: false,
             digest: crate::model::fnv1a(value.to_string().as_bytes()).to_string(),
         },
     };

@@ -15,10 +15,7 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Node;
 use rustls::{ClientConfig, pki_types::ServerName};
 use serde_json::Value;
-use tokio::{
-    net::TcpStream,
-    sync::{Notify, watch},
-};
+use tokio::{net::TcpStream, sync::watch};
 use tokio_rustls::TlsConnector;
 
 use super::{
@@ -27,9 +24,9 @@ use super::{
     driver::DriverStats,
     export, import,
     inform::NotifyStats,
+    nudge::{News, Nudge},
     preview::{self, Look, Preview},
     sealed::Opener,
-    sources,
 };
 use crate::{
     api::{self, Check, Failure, Peer, Uncommitted, Wish},
@@ -54,10 +51,8 @@ const GIT_SECONDS_MAX: u64 = 60;
 pub(super) struct Backend {
     pub(super) store: Store,
     pub(super) importer: Arc<import::Importer>,
-    pub(super) sources: Arc<sources::Sources>,
     pub(super) mirror: Arc<Mirror>,
-    /// Has the branches looked at that are not merged yet.
-    pub(super) branches: Arc<Notify>,
+    pub(super) nudge: Nudge,
     pub(super) agents: Dispatch,
     pub(super) opener: Opener,
     pub(super) exports: Arc<export::ExportStats>,
@@ -392,15 +387,8 @@ impl Backend {
         let pushed = tokio::task::spawn_blocking(push).await;
         let pushed = pushed.map_err(|e| Failure::internal(e.to_string()))?;
         let commit = pushed.map_err(|e| failure(&e))?.commit;
-        self.nudge_all();
+        self.nudge.send(News::All);
         Ok(commit)
-    }
-
-    /// Has every source looked at once.
-    fn nudge_all(&self) {
-        self.importer.nudge().notify_one();
-        self.branches.notify_one();
-        self.sources.nudge();
     }
 
     /// Merges a revision into the desired branch, unless the cluster would refuse what results.
@@ -423,7 +411,7 @@ impl Backend {
         let pushed = tokio::task::spawn_blocking(push).await;
         let pushed = pushed.map_err(|e| Failure::internal(e.to_string()))?;
         let commit = pushed.map_err(|e| failure(&e))?.commit;
-        self.importer.nudge().notify_one();
+        self.nudge.send(News::All);
         Ok(commit)
     }
 
@@ -435,17 +423,16 @@ impl Backend {
         let reference = self.mirror.remote().reference.full_name();
         match git::hook::judge(secret, header, body, reference.as_deref()) {
             Verdict::Look => {
-                self.nudge_all();
+                self.nudge.send(News::All);
                 Ok(true)
             }
             Verdict::Branch => {
-                self.branches.notify_one();
-                self.sources.nudge();
+                self.nudge.send(News::Branches);
                 Ok(true)
             }
             Verdict::Elsewhere => {
                 // Another source may follow that branch.
-                self.sources.nudge();
+                self.nudge.send(News::Sources);
                 Ok(false)
             }
             Verdict::Unsigned => Err(Failure::unauthorized("the delivery carries no signature")),

@@ -29,7 +29,7 @@ use crate::{
         self,
         edit::{self, Delta, Repository, Rewritten},
     },
-    state::{MAIN_SOURCE, View},
+    state::{MAIN_SOURCE, Origin, View},
 };
 
 /// How often a wish is made anew because the branch moved: each time it takes somebody who pushes
@@ -246,12 +246,29 @@ fn change(wish: &Wish, now: Option<&Object>, view: &View) -> Result<edit::Wish, 
         (_, None) => return now.map(|_| edit::Wish::Delete).ok_or(Uncommitted::Gone),
         (Some(before), Some(after)) => (before, after),
     };
-    let now = now.ok_or(Uncommitted::Gone)?.value();
+    let mut now = now.ok_or(Uncommitted::Gone)?.value();
     let delta = Delta::between(before, after);
+    if let Some(origin) = view.origin(&wish.key).filter(|origin| origin.open) {
+        let scaled = after["spec"]["replicas"] != before["spec"]["replicas"];
+        if scaled && after["spec"]["replicas"] == now["spec"]["replicas"] {
+            return Err(Uncommitted::Refused(vec![left_open(origin, after)]));
+        }
+        now["spec"]["replicas"] = before["spec"]["replicas"].clone();
+    }
     match delta.conflicts(Some(before), Some(&with_rest(&now, before))) {
         fields if fields.is_empty() => Ok(edit::Wish::Change(delta)),
         fields => Err(Uncommitted::Conflict { fields, other: last_author(view, &wish.key) }),
     }
+}
+
+/// That a number which a file leaves open cannot be set by leaving it out.
+fn left_open(origin: &Origin, after: &serde_json::Value) -> Problem {
+    let message = format!(
+        "it leaves the number of replicas to whoever scales it while it runs: write `replicas: {}` \
+         there to set it",
+        after["spec"]["replicas"]
+    );
+    Problem { file: origin.file.clone(), line: origin.line, message, ..Problem::default() }
 }
 
 /// What Git says now, with what the cluster added to the object that the writer saw: addresses and

@@ -1,5 +1,5 @@
-//! From a server that does not lead to the one that does: a write's entry, as it is, and a wish
-//! that becomes a commit.
+//! From a server that does not lead to the one that does: a write's entry, as it is, a wish that
+//! becomes a commit, and word that there is something to look at.
 //!
 //! A follower decides on its own View, which is as new as the write needs it (a barrier was waited
 //! for), and an entry says what it assumed; so the leader only has to propose it. Only servers may
@@ -23,7 +23,11 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::{SERVERS_GROUP, Store, import::Importer};
+use super::{
+    SERVERS_GROUP, Store,
+    import::Importer,
+    nudge::{News, Nudge},
+};
 use crate::{
     api::{Failure, Peer, Uncommitted, Wish},
     model::CommitId,
@@ -36,6 +40,12 @@ const PATH: &str = "/mainstay/v1/propose";
 
 /// Where servers ask for commits.
 const COMMIT_PATH: &str = "/mainstay/v1/commit";
+
+/// Where servers tell of news.
+const LOOK_PATH: &str = "/mainstay/v1/look";
+
+/// Most bytes of such a word.
+const LOOK_BYTES_MAX: usize = 1 << 10;
 
 /// How long the leader may take, its own election included.
 const ANSWER_SECONDS_MAX: u64 = 20;
@@ -50,7 +60,7 @@ const WISH_BYTES_MAX: usize = 8 << 20;
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 /// The paths on which this server takes entries and wishes of others.
-pub(super) fn router(store: Store, importer: Arc<Importer>) -> Router {
+pub(super) fn router(store: Store, importer: Arc<Importer>, nudge: Nudge) -> Router {
     let entries = Router::new()
         .route(PATH, post(take))
         .layer(DefaultBodyLimit::max(ENTRY_BYTES_MAX))
@@ -59,7 +69,11 @@ pub(super) fn router(store: Store, importer: Arc<Importer>) -> Router {
         .route(COMMIT_PATH, post(commit))
         .layer(DefaultBodyLimit::max(WISH_BYTES_MAX))
         .with_state(importer);
-    entries.merge(wishes)
+    let looks = Router::new()
+        .route(LOOK_PATH, post(look))
+        .layer(DefaultBodyLimit::max(LOOK_BYTES_MAX))
+        .with_state(nudge);
+    entries.merge(wishes).merge(looks)
 }
 
 async fn take(
@@ -90,6 +104,28 @@ async fn commit(
     // It goes on when the asker has gone: half a commit would be one that nobody admits.
     let made = tokio::spawn(async move { importer.commit(wish).await });
     made.await.map(Json).map_err(|e| Failure::internal(e.to_string()))
+}
+
+async fn look(
+    State(nudge): State<Nudge>,
+    peer: Option<Extension<Peer>>,
+    Json(news): Json<News>,
+) -> Result<Json<()>, Failure> {
+    check(peer.as_ref())?;
+    // No further: two servers that each take the other for the leader would go on for ever.
+    nudge.here(news);
+    Ok(Json(()))
+}
+
+/// Has the leader look at what may be new.
+pub(super) async fn ask_look(
+    tls: Arc<ClientConfig>,
+    leader: &Member,
+    news: News,
+) -> anyhow::Result<()> {
+    let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
+    let body = serde_json::to_vec(&news)?;
+    tokio::time::timeout(limit, exchange(tls, &leader.address, LOOK_PATH, body)).await?
 }
 
 /// Has the leader make a commit.

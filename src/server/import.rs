@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 use super::{Store, clock, drift::Drift, known::Known, recall::recalled};
 use crate::{
     git::{self, Keys, Mirror, Reader},
-    kinds::{CommitSpec, GitSourceSpec},
+    kinds::{CommitSpec, GitSourceSpec, VerifyMode},
     model::{CommitId, Problem, Signature, Timestamp},
     plan::{
         admission::{self, Candidate, Facts, admit, is_news, refuse, tell_source},
         failure::way_back,
-        freeze,
+        freeze, guest,
         signatures::{self, Descent},
     },
     raft::ProposeError,
@@ -226,7 +226,8 @@ impl Importer {
         let fetch = move || mirror.fetch(Duration::from_secs(FETCH_SECONDS_MAX));
         let fetched = tokio::task::spawn_blocking(fetch).await??;
         let view = self.store.view();
-        if is_news(&view, &self.name, &fetched.tip, clock::now()) {
+        let is_current = self.is_main() || guest::spec_of(&view, &self.name) == Some(&self.spec);
+        if is_current && is_news(&view, &self.name, &fetched.tip, clock::now()) {
             let (source, relation) = (&self.name, fetched.relation);
             tracing::info!(event = "commit seen", source, commit = %fetched.tip, ?relation);
             self.consider(&fetched.tip).await?;
@@ -433,7 +434,15 @@ fn trust(
     if let Some(verify) = &spec.verify {
         let since = verify.since.as_deref().and_then(CommitId::parse);
         let at = head.is_some().then_some(seen_at);
-        let signed = reader.signed(keys, commit, head, since.as_ref(), at)?;
+        let commits = || reader.signed(keys, commit, head, since.as_ref(), at);
+        let signed = match (verify.mode, &spec.reference.tag) {
+            (VerifyMode::Tag, Some(name)) => {
+                let tag = reader.signed_tag(keys, name, commit, at)?;
+                let below = if verify.approval { commits()? } else { Some(Vec::new()) };
+                below.map(|below| [vec![tag], below].concat())
+            }
+            _ => commits()?,
+        };
         trust.problems.extend(signatures::judge(verify, signed.as_deref()));
         let newest = signed.into_iter().flatten().find(|signed| signed.commit == *commit);
         trust.signature = newest.and_then(|signed| signed.by.ok());

@@ -28,6 +28,7 @@ mod known;
 mod listen;
 mod machine;
 mod moving;
+mod nudge;
 mod preview;
 mod recall;
 mod renew;
@@ -184,11 +185,16 @@ impl Server {
         let notices = Arc::new(inform::NotifyStats::default());
         let drives = Arc::new(driver::DriverStats::default());
         let branches = Arc::new(tokio::sync::Notify::new());
-        let backend = Arc::new(backend::Backend {
+        let nudge = nudge::Nudge {
+            store: store.clone(),
+            main: importer.nudge(),
             branches: branches.clone(),
+            sources: sources.clone(),
+        };
+        let backend = Arc::new(backend::Backend {
+            nudge: nudge.clone(),
             store: store.clone(),
             importer: importer.clone(),
-            sources: sources.clone(),
             mirror: mirror.clone(),
             agents: agents.clone(),
             opener,
@@ -206,9 +212,11 @@ impl Server {
         let joins = Arc::new(join::Joins { store: store.clone(), ca, token_key, source });
         let api::Routers { tls: tls_router, plain: plain_router } = api::routers(backend);
         let doors = listen::Doors {
-            http: tls_router
-                .merge(join::router(joins))
-                .merge(forward::router(store.clone(), importer.clone())),
+            http: tls_router.merge(join::router(joins)).merge(forward::router(
+                store.clone(),
+                importer.clone(),
+                nudge,
+            )),
             agents,
             servers: node.clone(),
         };
@@ -349,6 +357,9 @@ fn age_keys(config: &SourceConfig) -> Result<Keyring, Error> {
 fn signers(config: &SourceConfig) -> Result<Keys, Error> {
     let ours = signing_key(config)?;
     let spec = config.verify.clone().unwrap_or_default();
+    if let Some(why) = spec.problem(&config.reference) {
+        return Err(Error::Config(format!("source.verify.mode: {why}")));
+    }
     keys_of(&spec, ours.as_ref()).map_err(|e| Error::Config(format!("source.verify.{e}")))
 }
 

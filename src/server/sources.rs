@@ -7,11 +7,11 @@ use std::{
     io::Write,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use k8s_openapi::api::core::v1::Secret;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{Store, clock, import::Importer, keys_of, reference, sealed::Opener};
@@ -37,12 +37,15 @@ pub(super) struct Sources {
     followed: Mutex<BTreeMap<String, Followed>>,
 }
 
-/// One of them while it is followed.
+/// One of them.
 struct Followed {
     wanted: Wanted,
-    /// `None` when it cannot be followed as it is.
-    importer: Option<Arc<Importer>>,
+    /// What follows it, or why it cannot be followed as it is.
+    importer: Result<Arc<Importer>, String>,
     stop: CancellationToken,
+    /// Until that has ended. What takes its place begins after that, so that nothing is admitted
+    /// by a policy that is no more.
+    task: Option<Id>,
 }
 
 /// What a source asks for; when it changes, the source is followed anew.
@@ -61,14 +64,14 @@ impl Sources {
 
     /// Has every source looked at once.
     pub(super) fn nudge(&self) {
-        let followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
-        let importers = followed.values().filter_map(|one| one.importer.as_ref());
+        let followed = self.lock();
+        let importers = followed.values().filter_map(|one| one.importer.as_ref().ok());
         importers.for_each(|importer| importer.nudge().notify_one());
     }
 
     /// Follows what there is to follow, until `stop`.
     pub(super) async fn run(&self, stop: CancellationToken) {
-        let mut views = self.store.views();
+        let (mut views, mut roles) = (self.store.views(), self.store.roles());
         let mut running = JoinSet::new();
         loop {
             let view = views.borrow_and_update().clone();
@@ -76,7 +79,8 @@ impl Sources {
             tokio::select! {
                 () = stop.cancelled() => break,
                 changed = views.changed() => if changed.is_err() { break },
-                Some(_) = running.join_next() => {}
+                changed = roles.changed() => if changed.is_err() { break },
+                Some(ended) = running.join_next_with_id() => self.ended(ended),
             }
         }
         while running.join_next().await.is_some() {}
@@ -86,9 +90,7 @@ impl Sources {
         let wanted: BTreeMap<String, Wanted> = guest::guests(view)
             .map(|(name, source)| (name.to_owned(), self.asks(view, &source.spec)))
             .collect();
-        let gone = self.take_gone(&wanted);
-        for (name, one) in gone {
-            one.stop.cancel();
+        for name in self.let_go(&wanted) {
             if !wanted.contains_key(&name)
                 && let Err(error) = self.remove(&name)
             {
@@ -96,35 +98,77 @@ impl Sources {
             }
         }
         for (name, wanted) in wanted {
-            if self.is_followed(&name) {
-                continue;
+            if !self.is_known(&name) {
+                self.begin(&name, wanted, stop.child_token(), running).await;
             }
-            let stop = stop.child_token();
-            let importer = match self.importer(&name, &wanted).await {
-                Ok(importer) => Some(Arc::new(importer)),
-                Err(why) => {
-                    self.tell(&name, &wanted.spec, &why).await;
-                    None
-                }
-            };
-            if let Some(importer) = importer.clone() {
-                let stop = stop.clone();
-                running.spawn(async move { importer.run(stop).await });
-            }
-            let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
-            followed.insert(name, Followed { wanted, importer, stop });
+        }
+        for (name, spec, why) in self.not_followed() {
+            self.tell(&name, &spec, &why).await;
         }
     }
 
-    /// Those that are followed and ought not to be, or not so.
-    fn take_gone(&self, wanted: &BTreeMap<String, Wanted>) -> Vec<(String, Followed)> {
-        let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
-        let other = |name: &String, one: &mut Followed| wanted.get(name) != Some(&one.wanted);
-        followed.extract_if(.., other).collect()
+    async fn begin(
+        &self,
+        name: &str,
+        wanted: Wanted,
+        stop: CancellationToken,
+        running: &mut JoinSet<()>,
+    ) {
+        let importer = self.importer(name, &wanted).await.map(Arc::new);
+        let task = match importer.clone() {
+            Ok(importer) => {
+                let stop = stop.clone();
+                Some(running.spawn(async move { importer.run(stop).await }).id())
+            }
+            Err(why) => {
+                tracing::warn!(event = "source not followed", source = name, why);
+                None
+            }
+        };
+        let one = Followed { wanted, importer, stop, task };
+        self.lock().insert(name.to_owned(), one);
     }
 
-    fn is_followed(&self, name: &str) -> bool {
-        self.followed.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Followed>> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops those that ought not to be followed, or not so; gives the ones that have ended.
+    fn let_go(&self, wanted: &BTreeMap<String, Wanted>) -> Vec<String> {
+        let mut followed = self.lock();
+        for (name, one) in followed.iter() {
+            if wanted.get(name) != Some(&one.wanted) {
+                one.stop.cancel();
+            }
+        }
+        let over = |_: &String, one: &mut Followed| one.stop.is_cancelled() && one.task.is_none();
+        followed.extract_if(.., over).map(|(name, _)| name).collect()
+    }
+
+    /// Notes that what followed a source has ended: because it was told to, or else by a defect.
+    fn ended(&self, ended: Result<(Id, ()), JoinError>) {
+        let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
+        for one in self.lock().values_mut().filter(|one| one.task == Some(id)) {
+            one.task = None;
+            if let (Err(error), false) = (&ended, one.stop.is_cancelled()) {
+                let how = "change its spec to have it followed again";
+                one.importer = Err(format!("what followed it has ended ({error}): {how}"));
+            }
+        }
+    }
+
+    fn is_known(&self, name: &str) -> bool {
+        self.lock().contains_key(name)
+    }
+
+    /// Those that cannot be followed as they are, and why.
+    fn not_followed(&self) -> Vec<(String, GitSourceSpec, String)> {
+        let followed = self.lock();
+        let why = |(name, one): (&String, &Followed)| {
+            let why = one.importer.as_ref().err().filter(|_| !one.stop.is_cancelled())?;
+            Some((name.clone(), one.wanted.spec.clone(), why.clone()))
+        };
+        followed.iter().filter_map(why).collect()
     }
 
     async fn importer(&self, name: &str, wanted: &Wanted) -> Result<Importer, String> {
@@ -190,9 +234,9 @@ impl Sources {
         std::fs::remove_dir_all(self.dir.join(format!("{name}.git"))).or_else(absent)
     }
 
-    /// Says in the source's status why it cannot be followed as it is.
+    /// Says in the source's status why it cannot be followed as it is; nothing when that stands
+    /// there already.
     async fn tell(&self, name: &str, spec: &GitSourceSpec, why: &str) {
-        tracing::warn!(event = "source not followed", source = name, why);
         if !self.store.is_leader() {
             return;
         }

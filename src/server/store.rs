@@ -109,6 +109,11 @@ impl Store {
         self.node.propose(bytes).await
     }
 
+    /// How other servers are dialled now.
+    pub(super) fn tls(&self) -> Arc<ClientConfig> {
+        self.tls.borrow().clone()
+    }
+
     /// As [`propose`](Self::propose), by way of the leader when this server does not lead; returns
     /// once this server's View shows what was done.
     ///
@@ -128,7 +133,7 @@ impl Store {
                 Err(ProposeError::Uncertain) => continue,
                 Err(error) => return Err(error),
             };
-            let tls = self.tls.borrow().clone();
+            let tls = self.tls();
             match forward::ask(tls, &leader, bytes.clone()).await {
                 Ok(outcomes) => return self.shown(outcomes).await,
                 Err(error) => {

@@ -542,9 +542,13 @@ impl State {
         problems: &mut Vec<Problem>,
         context: &mut Context,
     ) -> Result<(), Refusal> {
-        let value = desired.stored();
+        let mut value = desired.stored();
         let Desired { object, origin } = desired;
         let key = object.key().clone();
+        if let Some(live) = self.view.objects.get(&key).filter(|_| origin.open) {
+            // How many there are was decided while it ran, and is not for Git to say.
+            value["spec"]["replicas"] = live.value()["spec"]["replicas"].clone();
+        }
         match self.put(&key, value, Expect::Any, Way::Git, context) {
             Err(Refusal::Invalid { problems: found }) => {
                 problems.extend(found.into_iter().map(|p| Problem {

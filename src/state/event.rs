@@ -5,6 +5,10 @@ use serde_json::{Value, json};
 use super::command::NewEvent;
 use crate::model::{GroupKind, Key, Object, Timestamp, fnv1a};
 
+/// The reason of the event with which whoever takes away what Git says leaves their name, as its
+/// source.
+pub const DELETED: &str = "DeletedBehindGit";
+
 /// The name is made of what the event says, so that saying it again finds it.
 pub(super) fn key(new: &NewEvent) -> Key {
     let text = format!("{}\0{}\0{}\0{}", new.uid, new.reason, new.source, new.message);

@@ -23,6 +23,7 @@ pub use command::{
     Adopt, Command, Desired, ENTRY_BYTES_MAX, Entry, Expect, LOG_VERSION, NewEvent, Notice, Op,
     OutboxItem, Outcome, Part, Refusal,
 };
+pub use event::DELETED;
 pub use view::{Change, ClusterConfig, HISTORY_MAX, Head, MAIN_SOURCE, Origin, View};
 
 #[cfg(test)]

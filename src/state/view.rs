@@ -98,6 +98,9 @@ pub struct Origin {
     pub made_by: Option<String>,
     /// A hash of the object as rendered, in hexadecimal; equal hashes need no write.
     pub digest: String,
+    /// Whether the number of its replicas is left to whoever scales it while it runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub open: bool,
 }
 
 impl Origin {

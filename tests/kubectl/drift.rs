@@ -47,6 +47,10 @@ fn what_is_deleted_behind_git_comes_back_and_is_noted() {
     world.until("it is noted", || told().is_some());
     let told = told().unwrap();
     assert!(told.contains(&uid().unwrap()) && told.contains("lone.yaml:1"), "{told}");
+    assert!(
+        told.contains("deleted behind Git's back by kubernetes-admin, and made again"),
+        "{told}"
+    );
     let metrics = get(&["--raw", "/metrics"]).unwrap();
     let line = "mainstay_drift_corrections_total{kind=\"Pod\"} 1";
     assert!(metrics.lines().any(|l| l == line), "{metrics}");

@@ -17,6 +17,7 @@ mod git_server;
 mod notices;
 mod proxy;
 mod pushes;
+mod scaling;
 mod script;
 mod sealed;
 mod servers;

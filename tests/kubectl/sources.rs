@@ -1,8 +1,11 @@
 //! A source that Git names beside the main one: a team's own repository, in its own namespace.
 
-use std::fs;
+use std::{fs, process::Command};
 
-use crate::world::{World, git, kubectls};
+use crate::{
+    git_server::HttpServer,
+    world::{World, git, kubectls, repository},
+};
 
 const TEAM: &str = "{apiVersion: v1, kind: Namespace, metadata: {name: team}}\n---\n";
 
@@ -20,7 +23,10 @@ struct Team {
 
 impl Team {
     fn up() -> Self {
-        let world = World::up(3);
+        Self::of(World::up(3))
+    }
+
+    fn of(world: World) -> Self {
         let place = world.work().join("../team");
         git(&world.work(), &["init", "--quiet", "--bare", "--initial-branch=main", "../team.git"]);
         git(&world.work(), &["init", "--quiet", "--initial-branch=main", "../team"]);
@@ -120,11 +126,69 @@ fn a_team_follows_its_own_repository_in_its_own_namespace() {
     team.says("ConfigMap team/more is held by the source main already (more.yaml:1)");
     team.pushes("two.yaml", "");
 
+    // A narrower policy judges what runs, too, which goes on; so does a wider one.
+    team.world.pushes("team.yaml", &team.source(", kinds: [Secret]"));
+    team.says("the source team may hold Secret, no ConfigMap");
+    assert_eq!(team.value("one"), "third");
+    team.world.pushes("team.yaml", &team.source(", kinds: [ConfigMap]"));
+    team.world.kubectl(0, "kubectl", &wait).unwrap();
+
+    // A role that comes later is seen by the next look.
+    let account = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: ci, namespace: team}\n";
+    let role = "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\n\
+                metadata: {name: ci, namespace: team}\nroleRef: {apiGroup: rbac.authorization.k8s.io, \
+                kind: ClusterRole, name: edit}\nsubjects: [{kind: ServiceAccount, name: ci, \
+                namespace: team}]\n";
+    let acting = format!("{}---\n{account}", team.source(", serviceAccount: team/ci"));
+    team.world.pushes("team.yaml", &acting);
+    team.pushes("one.yaml", &map("one", "team", "fourth"));
+    team.says("system:serviceaccount:team:ci may not update ConfigMap team/one");
+    team.world.pushes("role.yaml", role);
+    team.is("one", "fourth");
+
     // A wrong address is told, and what runs goes on; then it is let go.
     team.world.pushes("team.yaml", &team.source(", secret: team/none"));
     team.says("there is no Secret team/none");
-    assert_eq!(team.value("one"), "third");
+    assert_eq!(team.value("one"), "fourth");
     team.world.pushes("team.yaml", TEAM);
     team.is("one", "");
     assert_eq!(team.value("more"), "main");
+}
+
+/// A hook comes to whichever server its sender knows; what is new is taken by the one that leads.
+#[test]
+fn a_hook_that_reaches_any_server_is_heard_by_the_leader() {
+    if kubectls("a_hook_that_reaches_any_server_is_heard_by_the_leader").is_empty() {
+        return;
+    }
+    let world = World::up_from(3, "", |dir| {
+        repository(dir, &[]);
+        let secret = dir.join("hook-secret");
+        fs::write(&secret, "s3cret").unwrap();
+        format!(", hookSecretFile: {}", secret.display())
+    });
+    let team = Team::of(world);
+    team.pushes("one.yaml", &map("one", "team", "first"));
+    let http = HttpServer::start(team.world.work().parent().unwrap(), None);
+    // It would look again in an hour only.
+    let source = format!(
+        "{TEAM}apiVersion: mainstay.io/v1\nkind: GitSource\nmetadata: {{name: team}}\n\
+         spec: {{url: \"{}\", namespaces: [team], intervalSeconds: 3600}}\n",
+        http.url("team.git")
+    );
+    team.world.pushes("team.yaml", &source);
+    team.is("one", "first");
+    for (at, server) in team.world.servers.iter().enumerate() {
+        let value = format!("v{at}");
+        team.pushes("one.yaml", &map("one", "team", &value));
+        let body = r#"{"ref": "refs/heads/main"}"#;
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"s3cret");
+        let tag = ring::hmac::sign(&key, body.as_bytes());
+        let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let url = format!("https://{}/hooks/git", server.address());
+        let signed = format!("x-hub-signature-256: sha256={hex}");
+        let args = ["--silent", "--insecure", "--fail", "--header", &signed, "--data", body, &url];
+        assert!(Command::new("curl").args(args).status().unwrap().success(), "{url}");
+        team.is("one", &value);
+    }
 }

@@ -4,7 +4,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use serde_json::{Value, json};
 
 use super::{
@@ -20,8 +20,8 @@ use crate::{
         failure::{Details, qualified},
     },
     kinds::{KindInfo, Reason, SYSTEM_PRIORITY_CLASSES},
-    model::Object,
-    state::{Expect, Op, Part, View},
+    model::{Key, Object},
+    state::{DELETED, Expect, NewEvent, Op, Part, View},
 };
 
 /// Namespaces that every cluster needs.
@@ -213,9 +213,11 @@ pub(super) async fn delete(
 ) -> Result<Written, Failure> {
     let (info, key) = (&*ask.info, live.key());
     kept(info, &key.name)?;
-    let change = door::Change { info, key, subresource: "", live: Some(live), wanted: None };
+    let user = &ask.user.name;
+    let change = door::Change { info, key, subresource: "", live: Some(live), wanted: None, user };
     let way = door::judge(view, api.backend.writes(), &change)?;
-    let ops = options.ops(info, live)?;
+    let mut ops = options.ops(info, live)?;
+    ops.splice(..0, behind_git(view, ask, live));
     if way == door::Way::Log || options.dry_run {
         return propose::write(api, info, key, ops, options.dry_run).await;
     }
@@ -225,6 +227,24 @@ pub(super) async fn delete(
         return Err(Failure::refused(info, &key.name, why));
     }
     commit::write(api, ask, key, Some(live), None).await
+}
+
+/// Who takes away what Git says, as an event: it comes back, and this says whom to ask.
+pub(super) fn behind_git(view: &View, ask: &Ask, live: &Object) -> Option<Op> {
+    let (key, origin) = (live.key(), view.origin(live.key())?);
+    let namespace = view.object(&Key::of::<Namespace>("", &key.namespace));
+    if live.is_terminating() || namespace.is_some_and(Object::is_terminating) {
+        return None;
+    }
+    let message = format!("{} says it: to be rid of it, take it out there", origin.place());
+    Some(Op::Event(NewEvent {
+        regarding: key.clone(),
+        uid: live.uid().to_owned(),
+        warning: true,
+        reason: DELETED.to_owned(),
+        message,
+        source: ask.user.name.clone(),
+    }))
 }
 
 fn preconditions(info: &KindInfo, live: &Object, options: &DeleteOptions) -> Result<(), Failure> {

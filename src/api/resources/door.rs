@@ -3,7 +3,8 @@
 //! What users want of the cluster stands in Git. So a write to something Git owns becomes a commit,
 //! and so does what is made anew, unless the namespace says otherwise: `mainstay.io/writes: refuse`
 //! answers with the place to edit, `direct` takes what Git does not own straight into the log, as
-//! always what is made while the cluster runs.
+//! always what is made while the cluster runs. Autoscalers scale what Git leaves open, and nothing
+//! else (docs/adr/0034-autoscalers.md).
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 
@@ -49,6 +50,8 @@ pub(super) struct Change<'a> {
     pub(super) live: Option<&'a Object>,
     /// The object as it shall be; of a namespace, its own mark counts.
     pub(super) wanted: Option<&'a Object>,
+    /// Who writes.
+    pub(super) user: &'a str,
 }
 
 /// Says which way a write goes, or what to do instead.
@@ -73,6 +76,16 @@ pub(super) fn judge(view: &View, writes: Writes, change: &Change<'_>) -> Result<
     let status = matches!(change.subresource, "status" | "finalize");
     if runtime || status || change.live.and_then(Object::controller_uid).is_some() {
         return Ok(Way::Log);
+    }
+    if let Some(origin) = view.origin(change.key).filter(|_| is_autoscaler(change)) {
+        return match origin.open {
+            true => Ok(Way::Log),
+            false => refused(format!(
+                "{} says how many replicas it has: take `replicas` out of there to leave that to \
+                 an autoscaler",
+                origin.place()
+            )),
+        };
     }
     if let Some(origin) = view.origin(change.key).filter(|o| o.source != MAIN_SOURCE) {
         return refused(format!(
@@ -104,6 +117,12 @@ pub(super) fn judge(view: &View, writes: Writes, change: &Change<'_>) -> Result<
         (Writes::Direct, None) => Ok(Way::Log),
         (Writes::Commit | Writes::Direct, _) => Ok(Way::Git),
     }
+}
+
+/// Whether a program scales it, as autoscalers do every few seconds: that is no wish of a person,
+/// and never a commit.
+fn is_autoscaler(change: &Change<'_>) -> bool {
+    change.subresource == "scale" && change.user.starts_with("system:serviceaccount:")
 }
 
 /// Whether it is a source that Git may name: any but the main one.

@@ -8,7 +8,7 @@ use super::{
     Ask,
     answer::{self, Shape},
     approval, body, books, budget,
-    delete::DeleteOptions,
+    delete::{DeleteOptions, behind_git},
     door,
     options::WriteOptions,
     patching, propose, read, running, token, write,
@@ -320,6 +320,7 @@ async fn evict_once(
         subresource: "eviction",
         live: Some(pod),
         wanted: None,
+        user: &ask.user.name,
     };
     door::judge(&view, api.backend.writes(), &change)?;
     let mut ops = Vec::new();
@@ -327,6 +328,7 @@ async fn evict_once(
         ops.extend(budget::spend(&view, pod, api.backend.now())?);
     }
     ops.extend(disrupted(api, pod));
+    ops.extend(behind_git(&view, ask, pod));
     ops.extend(asked.ops(&ask.info, pod)?);
     propose::write(api, &ask.info, pod.key(), ops, dry_run).await?;
     Ok(())

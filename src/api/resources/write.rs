@@ -88,6 +88,7 @@ async fn created(
         subresource: "",
         live: None,
         wanted: Some(&admitted.object),
+        user: &ask.user.name,
     };
     let way = door::judge(&view, api.backend.writes(), &change)?;
     let made = view.kinds().create(&admitted.object);
@@ -452,6 +453,7 @@ async fn replace_once(
         subresource: &ask.resource.subresource,
         live: Some(live),
         wanted: Some(&admitted.object),
+        user: &ask.user.name,
     };
     let way = door::judge(view, api.backend.writes(), &change)?;
     let ops = ops(api, ask, view, part, live, &admitted.object)?;

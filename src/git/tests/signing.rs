@@ -2,7 +2,7 @@
 
 use super::{WITHIN, World, git, git_with, id, message, person};
 use crate::{
-    git::{Keys, SigningKey},
+    git::{Auth, Keys, Mirror, Reference, Remote, SigningKey},
     model::{CommitId, Signed, Timestamp},
 };
 
@@ -126,6 +126,54 @@ fn what_is_not_signed_by_a_key_that_counts_says_why() {
     git(&world.work(), &["reset", "-q", "--hard", forged.as_str()]);
     world.push();
     says(&world, &keys, "of something else");
+}
+
+#[test]
+fn a_signed_tag_vouches_for_what_it_names() {
+    if lacks("a_signed_tag_vouches_for_what_it_names", "ssh-keygen") {
+        return;
+    }
+    let world = World::new();
+    let (key, stranger) = (world.key("ed25519", "ann"), world.key("ed25519", "eve"));
+    let keys = allow(&[format!("ann@example.org {}", public(&key))]);
+    let first = world.commit(&[("a.yaml", "a")], "not signed");
+    let remote = Remote::new(world.url(), Reference::Tag("v1".into()), Auth::None).unwrap();
+    let mirror = Mirror::open(world.dir.path().join("tagged"), remote).unwrap();
+    let tag = |args: &[&str], key: &Path| {
+        let key = format!("user.signingkey={}", key.display());
+        let config = ["-c", "gpg.format=ssh", "-c", &key, "tag", "-f"];
+        git(&world.work(), &[&config, args].concat());
+        git(&world.work(), &["push", "-q", "-f", "origin", "v1"]);
+        mirror.fetch(WITHIN).unwrap();
+    };
+    let by = |tip: &CommitId, at: Option<Timestamp>| {
+        let signed = mirror.reader().unwrap().signed_tag(&keys, "v1", tip, at).unwrap();
+        assert_eq!((signed.subject.as_str(), signed.adds), ("tag v1", false));
+        signed.by.map(|by| by.name)
+    };
+    let says = |tip: &CommitId, word: &str| {
+        let why = by(tip, Some(NOW)).unwrap_err();
+        assert!(why.contains(word), "{why}");
+    };
+    tag(&["v1"], &key);
+    says(&first, "light one");
+    tag(&["-a", "-m", "release", "v1"], &key);
+    says(&first, "is not signed");
+    tag(&["-s", "-m", "release", "v1"], &stranger);
+    says(&first, "nobody who may sign");
+    tag(&["-s", "-m", "release\n\n-----BEGIN SSH SIGNATURE-----\nno\n", "v1"], &key);
+    assert_eq!(by(&first, Some(NOW)), Ok("ann@example.org".to_owned()));
+    assert_eq!(by(&first, None), Ok("ann@example.org".to_owned()));
+    let second = world.commit(&[("a.yaml", "b")], "next");
+    says(&second, "names another commit");
+    // A signature that was moved to another tag.
+    let raw = git(&world.work(), &["cat-file", "tag", "v1"]);
+    let forged = raw.replace(first.as_str(), second.as_str()) + "\n";
+    let forged = git_with(&world.work(), &["mktag"], forged.as_bytes());
+    git(&world.work(), &["update-ref", "refs/tags/v1", forged.trim()]);
+    git(&world.work(), &["push", "-q", "-f", "origin", "v1"]);
+    mirror.fetch(WITHIN).unwrap();
+    says(&second, "of something else");
 }
 
 #[test]

@@ -24,7 +24,7 @@ use self::{
 };
 use super::{
     error::{Error, Result},
-    mirror::{Reader, commit_id, find_commit},
+    mirror::{Reader, commit_id, find_commit, target, tracking},
 };
 use crate::model::{CommitId, Signature, Signed, Timestamp};
 
@@ -123,6 +123,61 @@ impl Reader {
         }
         Ok(Some(found))
     }
+}
+
+impl Reader {
+    /// The tag of that name as it was fetched last, with who signed it; `at` is when the signature
+    /// has to be valid, the tag's own time when absent.
+    ///
+    /// A tag that names another commit than `tip` by now is not the one to judge.
+    pub fn signed_tag(
+        &self,
+        keys: &Keys,
+        name: &str,
+        tip: &CommitId,
+        at: Option<Timestamp>,
+    ) -> Result<Signed> {
+        let id = target(&self.repo, &tracking(&format!("refs/tags/{name}")))?;
+        let tag = id.map(|id| self.repo.find_object(id, None)).transpose()?;
+        let names_tip = |object: &git2::Object<'_>| {
+            object.peel_to_commit().is_ok_and(|commit| commit_id(commit.id()) == *tip)
+        };
+        let by = match tag.filter(names_tip).map(git2::Object::into_tag) {
+            None => Err("it names another commit by now".to_owned()),
+            Some(Err(_)) => Err("it is a light one, which nobody can sign".to_owned()),
+            Some(Ok(tag)) => self.by_tag(keys, &tag, at)?,
+        };
+        Ok(Signed { commit: tip.clone(), subject: format!("tag {name}"), adds: false, by })
+    }
+
+    fn by_tag(
+        &self,
+        keys: &Keys,
+        tag: &git2::Tag<'_>,
+        at: Option<Timestamp>,
+    ) -> Result<std::result::Result<Signature, String>> {
+        let made = tag.tagger().map_or(0, |tagger| tagger.when().seconds());
+        let at = at.unwrap_or(Timestamp(made.saturating_mul(1000)));
+        let odb = self.repo.odb()?;
+        let object = odb.read(tag.id())?;
+        let Some((signed, signature)) = split_signature(object.data()) else {
+            return Ok(Err("it is not signed".to_owned()));
+        };
+        let ring = keys.pgp.as_deref().map(Keyring::import).transpose()?;
+        whose(keys, ring.as_ref(), signature, signed, at)
+    }
+}
+
+/// What is signed of a tag, and the signature: that begins with the last line that may begin one,
+/// as Git has it.
+fn split_signature(tag: &[u8]) -> Option<(&[u8], &[u8])> {
+    let begins = |at: &usize| {
+        let rest = tag.get(*at..).unwrap_or_default();
+        rest.starts_with(SSH) || rest.starts_with(PGP)
+    };
+    let ends = tag.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+    let at = ends.filter(begins).last()?;
+    tag.split_at_checked(at)
 }
 
 fn signed(

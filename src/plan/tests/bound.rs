@@ -16,6 +16,7 @@ fn wanted(objects: &[Value]) -> Vec<Desired> {
             file: "app.yaml".to_owned(),
             line: u32::try_from(at).unwrap() + 1,
             made_by: None,
+            open: false,
             digest: String::new(),
         },
     };

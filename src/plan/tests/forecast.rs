@@ -15,6 +15,7 @@ fn desired(value: &Value) -> Desired {
         file: "app.yaml".to_owned(),
         line: 1,
         made_by: None,
+        open: false,
         digest: String::new(),
     };
     Desired { object: admitted(value.clone()), origin }

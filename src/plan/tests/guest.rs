@@ -9,7 +9,7 @@ use crate::{
     model::{CommitId, GroupKind, Key, Object},
     plan::admission::{self, Candidate, Facts},
     render::{self, Picture},
-    state::{Command, Outcome},
+    state::{Command, Expect as Expects, Op, Outcome, Part},
 };
 
 const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m, namespace: team}\n";
@@ -245,6 +245,61 @@ fn the_status_of_a_source_says_how_its_newest_commit_does() {
     take(&mut world, &nothing);
     world.settle();
     assert_eq!(ready(&world), "True Healthy: 0 workloads are ready");
+}
+
+/// What a source says and what its account may do are asked again when they change, of the commit
+/// that runs too; that goes on either way.
+#[test]
+fn a_commit_is_judged_again_by_a_newer_policy() {
+    let url = "https://example.org/team.git";
+    let mut world = world(json!({ "url": url }));
+    let first = candidate(&world, "team", 'b', &[("a.yaml", MAP)]);
+    let is_news =
+        |world: &World| admission::is_news(world.view(), "team", &first.commit, world.now);
+    let says = |world: &mut World, spec: serde_json::Value| {
+        let mut source = world.view().get::<GitSource>("", "team").unwrap().clone();
+        source.spec = serde_json::from_value(spec).unwrap();
+        let (object, expect) = (Object::of(&source).unwrap(), Expects::Any);
+        done(world, vec![Command::Write(vec![Op::Put { object, expect, part: Part::Main }])]);
+    };
+    assert!(is_news(&world));
+    take(&mut world, &first);
+    assert!(!is_news(&world));
+    says(&mut world, json!({ "url": url, "kinds": ["Secret"] }));
+    assert!(is_news(&world));
+    let judge = |world: &mut World| {
+        let again = candidate(world, "team", 'b', &[("a.yaml", MAP)]);
+        let commands = match again.problems.is_empty() {
+            true => admission::admit(world.view(), &again, world.now),
+            false => admission::refuse(world.view(), &again, again.problems.clone(), world.now),
+        };
+        done(world, commands.unwrap());
+        world.settle();
+        assert!(!is_news(world));
+        ready(world)
+    };
+    let told = judge(&mut world);
+    assert!(told.contains("a.yaml:1: the source team may hold Secret, no ConfigMap"), "{told}");
+    assert!(world.view().object(&map("m")).is_some());
+    says(&mut world, json!({ "url": url, "serviceAccount": "team/deployer" }));
+    world.settle();
+    assert!(is_news(&world));
+    assert_eq!(judge(&mut world), "True Healthy: 0 workloads are ready");
+    let more = [("a.yaml", MAP), ("b.yaml", "apiVersion: v1\nkind: Pod\n")];
+    let refused = candidate(&world, "team", 'c', &more);
+    let commands = admission::refuse(world.view(), &refused, Vec::new(), world.now).unwrap();
+    done(&mut world, commands);
+    let is_news =
+        |world: &World| admission::is_news(world.view(), "team", &refused.commit, world.now);
+    assert!(!is_news(&world));
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+        "metadata": { "name": "r", "namespace": "team" }, "rules": [],
+    });
+    let (object, expect) = (Object::from_value(&role).unwrap(), Expects::Any);
+    let put = Op::Put { object, expect, part: Part::Main };
+    done(&mut world, vec![Command::Write(vec![put])]);
+    assert!(is_news(&world));
 }
 
 /// The main source's own commands carry what they did before there were others.

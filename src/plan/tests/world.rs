@@ -186,6 +186,7 @@ impl World {
                 file,
                 line: 3,
                 made_by: None,
+                open: false,
                 digest: Default::default(),
             };
             Desired { object: object.clone(), origin }
