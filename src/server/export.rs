@@ -3,12 +3,16 @@
 //!
 //! Git itself says what has been written (the `Index:` trailer of the status branch, the
 //! `Mainstay-Reverts:` trailer of the desired one), so a crash between a push and its
-//! acknowledgement, or a new leader, writes nothing twice. While the remote is down everything
+//! acknowledgement, or a new leader, writes nothing twice. When the branch is to show what changed
+//! is for [`report::Burst`] to say; reverts go out at once. While the remote is down everything
 //! waits, and goes out in one commit when it is back.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,32 +22,28 @@ use super::{Store, clock};
 use crate::{
     git::{self, Mirror, Person, STATUS_BRANCH, StatusCommit, Undo, Undone},
     kinds::RevertState,
-    model::CommitId,
+    model::{CommitId, Timestamp},
     plan::{
         self,
         failure::{self, Revert, Settled},
     },
-    report,
+    report::{self, Burst},
     state::{Command, Outcome, Refusal, View},
 };
-
-/// How long changes are gathered before a status commit, in milliseconds: many changes of one
-/// rollout make one commit, and a reader still sees each stage.
-const GATHER_MS: u64 = 1000;
 
 /// How long one push may take.
 const PUSH_SECONDS_MAX: u64 = 60;
 
-/// The longest pause between two tries while the remote refuses.
-const RETRY_SECONDS_MAX: u64 = 60;
+/// The longest pause between two tries while the remote refuses, in seconds.
+const RETRY_SECONDS_MAX: i64 = 60;
 
 /// What the exporter has done; read by metrics.
 #[derive(Debug, Default)]
 pub(super) struct ExportStats {
     /// Status commits pushed.
-    pub commits: std::sync::atomic::AtomicU64,
+    pub commits: AtomicU64,
     /// Tries that failed.
-    pub failures: std::sync::atomic::AtomicU64,
+    pub failures: AtomicU64,
 }
 
 /// Why a round did not finish; it is tried again.
@@ -61,71 +61,112 @@ enum Error {
     Object(#[from] crate::model::ObjectError),
 }
 
-/// Writes what State has to tell whenever this server leads, until `stop`.
-pub(super) async fn run(
+/// Tells Git, and the outbox what others are to be told.
+pub(super) struct Exporter {
     store: Store,
     mirror: Arc<Mirror>,
     stats: Arc<ExportStats>,
+    /// The names of those who are told of commits.
     receivers: Vec<String>,
-    stop: CancellationToken,
-) {
-    let mut told = BTreeSet::new();
-    let mut views = store.views();
-    let mut roles = store.roles();
-    let mut failures = 0u32;
-    loop {
-        let pause = if store.is_leader() {
+    /// Notes whose notices are in the outbox.
+    told: BTreeSet<u64>,
+    burst: Burst,
+    failures: u32,
+    /// When to try again what failed.
+    again_at: Option<Timestamp>,
+}
+
+impl Exporter {
+    /// Tells `receivers`, and Git by `mirror`.
+    pub(super) fn new(
+        store: Store,
+        mirror: Arc<Mirror>,
+        stats: Arc<ExportStats>,
+        receivers: Vec<String>,
+    ) -> Self {
+        let (told, burst) = (BTreeSet::new(), Burst::default());
+        Self { store, mirror, stats, receivers, told, burst, failures: 0, again_at: None }
+    }
+
+    /// Writes what State has to tell whenever this server leads, until `stop`.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut views = self.store.views();
+        let mut roles = self.store.roles();
+        loop {
             let view = views.borrow_and_update().clone();
-            let enqueued = notices(&store, &view, &receivers, &mut told).await;
-            match enqueued.and(export(&store, &mirror, &view, &stats).await) {
-                Ok(()) => {
-                    failures = 0;
-                    None
-                }
-                Err(error) => {
-                    failures += 1;
-                    stats.failures.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    tracing::warn!(event = "export failed", %error, attempt = failures);
-                    Some(Duration::from_secs((1 << failures.min(6)).min(RETRY_SECONDS_MAX)))
-                }
-            }
-        } else {
-            None
-        };
-        tokio::select! {
-            () = stop.cancelled() => return,
-            changed = views.changed(), if pause.is_none() => if changed.is_err() { return },
-            changed = roles.changed() => if changed.is_err() { return },
-            () = pause_for(pause) => {}
-        }
-        if pause.is_none() {
+            let wake_at = match self.store.is_leader() {
+                true => self.tell(&view).await,
+                false => self.rest(),
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = pause_for(Some(Duration::from_millis(GATHER_MS))) => {}
+                changed = views.changed() => if changed.is_err() { return },
+                changed = roles.changed() => if changed.is_err() { return },
+                () = pause_until(wake_at) => {}
             }
         }
+    }
+
+    /// Another server tells: it finds in State and in Git what is left to do.
+    fn rest(&mut self) -> Option<Timestamp> {
+        (self.burst, self.failures, self.again_at) = (Burst::default(), 0, None);
+        None
+    }
+
+    /// Does what is due; gives when to look again if nothing changes until then.
+    async fn tell(&mut self, view: &View) -> Option<Timestamp> {
+        self.burst.see(view, clock::now());
+        if self.again_at.is_none_or(|at| at <= clock::now()) {
+            match self.round(view).await {
+                Ok(()) => (self.failures, self.again_at) = (0, None),
+                Err(error) => {
+                    self.failures += 1;
+                    self.stats.failures.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(event = "export failed", %error, attempt = self.failures);
+                    let seconds = (1 << self.failures.min(6)).min(RETRY_SECONDS_MAX);
+                    self.again_at = Some(clock::now().plus_seconds(seconds));
+                }
+            }
+        }
+        self.again_at.or_else(|| self.burst.due())
+    }
+
+    /// What takes a commit back and what receivers hear is not kept waiting by what Git is told.
+    async fn round(&mut self, view: &View) -> Result<(), Error> {
+        let enqueued = self.notices(view).await;
+        let reverted = reverts(&self.store, &self.mirror, view).await;
+        if self.burst.due().is_some_and(|at| at <= clock::now()) {
+            let view = self.store.view();
+            export(&self.store, &self.mirror, &view, &self.stats).await?;
+            self.burst.shown(&view);
+        }
+        enqueued.and(reverted)
+    }
+
+    /// Puts into the outbox what receivers are to be told of the commits whose notes are due. A
+    /// note may wait for the remote: what was told of it is remembered, and by a new leader told
+    /// once more.
+    async fn notices(&mut self, view: &View) -> Result<(), Error> {
+        let due: BTreeMap<u64, CommitId> =
+            view.due_notes().map(|(id, commit)| (id, commit.clone())).collect();
+        self.told.retain(|id| due.contains_key(id));
+        let fresh = due.iter().filter(|(id, _)| !self.told.contains(*id));
+        let commits: Vec<CommitId> = fresh.map(|(_, commit)| commit.clone()).collect();
+        let commands = plan::notices(view, &self.receivers, &commits, clock::now());
+        if !commands.is_empty() {
+            self.store.propose(commands).await?;
+        }
+        self.told.extend(due.into_keys());
+        Ok(())
     }
 }
 
-/// Puts into the outbox what receivers are to be told of the commits whose notes are due. A note
-/// may wait for the remote: what was told of it is remembered, and by a new leader told once more.
-async fn notices(
-    store: &Store,
-    view: &View,
-    receivers: &[String],
-    told: &mut BTreeSet<u64>,
-) -> Result<(), Error> {
-    let due: BTreeMap<u64, CommitId> =
-        view.due_notes().map(|(id, commit)| (id, commit.clone())).collect();
-    told.retain(|id| due.contains_key(id));
-    let fresh = due.iter().filter(|(id, _)| !told.contains(*id));
-    let commits: Vec<CommitId> = fresh.map(|(_, commit)| commit.clone()).collect();
-    let commands = plan::notices(view, receivers, &commits, clock::now());
-    if !commands.is_empty() {
-        store.propose(commands).await?;
+/// Waits until that moment, or for ever.
+async fn pause_until(at: Option<Timestamp>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(clock::instant_of(at)).await,
+        None => std::future::pending().await,
     }
-    told.extend(due.into_keys());
-    Ok(())
 }
 
 /// Waits that long, or for ever.
@@ -136,20 +177,13 @@ pub(super) async fn pause_for(pause: Option<Duration>) {
     }
 }
 
-/// One round: status first, then notes, so that a note never speaks of a state the branch does not
-/// show yet.
+/// Status first, then notes, so that a note never speaks of a state the branch does not show yet.
 async fn export(
     store: &Store,
     mirror: &Arc<Mirror>,
     view: &View,
     stats: &ExportStats,
 ) -> Result<(), Error> {
-    if view.head().is_none() && view.outbox().next().is_none() {
-        return Ok(());
-    }
-    // What takes a commit back is not kept waiting by what only tells.
-    let reverted = reverts(store, mirror, view).await;
-    let view = &store.view();
     let term = store.roles().borrow().term;
     if view.exported() < view.revision() {
         let done = status(mirror, view, term, stats).await?;
@@ -164,7 +198,7 @@ async fn export(
         let done = items.iter().map(|(id, _)| Command::Done(*id)).collect();
         store.propose(done).await?;
     }
-    reverted
+    Ok(())
 }
 
 /// Takes back what failed. How that ended is recorded first, so that an entry is only taken out
@@ -265,7 +299,7 @@ async fn status(
     if pushed.attempts == 0 {
         return Ok(true);
     }
-    stats.commits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    stats.commits.fetch_add(1, Ordering::Relaxed);
     tracing::info!(event = "status pushed", commit = %pushed.commit, attempts = pushed.attempts);
     Ok(true)
 }

@@ -247,7 +247,8 @@ impl Server {
         for receiver in receivers {
             loops.spawn(receiver.run(store.clone(), notices.clone(), stop.clone()));
         }
-        loops.spawn(export::run(store.clone(), mirror, exports, names, stop.clone()));
+        let exporter = export::Exporter::new(store.clone(), mirror, exports, names);
+        loops.spawn(exporter.run(stop.clone()));
         let (tell, wrong) = watch::channel(None);
         loops.spawn(compare::run(node, tell, stop.clone()));
         Ok(Self { store, api: api_address, metrics: metrics_address, stop, loops, wrong })

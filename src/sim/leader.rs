@@ -23,7 +23,8 @@ use crate::{
         failure::{self, way_back},
         freeze,
     },
-    render, report,
+    render,
+    report::{self, Burst},
     state::{Command, MAIN_SOURCE, Outcome, Refusal, View},
 };
 
@@ -32,9 +33,6 @@ const ROUND: Duration = Duration::from_millis(2);
 
 /// From a change to the word about it for agents.
 const TELL: Duration = Duration::from_millis(1);
-
-/// How long the exporter gathers changes (as `server::export`).
-const GATHER: Duration = Duration::from_secs(1);
 
 /// The longest pause between two tries of the exporter (as `server::export`).
 const RETRY_SECONDS_MAX: u64 = 60;
@@ -68,7 +66,10 @@ pub(super) struct Leading {
     pub(super) programmed: BTreeMap<NodeName, Revision>,
     drive_at: Option<Timestamp>,
     tell_at: Option<Timestamp>,
-    pub(super) export_at: Option<Timestamp>,
+    burst: Burst,
+    export_at: Option<Timestamp>,
+    /// When the exporter tries again what failed.
+    export_again_at: Option<Timestamp>,
     look_at: Option<Timestamp>,
     look_failures: u32,
     export_failures: u32,
@@ -88,7 +89,9 @@ impl Leading {
             programmed: BTreeMap::new(),
             drive_at: None,
             tell_at: None,
+            burst: Burst::default(),
             export_at: None,
+            export_again_at: None,
             look_at: None,
             look_failures: 0,
             export_failures: 0,
@@ -141,15 +144,8 @@ impl World {
         }
         self.changed_at = now;
         self.drive_by(now + ROUND);
-        let Some(leading) = &mut self.leading else { return };
-        let term = leading.term;
-        let mut export = None;
-        if leading.export_at.is_none() {
-            leading.export_at = Some(now + GATHER);
-            export = leading.export_at;
-        }
         self.tell_by(now + TELL);
-        export.into_iter().for_each(|at| self.schedule(at, Happening::Export { term }));
+        self.export_in_time();
         for server in 0..self.log.servers.len() {
             if self.log.is_behind(server) {
                 let after = self.latency(10);
@@ -420,40 +416,56 @@ impl World {
         Ok(None)
     }
 
-    /// Writes what State has to tell: status first, then notes.
+    /// Asks for the exporter when something is due that it does not know of yet.
+    fn export_in_time(&mut self) {
+        let (now, view) = (self.now, self.view());
+        let (Some(leading), Some(view)) = (&mut self.leading, view) else { return };
+        leading.burst.see(&view, now);
+        let reverts = view.due_reverts().next().map(|_| now);
+        let due = leading.export_again_at.or(reverts).or_else(|| leading.burst.due());
+        let (Some(at), term) = (due.map(|at| at.max(now)), leading.term) else { return };
+        if leading.export_at.is_none_or(|before| at < before) {
+            leading.export_at = Some(at);
+            self.schedule(at, Happening::Export { term });
+        }
+    }
+
+    /// Takes back what failed, and writes what State has to tell once that is due, as the exporter
+    /// does.
     pub(super) fn export(&mut self) {
         let now = self.now;
-        let Some(view) = self.view() else { return };
         let Some(leading) = &mut self.leading else { return };
         if leading.export_at.is_none_or(|at| at > now) {
             return;
         }
         leading.export_at = None;
-        let term = leading.term;
-        match self.export_round(&view, term) {
-            Ok(()) => {
-                if let Some(leading) = &mut self.leading {
-                    leading.export_failures = 0;
-                }
-            }
-            Err(_) => {
-                let Some(leading) = &mut self.leading else { return };
-                leading.export_failures += 1;
-                let seconds = (1 << leading.export_failures.min(6)).min(RETRY_SECONDS_MAX);
-                let at = now + Duration::from_secs(seconds);
-                leading.export_at = Some(at);
-                self.schedule(at, Happening::Export { term });
-            }
+        if leading.export_again_at.is_none_or(|at| at <= now) {
+            let ended = self.export_round();
+            let Some(leading) = &mut self.leading else { return };
+            leading.export_failures = if ended.is_ok() { 0 } else { leading.export_failures + 1 };
+            let seconds = (1 << leading.export_failures.min(6)).min(RETRY_SECONDS_MAX);
+            leading.export_again_at = ended.is_err().then(|| now + Duration::from_secs(seconds));
         }
+        self.export_in_time();
     }
 
-    fn export_round(&mut self, view: &View, term: u64) -> Result<(), String> {
-        let lost = |_| "another server leads".to_owned();
-        if view.head().is_none() && view.outbox().next().is_none() {
-            return Ok(());
+    fn export_round(&mut self) -> Result<(), String> {
+        let view = self.view().ok_or("nobody leads")?;
+        let reverted = self.reverts(&view);
+        let leading = self.leading.as_ref().ok_or("nobody leads")?;
+        if leading.burst.due().is_some_and(|at| at <= self.now) {
+            let (view, term) = (self.view().ok_or("nobody leads")?, leading.term);
+            self.show(&view, term)?;
+            if let Some(leading) = &mut self.leading {
+                leading.burst.shown(&view);
+            }
         }
-        let reverted = self.reverts(view);
-        let view = &self.view().ok_or("nobody leads")?;
+        reverted
+    }
+
+    /// Status first, then notes.
+    fn show(&mut self, view: &View, term: u64) -> Result<(), String> {
+        let lost = |_| "another server leads".to_owned();
         let since = view.exported();
         if since < view.revision() {
             let files = report::status_branch(view, since);
@@ -478,7 +490,7 @@ impl World {
             let done = items.iter().map(|(id, _)| Command::Done(*id)).collect();
             self.propose(done).map_err(lost)?;
         }
-        reverted
+        Ok(())
     }
 
     /// Takes back what failed, as the exporter does.
@@ -561,7 +573,7 @@ impl World {
     /// Whether everything State shows has left the cluster.
     pub(super) fn has_exported(&self) -> bool {
         let Some(view) = self.view() else { return false };
-        let idle = self.leading.as_ref().is_some_and(|l| l.export_at.is_none());
-        idle && view.outbox().next().is_none()
+        let is_shown = |l: &Leading| l.burst.due().is_none() && l.export_again_at.is_none();
+        self.leading.as_ref().is_some_and(is_shown) && view.outbox().next().is_none()
     }
 }
