@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use openraft::Instant as _;
 use openraft::errors::{
     ChangeMembershipError, ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError,
 };
@@ -239,6 +240,15 @@ impl<M: Machine> Node<M> {
             voter: voters.contains(id),
         };
         members.nodes().map(member).collect()
+    }
+
+    /// How long ago each other server answered this one, which leads, for the last time; those that
+    /// never did are not in it.
+    pub fn answered(&self) -> BTreeMap<NodeId, Duration> {
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let all = metrics.heartbeat.iter().flatten();
+        all.filter_map(|(id, at)| Some((*id, at.as_ref()?.elapsed()))).collect()
     }
 
     /// Makes this new node the first and only voter of a new cluster.

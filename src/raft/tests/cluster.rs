@@ -225,6 +225,29 @@ async fn a_new_server_joins_by_snapshot_after_the_log_was_purged() {
     same(&[first, second, third]).await;
 }
 
+/// What must not happen: one that answers, with nothing to do, taken for silent, or the other way
+/// about.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_knows_who_answers() {
+    let dirs = dirs();
+    let mut servers = three(&dirs).await;
+    let (dead, alive) = (servers.pop().unwrap(), servers[1].node.id());
+    let (gone, leader) = (dead.node.id(), servers[0].node.clone());
+    let answered = |id: u64| leader.answered().get(&id).copied();
+    let recent = |id: u64| answered(id).is_some_and(|ago| ago < Duration::from_secs(1));
+    let until = async |holds: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds() {
+            assert!(Instant::now() < deadline, "{:?}", leader.answered());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    until(&|| recent(alive) && recent(gone)).await;
+    dead.kill();
+    until(&|| answered(gone).is_none_or(|ago| ago > Duration::from_secs(2))).await;
+    assert!(recent(alive), "{:?}", leader.answered());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_lead_is_handed_over() {
     let dirs = dirs();
