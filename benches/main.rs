@@ -28,12 +28,14 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 type Run = fn() -> Result<()>;
 
 /// The measurements by name.
-const ALL: [(&str, Run); 11] = [
+const ALL: [(&str, Run); 13] = [
     ("admission", admission::run),
+    ("bump", folders::bumped),
     ("folders", folders::run),
     ("idle", idle::run),
     ("list", list::run),
     ("onefile", onefile::run),
+    ("pairs", folders::pairs),
     ("pods", pods::run),
     ("propose", propose::run),
     ("push", push::run),

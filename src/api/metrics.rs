@@ -14,7 +14,7 @@ use super::{Api, Failure};
 use crate::report::{
     LogFacts, Sample,
     metrics::{Metric, MetricType},
-    samples,
+    names, samples,
 };
 
 /// The samples, and what the process says of itself (`process_…`), as Prometheus text.
@@ -25,6 +25,11 @@ use crate::report::{
 pub fn encode(samples: &[Sample]) -> Result<String, prometheus::Error> {
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
+    text(&registry, samples)
+}
+
+/// The samples, and what a registry has already.
+fn text(registry: &Registry, samples: &[Sample]) -> Result<String, prometheus::Error> {
     let mut by_name: BTreeMap<&str, Vec<&Sample>> = BTreeMap::new();
     for sample in samples {
         by_name.entry(sample.metric.name).or_default().push(sample);
@@ -35,7 +40,7 @@ pub fn encode(samples: &[Sample]) -> Result<String, prometheus::Error> {
             Some(metric) if metric.kind == MetricType::Histogram => {
                 spreads.push(histogram(metric, family));
             }
-            _ => register(&registry, family)?,
+            _ => register(registry, family)?,
         }
     }
     let mut text = Vec::new();
@@ -110,7 +115,7 @@ pub fn metrics_router(
     Router::new().route("/metrics", get(handler)).route("/healthz", get(super::health::live))
 }
 
-pub(super) async fn of_server(State(api): State<Api>) -> Result<impl IntoResponse, Failure> {
+async fn of_server(State(api): State<Api>) -> Result<impl IntoResponse, Failure> {
     let mut all = samples(&api.view(), api.backend.now());
     all.extend(of_log(&api.backend.log()));
     all.extend(api.backend.samples());
@@ -120,8 +125,30 @@ pub(super) async fn of_server(State(api): State<Api>) -> Result<impl IntoRespons
     answer(&all)
 }
 
+/// `GET /metrics/flux`: a path of its own, so that who does not ask has no series twice.
+async fn flux(State(api): State<Api>) -> Result<impl IntoResponse, Failure> {
+    told(text(&Registry::new(), &names::flux(&api.view())))
+}
+
+/// `GET /metrics/argocd`
+async fn argocd(State(api): State<Api>) -> Result<impl IntoResponse, Failure> {
+    told(text(&Registry::new(), &names::argocd(&api.view())))
+}
+
+/// What servers serve of metrics.
+pub(super) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/metrics", get(of_server))
+        .route("/metrics/flux", get(flux))
+        .route("/metrics/argocd", get(argocd))
+}
+
 fn answer(samples: &[Sample]) -> Result<impl IntoResponse + use<>, Failure> {
-    let text = encode(samples).map_err(|e| Failure::internal(format!("metrics: {e}")))?;
+    told(encode(samples))
+}
+
+fn told(text: Result<String, prometheus::Error>) -> Result<impl IntoResponse, Failure> {
+    let text = text.map_err(|e| Failure::internal(format!("metrics: {e}")))?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
 }
 

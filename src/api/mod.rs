@@ -227,12 +227,12 @@ pub fn routers(backend: Arc<dyn Backend>) -> Routers {
 pub struct Routers {
     /// On its TLS port.
     pub tls: Router,
-    /// `/metrics` and the health paths without TLS, for a Prometheus on the same machine.
+    /// The metrics and the health paths without TLS, for a Prometheus on the same machine.
     pub plain: Router,
 }
 
 fn tls(api: Api) -> Router {
-    let closed = talk::routes().merge(freeze::routes()).route("/metrics", get(metrics::of_server));
+    let closed = talk::routes().merge(freeze::routes()).merge(metrics::routes());
     let open = Router::new()
         .route("/healthz", get(health::live))
         .route("/healthz/{check}", get(health::one))
@@ -283,8 +283,7 @@ fn tls(api: Api) -> Router {
 
 fn plain(api: Api) -> Router {
     let counted = api.gate.clone();
-    Router::new()
-        .route("/metrics", get(metrics::of_server))
+    metrics::routes()
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .fallback(discovery::nothing)

@@ -478,6 +478,28 @@ async fn metrics_are_prometheus_text_that_promtool_accepts() {
     promtool(&["check", "metrics"], &text);
 }
 
+/// What must not happen: the same series on two paths, which whoever scrapes both would add up.
+#[tokio::test]
+async fn names_of_flux_and_argo_cd_are_for_those_who_ask() {
+    let backend = Fake::new(&Cluster::web());
+    let (_, ours) = get(&backend, "/metrics").await;
+    let names = |text: &str| -> Vec<String> {
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let mut names: Vec<_> = types.filter_map(|line| line.split(' ').next()).collect();
+        names.sort_unstable();
+        names.into_iter().map(str::to_owned).collect()
+    };
+    for (path, own) in [
+        ("/metrics/flux", ["gotk_reconcile_duration_seconds", "gotk_resource_info"]),
+        ("/metrics/argocd", ["argocd_app_info", "argocd_app_sync_total"]),
+    ] {
+        let (status, text) = get(&backend, path).await;
+        assert_eq!((status, names(&text)), (StatusCode::OK, own.map(str::to_owned).to_vec()));
+        assert!(!text.contains("secret") && own.iter().all(|name| !ours.contains(name)), "{text}");
+        promtool(&["check", "metrics"], &text);
+    }
+}
+
 #[tokio::test]
 async fn an_agent_serves_its_samples_the_same_way() {
     let samples = || async { vec![Sample::new("mainstay_agent_pods", &["running"], 3.0)] }.boxed();

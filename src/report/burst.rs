@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn what_has_no_file_neither_begins_a_burst_nor_prolongs_it() {
         let (mut cluster, mut burst) = shown();
-        let mut event = |cluster: &mut Cluster| {
+        let event = |cluster: &mut Cluster| {
             let regarding = crate::report::fixture::key("Deployment.apps/shop/web");
             let reason = "Something".to_owned();
             let new = crate::state::NewEvent {

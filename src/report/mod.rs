@@ -17,6 +17,7 @@ mod files;
 mod health;
 mod history;
 pub mod metrics;
+pub mod names;
 mod notice;
 mod page;
 mod plan_text;
