@@ -57,7 +57,7 @@ pub(super) fn warn(info: &KindInfo, value: &Value, check: &mut Check) {
     }
     match info.kind.as_str() {
         "Pod" => pod(&value["spec"], "spec", check),
-        "Deployment" | "ReplicaSet" => {
+        "Deployment" | "ReplicaSet" | "Job" => {
             pod(&value["spec"]["template"]["spec"], "spec.template.spec", check);
         }
         "Service" => {

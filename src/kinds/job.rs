@@ -16,6 +16,7 @@ const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 const OLD_CONTROLLER_UID: &str = "controller-uid";
 const OLD_JOB_NAME: &str = "job-name";
+const GENERATED: [&str; 4] = [CONTROLLER_UID, JOB_NAME, OLD_CONTROLLER_UID, OLD_JOB_NAME];
 /// How often pods may fail when nobody says.
 const BACKOFF_LIMIT: i32 = 6;
 const ACTIONS: [&str; 4] = ["Count", "FailIndex", "FailJob", "Ignore"];
@@ -68,6 +69,26 @@ impl Kind for Job {
 
     fn prepare_create(&mut self) {
         self.status = Some(JobStatus::default());
+    }
+
+    /// Git does not say what the Job was given when it was made.
+    fn prepare_adopt(&mut self, live: &Self) {
+        let (Some(spec), Some(before)) = (&mut self.spec, &live.spec) else { return };
+        if spec.manual_selector == Some(true) || spec.selector.is_some() {
+            return;
+        }
+        spec.selector.clone_from(&before.selector);
+        let given = before.template.metadata.as_ref().and_then(|m| m.labels.as_ref());
+        let given: Labels = GENERATED
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), given?.get(name)?.clone())))
+            .collect();
+        let labels = spec.template.metadata.get_or_insert_default().labels.get_or_insert_default();
+        let shared = self.metadata.labels.as_ref().is_none_or(|own| own == labels);
+        labels.extend(given);
+        if shared {
+            self.metadata.labels = Some(labels.clone());
+        }
     }
 
     fn validate_update(&self, live: &Self, check: &mut Check) {

@@ -579,7 +579,7 @@ fn core_workload_group() -> Vec<KindInfo> {
 
 fn batch_group() -> Vec<KindInfo> {
     vec![
-        KindInfo::of::<Job>("job", 4).workload().inert().table(&table::JOB, table::job),
+        KindInfo::of::<Job>("job", 4).workload().table(&table::JOB, table::job),
         KindInfo::of::<CronJob>("cronjob", 4)
             .short(&["cj"])
             .workload()

@@ -207,6 +207,7 @@ fn wanted(
             line: found.line,
             made_by: found.made_by,
             open: found.open,
+            ended: None,
             digest: format!("{:032x}", found.digest),
         },
     };
@@ -512,7 +513,13 @@ fn differs(view: &View, desired: &Desired) -> bool {
             && o.made_by == desired.origin.made_by
             && o.open == desired.origin.open
     };
-    view.object(key).is_none_or(Object::is_terminating) || !view.origin(key).is_some_and(same)
+    // What did its work and was taken away is not made again as long as it says the same.
+    let is_done = |o: &crate::state::Origin| {
+        o.ended.is_some() && o.source == desired.origin.source && o.digest == desired.origin.digest
+    };
+    let away = view.object(key).is_none_or(Object::is_terminating);
+    let origin = view.origin(key);
+    !origin.is_some_and(|o| if away { is_done(o) } else { same(o) })
 }
 
 /// The order in which State takes the objects of a commit: a kind before its objects, what asks for

@@ -5,13 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::{
-    Resource,
-    api::{
-        apps::v1::{Deployment, ReplicaSet},
-        coordination::v1::Lease,
-        core::v1::{Event, Node, Pod},
-    },
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet},
+    batch::v1::Job,
+    coordination::v1::Lease,
+    core::v1::{Event, Node, Pod},
 };
 
 use super::{
@@ -27,7 +25,7 @@ use super::{
 use crate::{
     kinds::{Commit, CommitChanges, CommitState, CommitStatus, RevertState},
     model::{CommitId, GroupKind, Key, Object, Problem, Timestamp},
-    state::{Change, Command, Head, MAIN_SOURCE, OutboxItem, View},
+    state::{Change, Command, Ending, Head, MAIN_SOURCE, OutboxItem, View},
 };
 
 /// How long something that ran may be away before its commit counts as degraded: a pod that is
@@ -275,9 +273,14 @@ pub(super) struct Waiting {
 /// is stored.
 pub(super) fn verdicts(view: &View, source: &str) -> Verdicts {
     let mut verdicts = Verdicts { count: 0, waiting: Vec::new() };
-    for kind in [Deployment::KIND, ReplicaSet::KIND, Pod::KIND] {
-        let group = if kind == Pod::KIND { Pod::GROUP } else { Deployment::GROUP };
-        let all = view.origins_of(&GroupKind::new(group, kind));
+    let kinds = [
+        GroupKind::of::<Deployment>(),
+        GroupKind::of::<ReplicaSet>(),
+        GroupKind::of::<Job>(),
+        GroupKind::of::<Pod>(),
+    ];
+    for kind in kinds {
+        let all = view.origins_of(&kind);
         for (key, origin) in all.filter(|(_, origin)| origin.source == source) {
             verdicts.count += 1;
             if let Some(verdict) = verdict(view, key) {
@@ -317,6 +320,13 @@ pub(super) fn is_current(view: &View, key: &Key) -> bool {
 
 fn verdict(view: &View, key: &Key) -> Option<Verdict> {
     let Some(object) = view.object(key) else {
+        if let Some(ending) = view.origin(key).and_then(|origin| origin.ended) {
+            return (ending == Ending::Failed).then(|| Verdict {
+                failed: true,
+                reason: "Failed".to_owned(),
+                ..Verdict::waits("has failed".to_owned())
+            });
+        }
         let text = "is not there: it was deleted and the commit still has it".to_owned();
         return Some(Verdict { away_since: Some(Timestamp(0)), ..Verdict::waits(text) });
     };
@@ -329,7 +339,46 @@ fn verdict(view: &View, key: &Key) -> Option<Verdict> {
     if let Some(set) = object.view::<ReplicaSet>() {
         return of_replica_set(view, object, set);
     }
+    if let Some(job) = object.view::<Job>() {
+        return of_job(view, object, job);
+    }
     object.view::<Pod>().and_then(of_pod)
+}
+
+/// A Job is as wanted when it has done its work, and while it is suspended.
+fn of_job(view: &View, object: &Object, job: &Job) -> Option<Verdict> {
+    let (spec, status) =
+        (job.spec.clone().unwrap_or_default(), job.status.clone().unwrap_or_default());
+    let said = |kind: &str| {
+        let all = status.conditions.iter().flatten();
+        all.into_iter().find(|c| c.type_ == kind && c.status == "True")
+    };
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    if said("Complete").is_some() {
+        return None;
+    }
+    if let Some(failed) = said("Failed").or(said("FailureTarget")) {
+        let reason = text(&failed.reason);
+        let message = format!("has failed: {}", text(&failed.message));
+        return Some(Verdict { failed: true, reason, ..Verdict::waits(message) });
+    }
+    if let Some(waiting) = said(WAITING) {
+        let waits = Verdict::waits(text(&waiting.message));
+        return Some(Verdict { reason: WAITING.to_owned(), ..waits });
+    }
+    if said("Suspended").is_some() {
+        return None;
+    }
+    let done = status.succeeded.unwrap_or(0);
+    let count = match spec.completions {
+        Some(wanted) => format!("{done} of {wanted} pods have succeeded"),
+        None => format!("{done} pods have succeeded"),
+    };
+    let failed = match status.failed.unwrap_or(0) {
+        0 => String::new(),
+        n => format!(", {n} failed"),
+    };
+    Some(Verdict::waits(because(view, object, format!("{count}{failed}"))))
 }
 
 fn of_deployment(view: &View, object: &Object, deployment: &Deployment) -> Option<Verdict> {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, ReplicaSet},
+        batch::v1::Job,
         core::v1::{Namespace, Pod, PodTemplateSpec},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -19,7 +20,7 @@ use crate::{
     model::{Key, NodeName, Object, Timestamp},
     policy::Ledger,
     schedule::Cluster,
-    state::{Desired, View},
+    state::{Desired, Ending, View},
 };
 
 /// Most new pods that are placed for one forecast: the rest is counted. Placing looks at every
@@ -105,9 +106,17 @@ fn turnover(view: &View, desired: &Desired) -> Option<Turnover> {
     let key = desired.object.key().clone();
     let live = view.object(&key);
     let next = match live {
-        Some(live) => view.kinds().adopt(live, &desired.object).ok()?,
+        Some(live) => match view.kinds().adopt(live, &desired.object) {
+            Ok(next) => next,
+            // It takes the place of the live one.
+            Err(_) if key.is::<Job>() => desired.object.clone(),
+            Err(_) => return None,
+        },
         None => desired.object.clone(),
     };
+    if live.is_some_and(|live| Ending::of(live).is_some() && live.uid() == next.uid()) {
+        return None;
+    }
     if let Some(pod) = next.view::<Pod>() {
         let pod = Pod { status: None, ..pod.clone() };
         return live.is_none().then(|| Turnover { key, new: 1, pod, gone: Vec::new() });
@@ -125,6 +134,11 @@ fn turnover(view: &View, desired: &Desired) -> Option<Turnover> {
 
 /// The template and the number of pods of a workload.
 fn asked(workload: &Object) -> Option<(PodTemplateSpec, usize)> {
+    if let Some(spec) = workload.view::<Job>().and_then(|job| job.spec.as_ref()) {
+        let parallel = if spec.suspend == Some(true) { 0 } else { spec.parallelism.unwrap_or(1) };
+        let number = spec.completions.map_or(parallel, |all| all.min(parallel));
+        return Some((spec.template.clone(), usize::try_from(number).unwrap_or_default()));
+    }
     let (template, replicas) = match (workload.view::<Deployment>(), workload.view::<ReplicaSet>())
     {
         (Some(deployment), _) => (Some(deployment.spec.template.clone()), deployment.spec.replicas),
@@ -137,6 +151,9 @@ fn asked(workload: &Object) -> Option<(PodTemplateSpec, usize)> {
 /// Whether every pod of a workload is made anew. A ReplicaSet keeps its pods, and so does a
 /// Deployment that is paused.
 fn is_rolled(live: Option<&Object>, next: &Object) -> bool {
+    if next.key().is::<Job>() {
+        return live.is_some_and(|live| live.uid() != next.uid());
+    }
     let (Some(was), Some(is)) =
         (live.and_then(Object::view::<Deployment>), next.view::<Deployment>())
     else {

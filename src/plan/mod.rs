@@ -49,6 +49,7 @@ mod events;
 mod eviction;
 mod forecast;
 mod garbage;
+mod job;
 mod lease;
 mod namespace;
 mod node;
@@ -176,6 +177,7 @@ pub const CONTROLLERS: &[Controller] = &[
     eviction::CONTROLLER,
     deployment::CONTROLLER,
     replica_set::CONTROLLER,
+    job::CONTROLLER,
     scheduler::CONTROLLER,
     endpoint_slice::CONTROLLER,
     endpoints::CONTROLLER,

@@ -15,6 +15,7 @@ use k8s_openapi::{
     Resource,
     api::{
         apps::v1::{Deployment, ReplicaSet},
+        batch::v1::Job,
         coordination::v1::Lease,
         core::v1::{Event, Node, Pod},
     },
@@ -79,16 +80,17 @@ fn workloads(view: &View) -> impl Iterator<Item = &Key> {
     kinds().into_iter().flat_map(|kind| view.origins_of(&kind)).map(|(key, _)| key)
 }
 
-fn kinds() -> [GroupKind; 3] {
+fn kinds() -> [GroupKind; 4] {
     [
         GroupKind::of::<Deployment>(),
         GroupKind::of::<ReplicaSet>(),
+        GroupKind::of::<Job>(),
         GroupKind::new(Pod::GROUP, Pod::KIND),
     ]
 }
 
 fn is_workload(key: &Key) -> bool {
-    key.is::<Deployment>() || key.is::<ReplicaSet>() || key.is::<Pod>()
+    key.is::<Deployment>() || key.is::<ReplicaSet>() || key.is::<Job>() || key.is::<Pod>()
 }
 
 fn is_one_chain(a: &Origin, b: &Origin) -> bool {

@@ -111,6 +111,7 @@ mod tests {
             line: 1,
             made_by: None,
             open: false,
+            ended: None,
             digest: String::new(),
         };
         let mut wanted = [Desired { object: Object::from_value(&object).unwrap(), origin }];

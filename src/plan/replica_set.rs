@@ -27,14 +27,14 @@ use crate::{
 
 const NAME: &str = "replicaset-controller";
 /// Most pods one step makes or deletes, as Kubernetes' burst; the next step goes on.
-const BURST_MAX: usize = 500;
+pub(super) const BURST_MAX: usize = 500;
 /// Most bytes of new pods in one step, with room for their events and for what defaults add.
-const BURST_BYTES_MAX: usize = ENTRY_BYTES_MAX / 4;
+pub(super) const BURST_BYTES_MAX: usize = ENTRY_BYTES_MAX / 4;
 
 /// The condition of a ReplicaSet whose pods are refused.
 const FAILURE: &str = "ReplicaFailure";
 /// When pods that were refused are tried again though nothing of their namespace changed.
-const REFUSED_SECONDS: i64 = 60;
+pub(super) const REFUSED_SECONDS: i64 = 60;
 
 /// Keeps every ReplicaSet at its number of pods.
 pub(super) const CONTROLLER: Controller = Controller { name: NAME, affected, all, plan };
@@ -218,7 +218,7 @@ fn tell_refusal(status: &mut ReplicaSetStatus, refused: Option<&Refused>, now: T
 }
 
 /// A pod of a template, owned by `owner`.
-fn pod_of(template: &PodTemplateSpec, owner: &Object, prefix: &str, name: &str) -> Pod {
+pub(super) fn pod_of(template: &PodTemplateSpec, owner: &Object, prefix: &str, name: &str) -> Pod {
     let meta = template.metadata.clone().unwrap_or_default();
     Pod {
         metadata: ObjectMeta {
@@ -272,12 +272,17 @@ fn crowding(view: &View, set: &Object) -> BTreeMap<String, usize> {
 }
 
 /// What is deleted first sorts first.
-type Rank = (bool, u8, bool, i32, Reverse<usize>, i64, Reverse<i32>, i64, String);
+pub(super) type Rank = (bool, u8, bool, i32, Reverse<usize>, i64, Reverse<i32>, i64, String);
 
 /// Kubernetes' order: without a node, pending, not ready, lower deletion cost, on the fuller node,
 /// ready for a shorter time, restarted more often, younger. Times count in powers of two, so that
 /// it is not always the youngest.
-fn rank(object: &Object, pod: &Pod, crowd: &BTreeMap<String, usize>, now: Timestamp) -> Rank {
+pub(super) fn rank(
+    object: &Object,
+    pod: &Pod,
+    crowd: &BTreeMap<String, usize>,
+    now: Timestamp,
+) -> Rank {
     let phase = match pods::phase(pod) {
         "Pending" => 0,
         "Unknown" => 1,

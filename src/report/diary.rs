@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
+    batch::v1::Job,
     core::v1::{Node, Pod},
     discovery::v1::EndpointSlice,
 };
@@ -102,6 +103,10 @@ fn spans<'a>(changes: &[&'a Change]) -> BTreeMap<&'a Key, Span<'a>> {
 
 /// Commits first when they come to an end, then workloads, what ails their pods, commits on their
 /// way, nodes, where Services answer, and the rest.
+fn is_workload(key: &Key) -> bool {
+    key.is::<Deployment>() || key.is::<ReplicaSet>() || key.is::<Job>() || key.is::<Pod>()
+}
+
 fn lines(view: &View, spans: &BTreeMap<&Key, Span<'_>>) -> Vec<String> {
     let mut ranked: Vec<(u8, String)> = Vec::new();
     for (key, span) in spans {
@@ -113,7 +118,7 @@ fn lines(view: &View, spans: &BTreeMap<&Key, Span<'_>>) -> Vec<String> {
             answers_line(*span).map(|text| (5, text))
         } else if key.is::<GitSource>() {
             source_line(*span).map(|text| (0, text))
-        } else if key.is::<Deployment>() || key.is::<ReplicaSet>() || key.is::<Pod>() {
+        } else if is_workload(key) {
             let workload = workload_line(view, key, *span).map(|text| (1, text));
             workload.or_else(|| pod_line(view, *span).map(|text| (2, text)))
         } else {

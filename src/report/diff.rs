@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
+    batch::v1::Job,
     core::v1::Secret,
 };
 use schemars::JsonSchema;
@@ -12,8 +13,9 @@ use serde_json::Value;
 
 use super::health::pods_of;
 use crate::{
+    kinds,
     model::{Key, Object, Problem, Seal},
-    state::{Desired, View},
+    state::{Desired, Origin, View},
 };
 
 /// What a commit would do to the cluster as it is.
@@ -142,11 +144,17 @@ fn one(view: &View, desired: &Desired, report: &mut PlanReport, restarts: &mut B
     let (key, origin) = (desired.object.key(), &desired.origin);
     let place = line(key, &origin.file, origin.line);
     let Some(live) = view.object(key) else {
-        report.added.push(place);
+        // What did its work and is gone is not made again.
+        let is_done = |was: &Origin| was.ended.is_some() && was.digest == origin.digest;
+        if !view.origin(key).is_some_and(is_done) {
+            report.added.push(place);
+        }
         return;
     };
     let next = match view.kinds().adopt(live, &desired.object) {
         Ok(next) => next,
+        // It takes the place of the live one.
+        Err(_) if key.is::<Job>() => as_after(live, &desired.object),
         Err(errors) => {
             report.problems.extend(errors.into_iter().map(|e| Problem {
                 file: origin.file.clone(),
@@ -176,7 +184,16 @@ fn one(view: &View, desired: &Desired, report: &mut PlanReport, restarts: &mut B
 }
 
 fn is_workload(object: &Object) -> bool {
-    object.key().is::<Deployment>() || object.key().is::<ReplicaSet>()
+    let key = object.key();
+    key.is::<Deployment>() || key.is::<ReplicaSet>() || key.is::<Job>()
+}
+
+/// A Job that takes the place of another, with the selector and the labels that a Job is given: all
+/// that differs is what its file says.
+fn as_after(live: &Object, job: &Object) -> Object {
+    let mut value = job.value();
+    value["metadata"]["uid"] = live.uid().into();
+    Object::from_value(&value).map_or_else(|_| job.clone(), |job| kinds::with_own_selector(&job))
 }
 
 fn pod_names(view: &View, object: &Object) -> Vec<String> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, ReplicaSet},
+        batch::v1::Job,
         core::v1::{Namespace, Node, Pod, Service},
         discovery::v1::EndpointSlice,
     },
@@ -286,6 +287,7 @@ fn everything(view: &View) -> BTreeSet<Subject> {
     let workloads = [
         GroupKind::of::<Deployment>(),
         GroupKind::of::<ReplicaSet>(),
+        GroupKind::of::<Job>(),
         GroupKind::of::<Pod>(),
         GroupKind::of::<Service>(),
     ];
@@ -345,6 +347,7 @@ pub(super) fn service_of(object: &Object) -> Option<Key> {
 fn has_file(view: &View, object: &Object) -> bool {
     let runs = object.key().is::<Deployment>()
         || object.key().is::<ReplicaSet>()
+        || object.key().is::<Job>()
         || object.key().is::<Pod>()
         || object.key().is::<Service>();
     view.origin(object.key()).is_some() || (runs && controller(view, object).is_none())

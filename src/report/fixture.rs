@@ -265,6 +265,7 @@ pub(crate) fn desired(commit: &CommitId, replicas: u32, image: &str) -> Vec<Desi
             line,
             made_by: None,
             open: false,
+            ended: None,
             digest: crate::model::fnv1a(value.to_string().as_bytes()).to_string(),
         },
     };

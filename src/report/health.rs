@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, DeploymentCondition, ReplicaSet},
+    batch::v1::Job,
     core::v1::{ContainerStatus, Namespace, Node, Pod},
 };
 
@@ -46,6 +47,8 @@ pub fn health(object: &Object) -> Health {
         let desired = count(set.spec.replicas.or(Some(1)));
         let ready = count(set.status.as_ref().and_then(|s| s.ready_replicas));
         Health::of(ready.min(desired), desired, progress(ready >= desired), "")
+    } else if let Some(job) = object.view::<Job>() {
+        of_job(job)
     } else if let Some(pod) = object.view::<Pod>() {
         let (reason, message) = pod_state(pod);
         Health::of(u64::from(is_fine(pod)), 1, &reason, &message)
@@ -89,6 +92,30 @@ fn of_deployment(object: &Object, deployment: &Deployment) -> Health {
         None => (progress(done).to_owned(), String::new()),
     };
     Health { ready, desired, settled: done && failed.is_none(), reason, message }
+}
+
+/// Of a Job its completions are its parts; without a number of them the first pod that succeeds.
+fn of_job(job: &Job) -> Health {
+    let status = job.status.clone().unwrap_or_default();
+    let desired = count(job.spec.as_ref().and_then(|spec| spec.completions).or(Some(1)));
+    let told = |kinds: &[&str]| {
+        let conditions = status.conditions.iter().flatten();
+        let mut told = conditions.filter(|c| c.status == "True");
+        told.find(|c| kinds.contains(&c.type_.as_str())).cloned()
+    };
+    let done = told(&["Complete"]).is_some();
+    let ready = if done { desired } else { count(status.succeeded).min(desired) };
+    let failed = told(&["Failed", "FailureTarget"]);
+    let (reason, message) = match failed.or(told(&["Suspended", "Waiting"])) {
+        Some(c) if c.type_ == "Suspended" || c.type_ == "Waiting" => {
+            (c.type_, if c.reason.as_deref() == Some("Ordered") { c.message } else { None })
+        }
+        Some(c) => (c.reason.unwrap_or_default(), c.message),
+        None => (progress(done).to_owned(), None),
+    };
+    let message = message.unwrap_or_default();
+    let settled = done || reason == "Suspended";
+    Health { ready, desired, settled, reason, message }
 }
 
 fn of_node(node: &Node) -> Health {
@@ -153,7 +180,10 @@ pub(super) fn lasting_state(pod: &Pod) -> (String, String) {
     let ails = |(stage, c): (&str, &ContainerStatus)| {
         ailment(c).map(|found| (format!("{stage}{}", found.reason), found.message))
     };
+    let over = status.phase.as_deref() == Some("Failed");
     match init.chain(main).find_map(ails).filter(|_| !deleted && status.reason.is_none()) {
+        // It is not started again.
+        Some((word, message)) if over => (word.replace("Restarting", "Error"), message),
         Some(found) => found,
         None => {
             let (word, message) = pod_state(pod);

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
+    batch::v1::Job,
     core::v1::{Node, Pod, Service},
 };
 
@@ -117,8 +118,9 @@ fn sources(view: &View, page: &mut String) {
 fn workloads(view: &View) -> impl Iterator<Item = &Object> {
     let deployments = view.list::<Deployment>(None).map(|(o, _)| o);
     let sets = view.list::<ReplicaSet>(None).map(|(o, _)| o);
+    let jobs = view.list::<Job>(None).map(|(o, _)| o);
     let pods = view.list::<Pod>(None).map(|(o, _)| o);
-    let alone = sets.chain(pods).filter(|o| controller(view, o).is_none());
+    let alone = sets.chain(jobs).chain(pods).filter(|o| controller(view, o).is_none());
     deployments.chain(alone)
 }
 

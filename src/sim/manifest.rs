@@ -144,6 +144,43 @@ pub(super) fn pod(name: &str, words: &Words) -> Value {
     json!({ "apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec })
 }
 
+/// A Job. Words as for a Deployment, and `completions`, `parallelism`, `limit` (of failures),
+/// `ttl`, `deadline` (of the Job), `restart`, `hook`, `hook-delete`.
+pub(super) fn job(name: &str, words: &Words) -> Value {
+    let mut pod = pod_spec(split(name).1, words);
+    pod["restartPolicy"] = words.get("restart").map_or("Never", String::as_str).into();
+    if let Some(containers) = pod["containers"].as_array_mut() {
+        // What ends is never ready.
+        containers.iter_mut().filter_map(Value::as_object_mut).for_each(|container| {
+            container.remove("readinessProbe");
+        });
+    }
+    let mut spec = json!({ "template": { "spec": pod } });
+    for (word, field) in [
+        ("completions", "completions"),
+        ("parallelism", "parallelism"),
+        ("limit", "backoffLimit"),
+        ("ttl", "ttlSecondsAfterFinished"),
+        ("deadline", "activeDeadlineSeconds"),
+    ] {
+        if let Some(value) = number(words, word) {
+            spec[field] = value.into();
+        }
+    }
+    let mut meta = metadata(name);
+    for (word, annotation) in [
+        ("wave", "mainstay.io/wave"),
+        ("after", "mainstay.io/depends-on"),
+        ("hook", "argocd.argoproj.io/hook"),
+        ("hook-delete", "argocd.argoproj.io/hook-delete-policy"),
+    ] {
+        if let Some(text) = words.get(word) {
+            meta["annotations"][annotation] = text.as_str().into();
+        }
+    }
+    json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec })
+}
+
 /// A Service for the pods of a Deployment of the same name (or of `app=`). Words: `type`, `port`,
 /// `node-port`.
 pub(super) fn service(name: &str, words: &Words) -> Value {

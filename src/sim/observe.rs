@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
+    batch::v1::Job,
     core::v1::{Namespace, Node, Pod},
     discovery::v1::EndpointSlice,
 };
@@ -11,7 +12,7 @@ use crate::{
     kinds::{Commit, CommitState, GitSource},
     model::{Key, Object},
     report,
-    state::{Change, Command, Outcome, View},
+    state::{Change, Command, Ending, Outcome, View},
 };
 
 impl World {
@@ -39,6 +40,8 @@ impl World {
                 self.tell_pod(old, new);
             } else if key.is::<ReplicaSet>() {
                 self.tell_set(old, new);
+            } else if key.is::<Job>() {
+                self.tell_job(old, new);
             } else if key.is::<Commit>() {
                 self.tell_commit(old, new);
             } else if key.is::<Node>() {
@@ -83,7 +86,11 @@ impl World {
             };
             let text = format!("{sign}{}", called(&change.key));
             let detail = change.new.as_ref().filter(|_| sign != "-").and_then(detail);
-            parts.push(text + &detail.unwrap_or_default());
+            let text = text + &detail.unwrap_or_default();
+            // What takes the place of another is two changes.
+            if !parts.contains(&text) {
+                parts.push(text);
+            }
         }
         if parts.is_empty() {
             parts.push("changes nothing".to_owned());
@@ -134,6 +141,25 @@ impl World {
             && let Some(phase) = told.over
         {
             self.story.tell(now, &phase.to_lowercase(), &name);
+        }
+    }
+
+    fn tell_job(&mut self, old: Option<&Object>, new: Option<&Object>) {
+        let Some(object) = new.or(old) else { return };
+        let (was, is) = (old.and_then(Ending::of), new.and_then(Ending::of));
+        let name = &object.key().name;
+        match (new, is.filter(|_| was.is_none())) {
+            (None, _) => self.story.tell(self.now, "job", &format!("{name} is gone")),
+            (_, Some(Ending::Succeeded)) => {
+                self.story.tell(self.now, "job", &format!("{name} complete"));
+            }
+            (_, Some(Ending::Failed)) => {
+                let conditions = object.view::<Job>().and_then(|j| j.status.clone()?.conditions);
+                let failed = conditions.into_iter().flatten().find(|c| c.type_ == "Failed");
+                let reason = failed.and_then(|c| c.reason).unwrap_or_default();
+                self.story.tell(self.now, "job", &format!("{name} failed: {reason}"));
+            }
+            _ => {}
         }
     }
 

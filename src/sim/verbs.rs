@@ -72,6 +72,10 @@ impl Stage {
                 let value = manifest::pod(name, &manifest::words(words));
                 self.put(&format!("{name}-pod.yaml"), &value);
             }
+            ("job", [name, words @ ..]) => {
+                let value = manifest::job(name, &manifest::words(words));
+                self.put(&format!("{name}-job.yaml"), &value);
+            }
             ("namespace", [name]) => {
                 self.put(&format!("{name}-namespace.yaml"), &manifest::namespace(name));
             }

@@ -11,7 +11,7 @@ use super::{
         Part, Refusal,
     },
     event,
-    view::{Change, HISTORY_MAX, Head, MAIN_SOURCE, View},
+    view::{Change, Ending, HISTORY_MAX, Head, MAIN_SOURCE, View},
 };
 use crate::{
     kinds::{self, GitSource},
@@ -549,6 +549,9 @@ impl State {
             // How many there are was decided while it ran, and is not for Git to say.
             value["spec"]["replicas"] = live.value()["spec"]["replicas"].clone();
         }
+        if self.is_made_anew(&object) {
+            self.remove(&key);
+        }
         match self.put(&key, value, Expect::Any, Way::Git, context) {
             Err(Refusal::Invalid { problems: found }) => {
                 problems.extend(found.into_iter().map(|p| Problem {
@@ -564,6 +567,15 @@ impl State {
         Ok(())
     }
 
+    /// Whether an object takes the place of the live one instead of changing it: a Job whose
+    /// template says something else is another Job. Its pods go with the one that they belong to.
+    fn is_made_anew(&self, object: &Object) -> bool {
+        let live = self.view.objects.get(object.key()).filter(|_| object.key().is::<Job>());
+        live.is_some_and(|live| {
+            !has_finalizers(&live.value()) && self.view.kinds.adopt(live, object).is_err()
+        })
+    }
+
     /// Stores one object at the next revision; the only place where one enters State.
     fn set(&mut self, mut value: Value) -> Result<(), Refusal> {
         let revision = self.view.revision.next();
@@ -577,7 +589,11 @@ impl State {
     }
 
     fn remove(&mut self, key: &Key) {
-        if self.view.objects.contains_key(key) {
+        if let Some(live) = self.view.objects.get(key) {
+            let ending = Ending::of(live);
+            if let Some(origin) = self.view.origins.get_mut(key).filter(|_| ending.is_some()) {
+                origin.ended = ending;
+            }
             self.replace(key, None, self.view.revision.next());
         }
     }
@@ -629,8 +645,7 @@ impl View {
 
     /// Brings [`View::drifted`] up to date for one key.
     pub(super) fn note_drift(&mut self, key: &Key) {
-        let away = |view: &Self| view.objects.get(key).is_none_or(Object::is_terminating);
-        if self.origins.contains_key(key) && away(self) {
+        if self.is_missed(key) {
             self.drifted.insert(key.clone());
         } else {
             self.drifted.remove(key);

@@ -203,14 +203,10 @@ fn check_indexes(view: &View, found: &mut Vec<Violation>) {
         && fresh.node_ports == view.node_ports
         && fresh.ordered == view.ordered
         && fresh.digest == view.digest
-        && view.origins.keys().filter(|key| is_away(view, key)).eq(view.drifted());
+        && view.origins.keys().filter(|key| view.is_missed(key)).eq(view.drifted());
     if !same {
         found.push(index_differs());
     }
-}
-
-fn is_away(view: &View, key: &Key) -> bool {
-    view.object(key).is_none_or(Object::is_terminating)
 }
 
 /// No address, node port or pod range is given twice.
@@ -273,7 +269,7 @@ fn check_origins(view: &View, found: &mut Vec<Violation>) {
 
 /// What Git owns exists, or is on its way out.
 fn check_origin(view: &View, key: &Key, origin: &Origin, found: &mut Vec<Violation>) {
-    if view.object(key).is_none() {
+    if view.object(key).is_none() && origin.ended.is_none() {
         found.push(Violation {
             severity: Severity::Untidy,
             key: Some(key.clone()),

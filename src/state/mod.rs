@@ -24,7 +24,7 @@ pub use command::{
     OutboxItem, Outcome, Part, Refusal,
 };
 pub use event::DELETED;
-pub use view::{Change, ClusterConfig, HISTORY_MAX, Head, MAIN_SOURCE, Origin, View};
+pub use view::{Change, ClusterConfig, Ending, HISTORY_MAX, Head, MAIN_SOURCE, Origin, View};
 
 #[cfg(test)]
 mod tests;

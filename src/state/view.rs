@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, ops::Bound, sync::Arc};
 
 use imbl::{OrdMap, OrdSet, Vector};
-use k8s_openapi::Resource;
+use k8s_openapi::{Resource, api::batch::v1::Job};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use smol_str::SmolStr;
 
@@ -101,6 +101,32 @@ pub struct Origin {
     /// Whether the number of its replicas is left to whoever scales it while it runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub open: bool,
+    /// How the object ended that is gone: it did its work, so it is not missed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ending>,
+}
+
+/// How something ended that is there to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Ending {
+    /// It did what it was for.
+    Succeeded,
+    /// It did not.
+    Failed,
+}
+
+impl Ending {
+    /// How a Job ended; `None` while it has not, and for what does not end.
+    pub fn of(object: &Object) -> Option<Self> {
+        let status = object.view::<Job>()?.status.as_ref()?;
+        let mut said = status.conditions.iter().flatten().filter(|c| c.status == "True");
+        said.find_map(|c| match c.type_.as_str() {
+            "Complete" => Some(Self::Succeeded),
+            "Failed" => Some(Self::Failed),
+            _ => None,
+        })
+    }
 }
 
 impl Origin {
@@ -218,6 +244,13 @@ impl View {
     /// it is brought back.
     pub fn drifted(&self) -> impl Iterator<Item = &Key> {
         self.drifted.iter()
+    }
+
+    /// Whether Git owns the key and its object is away that has not done its work.
+    pub(super) fn is_missed(&self, key: &Key) -> bool {
+        let live = self.objects.get(key);
+        let away = live.is_none_or(Object::is_terminating) && live.and_then(Ending::of).is_none();
+        away && self.origins.get(key).is_some_and(|origin| origin.ended.is_none())
     }
 
     /// The objects that say when to start ([`kinds::Order`](crate::kinds::Order)).

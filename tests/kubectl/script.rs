@@ -255,6 +255,11 @@ fn workloads() {
 }
 
 #[test]
+fn jobs() {
+    check("jobs.txt");
+}
+
+#[test]
 fn cluster() {
     check("cluster.txt");
 }

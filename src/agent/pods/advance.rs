@@ -16,7 +16,7 @@ use crate::{
     },
     node::{
         Assignment, Observed, Step,
-        assignment::Wanted,
+        assignment::{RestartPolicy, Wanted},
         ipam, next_step,
         probe::Kind,
         registry,
@@ -109,7 +109,13 @@ impl Pods {
         };
         let before = pod.status.as_ref().map(lists).unwrap_or_default();
         for status in lists(&new) {
-            let before = before.iter().find(|b| b.name == status.name).and_then(waiting);
+            let before = before.iter().find(|b| b.name == status.name);
+            let for_good = want.restart == RestartPolicy::Never && want.wanted != Wanted::Gone;
+            if for_good && has_crashed(&status) && !before.is_some_and(has_crashed) {
+                // Nothing else is told of what nobody starts again.
+                told.extend(last_lines(want, &pod.found, &status.name).map(|t| ("Crashed", t)));
+            }
+            let before = before.and_then(waiting);
             let Some((reason, message)) = waiting(&status) else { continue };
             if before.as_ref().map(|b| &b.0) == Some(&reason) {
                 continue;
@@ -141,15 +147,17 @@ impl Pods {
             told.extend(unmounted.clone().map(|m| ("FailedMount", m)));
             pod.unmounted = unmounted;
         }
+        // What a controller is told of a pod that ended, it is to know why.
+        for (reason, message) in told {
+            self.tell(uid, true, reason, message, now, out);
+        }
+        let Some(pod) = self.pods.get_mut(uid) else { return };
         pod.status = Some(new.clone());
         if pod.reported.as_ref() != Some(&new) {
             pod.reported = Some(new.clone());
             let (key, uid) = (pod.key.clone(), uid.to_owned());
             let status = Box::new(new);
             out.push(Effect::Report(ObservedPod { key, uid, status, gone: false }));
-        }
-        for (reason, message) in told {
-            self.tell(uid, true, reason, message, now, out);
         }
     }
 
@@ -398,6 +406,11 @@ fn last_lines(want: &Assignment, found: &Found, name: &str) -> Option<String> {
     let said = said[from..].trim();
     let code = exit.code;
     (!said.is_empty()).then(|| format!("Container {name} ended with exit code {code}: {said}"))
+}
+
+fn has_crashed(status: &ContainerStatus) -> bool {
+    let state = status.state.as_ref();
+    state.and_then(|s| s.terminated.as_ref()).is_some_and(|t| t.exit_code != 0)
 }
 
 fn waiting(status: &ContainerStatus) -> Option<(String, String)> {

@@ -17,6 +17,7 @@ fn wanted(objects: &[Value]) -> Vec<Desired> {
             line: u32::try_from(at).unwrap() + 1,
             made_by: None,
             open: false,
+            ended: None,
             digest: String::new(),
         },
     };

@@ -16,6 +16,7 @@ fn desired(value: &Value) -> Desired {
         line: 1,
         made_by: None,
         open: false,
+        ended: None,
         digest: String::new(),
     };
     Desired { object: admitted(value.clone()), origin }

@@ -187,6 +187,7 @@ impl World {
                 line: 3,
                 made_by: None,
                 open: false,
+                ended: None,
                 digest: Default::default(),
             };
             Desired { object: object.clone(), origin }
