@@ -1,22 +1,21 @@
-//! The only place that changes State.
+//! The only place that changes State: what commands do, with [`adopt`](super::adopt) for commits.
 
 use imbl::{OrdMap, Vector};
 use serde_json::{Value, json};
-use smol_str::SmolStr;
 
 use super::{
     allocate,
     command::{
-        Adopt, Command, Desired, Entry, Expect, LOG_VERSION, NewEvent, Op, OutboxItem, Outcome,
-        Part, Refusal,
+        Adopt, Command, Entry, Expect, LOG_VERSION, NewEvent, Op, OutboxItem, Outcome, Part,
+        Refusal,
     },
     event,
-    view::{Change, Ending, HISTORY_MAX, Head, MAIN_SOURCE, View},
+    view::{Change, Ending, HISTORY_MAX, View},
 };
 use crate::{
-    kinds::{self, GitSource},
+    kinds,
     model::{
-        CommitId, GroupKind, Key, NodeName, Object, Problem, RequestId, Revision, Timestamp, fnv1a,
+        GroupKind, Key, NodeName, Object, Problem, RequestId, Revision, Timestamp, fnv1a,
         fnv1a_from, session::ObservedPod,
     },
 };
@@ -47,14 +46,14 @@ pub struct State {
 /// Who replaces an object: its owner, who says all of it, or Git, which never says what runs
 /// (owners, nodes).
 #[derive(Clone, Copy)]
-enum Way {
+pub(super) enum Way {
     Owner,
     Git,
 }
 
 /// What a command sees of the entry it came in.
-struct Context {
-    at: Timestamp,
+pub(super) struct Context {
+    pub(super) at: Timestamp,
     id: RequestId,
     uids: u64,
 }
@@ -203,7 +202,7 @@ impl State {
     }
 
     /// Creates or replaces everything but status.
-    fn put(
+    pub(super) fn put(
         &mut self,
         key: &Key,
         wanted: Value,
@@ -263,7 +262,7 @@ impl State {
         self.set(value)
     }
 
-    fn put_status(&mut self, object: &Object, expect: Expect) -> Result<(), Refusal> {
+    pub(super) fn put_status(&mut self, object: &Object, expect: Expect) -> Result<(), Refusal> {
         let key = object.key();
         let live = self.expected(key, expect)?.ok_or_else(|| Refusal::NotFound(key.clone()))?;
         let status = object.value().get("status").cloned().unwrap_or(Value::Null);
@@ -282,7 +281,7 @@ impl State {
 
     /// Removes an object, or marks it as terminating when something still holds it: a node its pod,
     /// a finalizer anything. A second deletion may shorten the grace period and never lengthens it.
-    fn delete(
+    pub(super) fn delete(
         &mut self,
         key: &Key,
         uid: &str,
@@ -444,138 +443,6 @@ impl State {
         self.put_status(node, Expect::Any)
     }
 
-    /// Makes a commit the head once its last part is here.
-    fn adopt(&mut self, adopt: Adopt, context: &mut Context) -> Result<(), Refusal> {
-        let source = adopt.source.clone();
-        let head = self.view.head_of(&source).map(|h| h.commit.clone());
-        if adopt.base != head {
-            self.unstage(&source);
-            return Err(Refusal::HeadMoved { found: head });
-        }
-        if adopt.part == 0 {
-            self.unstage(&source);
-        }
-        let staged = || self.staged.iter().filter(|p| p.source == source);
-        let fits = staged().all(|p| p.commit == adopt.commit && p.parts == adopt.parts);
-        if !fits || staged().count() != adopt.part as usize {
-            self.unstage(&source);
-            let text = format!("part {} of {} came out of order", adopt.part, adopt.parts);
-            return Err(Refusal::Misplaced(text));
-        }
-        let last = adopt.part + 1 == adopt.parts;
-        self.staged.push(adopt);
-        if !last {
-            return Ok(());
-        }
-        let parts = self.unstage(&source);
-        let Some(commit) = parts.first().map(|p| p.commit.clone()) else { return Ok(()) };
-        self.adopt_all(source, commit, parts, context)
-    }
-
-    /// Takes the parts of a source's commit that is not complete.
-    fn unstage(&mut self, source: &str) -> Vec<Adopt> {
-        self.staged.extract_if(.., |part| part.source == source).collect()
-    }
-
-    fn adopt_all(
-        &mut self,
-        source: SmolStr,
-        commit: CommitId,
-        parts: Vec<Adopt>,
-        context: &mut Context,
-    ) -> Result<(), Refusal> {
-        let mut problems = Vec::new();
-        for part in parts {
-            if part.part == 0 {
-                let record = &part.record;
-                // The others' records are what the main source says of them.
-                if source == MAIN_SOURCE {
-                    self.put(record.key(), record.value(), Expect::Any, Way::Owner, context)?;
-                }
-                self.put_status(&part.record, Expect::Any)?;
-            }
-            let sources: Vec<Key> =
-                part.deletes.iter().filter(|key| key.is::<GitSource>()).cloned().collect();
-            for key in part.deletes {
-                let owned = self.view.origins.remove(&key).is_some();
-                self.view.note_drift(&key);
-                if owned && self.view.objects.contains_key(&key) {
-                    self.delete(&key, "", None, context.at)?;
-                }
-            }
-            // Once what goes with them is gone.
-            sources.iter().for_each(|key| self.release(&key.name));
-            for key in part.left {
-                self.view.origins.remove(&key);
-                self.view.note_drift(&key);
-            }
-            for desired in part.upserts {
-                match self.view.claimed(&desired) {
-                    Some(problem) => problems.push(problem),
-                    None => self.adopt_one(desired, &mut problems, context)?,
-                }
-            }
-        }
-        if !problems.is_empty() {
-            return Err(Refusal::Invalid { problems });
-        }
-        let revision = self.view.revision;
-        self.view.heads.insert(source, Head { commit, at: context.at, revision });
-        Ok(())
-    }
-
-    /// Forgets a source that is no longer followed; what it brought and nobody deleted stays, and
-    /// is nobody's.
-    fn release(&mut self, source: &str) {
-        self.view.heads.remove(source);
-        self.unstage(source);
-        let left: Vec<Key> = self.view.origins_in(source).map(|(key, _)| key.clone()).collect();
-        for key in left {
-            self.view.origins.remove(&key);
-            self.view.note_drift(&key);
-        }
-    }
-
-    fn adopt_one(
-        &mut self,
-        desired: Desired,
-        problems: &mut Vec<Problem>,
-        context: &mut Context,
-    ) -> Result<(), Refusal> {
-        let mut value = desired.stored();
-        let Desired { object, origin } = desired;
-        let key = object.key().clone();
-        if let Some(live) = self.view.objects.get(&key).filter(|_| origin.open) {
-            // How many there are was decided while it ran, and is not for Git to say.
-            value["spec"]["replicas"] = live.value()["spec"]["replicas"].clone();
-        }
-        if self.is_made_anew(&object) {
-            self.remove(&key);
-        }
-        match self.put(&key, value, Expect::Any, Way::Git, context) {
-            Err(Refusal::Invalid { problems: found }) => {
-                problems.extend(found.into_iter().map(|p| Problem {
-                    file: origin.file.clone(),
-                    line: origin.line,
-                    ..p
-                }));
-            }
-            other => other?,
-        }
-        self.view.origins.insert(key.clone(), origin);
-        self.view.note_drift(&key);
-        Ok(())
-    }
-
-    /// Whether an object takes the place of the live one instead of changing it: a Job whose
-    /// template says something else is another Job. Its pods go with the one that they belong to.
-    fn is_made_anew(&self, object: &Object) -> bool {
-        let live = self.view.objects.get(object.key()).filter(|_| object.key().is::<Job>());
-        live.is_some_and(|live| {
-            !has_finalizers(&live.value()) && self.view.kinds.adopt(live, object).is_err()
-        })
-    }
-
     /// Stores one object at the next revision; the only place where one enters State.
     fn set(&mut self, mut value: Value) -> Result<(), Refusal> {
         let revision = self.view.revision.next();
@@ -588,7 +455,7 @@ impl State {
         Ok(())
     }
 
-    fn remove(&mut self, key: &Key) {
+    pub(super) fn remove(&mut self, key: &Key) {
         if let Some(live) = self.view.objects.get(key) {
             let ending = Ending::of(live);
             if let Some(origin) = self.view.origins.get_mut(key).filter(|_| ending.is_some()) {
@@ -619,87 +486,7 @@ impl State {
     }
 }
 
-impl View {
-    /// Adds an object to every index.
-    pub(super) fn index(&mut self, object: &Object) {
-        self.digest ^= digest(object);
-        if object.key().is::<CustomResourceDefinition>() {
-            self.kinds.define(object);
-        }
-        if kinds::order(object).is_ordered() {
-            self.ordered.insert(object.key().clone());
-        }
-        for owner in owners(object) {
-            self.owned.entry(owner).or_default().insert(object.key().clone());
-        }
-        if let Some(node) = object.view::<Pod>().map(node_or_none) {
-            self.on_node.entry(node).or_default().insert(object.key().clone());
-        }
-        for address in allocate::addresses(object) {
-            self.addresses.insert(address, object.key().clone());
-        }
-        for port in allocate::node_ports(object) {
-            self.node_ports.insert(port, object.key().clone());
-        }
-    }
-
-    /// Brings [`View::drifted`] up to date for one key.
-    pub(super) fn note_drift(&mut self, key: &Key) {
-        if self.is_missed(key) {
-            self.drifted.insert(key.clone());
-        } else {
-            self.drifted.remove(key);
-        }
-    }
-
-    /// Takes an object out of every index.
-    pub(super) fn forget(&mut self, object: &Object) {
-        self.digest ^= digest(object);
-        self.kinds.forget(object.key());
-        self.ordered.remove(object.key());
-        for owner in owners(object) {
-            if let Some(owned) = self.owned.get_mut(&owner) {
-                owned.remove(object.key());
-                if owned.is_empty() {
-                    self.owned.remove(&owner);
-                }
-            }
-        }
-        if let Some(node) = object.view::<Pod>().map(node_or_none)
-            && let Some(pods) = self.on_node.get_mut(&node)
-        {
-            pods.remove(object.key());
-            if pods.is_empty() {
-                self.on_node.remove(&node);
-            }
-        }
-        for address in allocate::addresses(object) {
-            self.addresses.remove(&address);
-        }
-        for port in allocate::node_ports(object) {
-            self.node_ports.remove(&port);
-        }
-    }
-}
-
-/// The uids of an object's owners for the index; the empty one for an object that nobody controls.
-fn owners(object: &Object) -> Vec<SmolStr> {
-    let references = object.meta().owner_references.iter().flatten();
-    let uids = references.map(|owner| SmolStr::from(&owner.uid)).filter(|uid| !uid.is_empty());
-    let nobody = object.controller_uid().is_none().then(SmolStr::default);
-    uids.chain(nobody).collect()
-}
-
-fn digest(object: &Object) -> u64 {
-    fnv1a_from(fnv1a(object.key().to_path().as_bytes()), object.bytes())
-}
-
-/// The node of a pod for the index; the empty name for a pod that waits for one.
-fn node_or_none(pod: &Pod) -> NodeName {
-    node_of(pod).unwrap_or_else(|| NodeName::new(""))
-}
-
-fn node_of(pod: &Pod) -> Option<NodeName> {
+pub(super) fn node_of(pod: &Pod) -> Option<NodeName> {
     pod.spec.as_ref()?.node_name.as_deref().map(NodeName::new)
 }
 
@@ -735,7 +522,7 @@ fn is_finished(value: &Value) -> bool {
     terminating && !held && !has_finalizers(value)
 }
 
-fn has_finalizers(value: &Value) -> bool {
+pub(super) fn has_finalizers(value: &Value) -> bool {
     let any = |list: &Value| list.as_array().is_some_and(|l| !l.is_empty());
     let namespace = value["kind"] == "Namespace" && any(&value["spec"]["finalizers"]);
     namespace || any(&value["metadata"]["finalizers"])

@@ -9,11 +9,13 @@
 //! random bits. A command that does not fit is refused with a reason and never panics, because it
 //! stands in every replica's log.
 
+mod adopt;
 mod allocate;
 mod apply;
 mod check;
 mod command;
 mod event;
+mod index;
 mod snapshot;
 mod view;
 
