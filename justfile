@@ -8,7 +8,7 @@ default:
 gate:
   .ci/run
 
-# One step: prepare fmt lint doc test generated quickstart.
+# One step: prepare fmt lint doc test generated quickstart examples.
 step name:
   tests/run {{name}}
 

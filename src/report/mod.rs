@@ -1,11 +1,11 @@
 //! What the cluster says of itself: from a [`View`](crate::state::View) to values and text.
 //!
 //! In: a View, and as arguments whatever a View does not hold (the clock, facts of the log, why a
-//! node does not fit). Out: [`ClusterStatus`] for `mainstay status`, the files of the status branch,
-//! when they are due ([`Burst`]) and the text of their commits, the note on a desired commit, metric
-//! samples, the steps of `mainstay why`, the lines of `mainstay history` and the [`PlanReport`] of
-//! `mainstay plan`. `api`, `server::export` and `cli` call it. Never here: Git, the metrics registry,
-//! clocks, and a Secret's data.
+//! node does not fit). Out: [`ClusterStatus`] for `mainstay status`, the files of the status
+//! branch, when they are due ([`Burst`]) and the text of their commits, the note on a desired
+//! commit, metric samples, the steps of `mainstay why`, the lines of `mainstay history` and the
+//! [`PlanReport`] of `mainstay plan`. `api`, `server::export` and `cli` call it. Never here: Git,
+//! the metrics registry, clocks, and a Secret's data.
 
 pub mod amounts;
 mod burst;

@@ -134,8 +134,8 @@ async fn lead(
     }
 }
 
-/// Where the servers of the cluster listen that answer. Of itself the server that leads knows better
-/// than the log, which keeps where it was when it became a member.
+/// Where the servers of the cluster listen that answer. Of itself the server that leads knows
+/// better than the log, which keeps where it was when it became a member.
 fn servers(store: &Store, own: SocketAddr, leading: Duration) -> Vec<SocketAddr> {
     listening(store.members(), (store.id(), own), &store.node().answered(), leading)
 }
