@@ -175,8 +175,8 @@ fn split_signature(tag: &[u8]) -> Option<(&[u8], &[u8])> {
         let rest = tag.get(*at..).unwrap_or_default();
         rest.starts_with(SSH) || rest.starts_with(PGP)
     };
-    let ends = tag.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
-    let at = ends.filter(begins).last()?;
+    let newlines = tag.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    let at = newlines.map(|(at, _)| at + 1).rfind(begins)?;
     tag.split_at_checked(at)
 }
 

@@ -484,8 +484,8 @@ impl Sync<'_> {
         }
     }
 
-    /// Lets go of the pods that were counted, all of them of a Job that is over; takes hold of those
-    /// that it adopted.
+    /// Lets go of the pods that were counted, all of them of a Job that is over; takes hold of
+    /// those that it adopted.
     fn release(&mut self, over: bool) {
         let terminating = self.object.is_terminating();
         for member in &self.members {
