@@ -92,6 +92,7 @@ fn wish(api: &Api, asked: &FreezeRequest, until: Option<String>, user: &str) -> 
         key,
         author: user.to_owned(),
         via: format!("mainstay {verb}"),
+        adopt: false,
     }
 }
 

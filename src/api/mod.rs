@@ -23,6 +23,7 @@
 //! fairly ([`fairness`]). Each is written down, if so configured ([`audit`]).
 
 mod admission;
+mod adopt;
 mod audit;
 mod authn;
 mod authz;
@@ -62,6 +63,7 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::watch;
 
+pub use adopt::{AdoptReport, adoptable};
 pub use audit::{Audit, AuditLevel, AuditSettings};
 pub use authn::User;
 pub use failure::{Cause, Details, Failure};
@@ -70,7 +72,7 @@ pub use gate::{Peer, REQUEST_SECONDS_MAX, REQUESTS_MAX, STREAMS_MAX};
 pub use health::Check;
 pub use metrics::{encode, metrics_router};
 pub use request::{RequestInfo, ResourceInfo};
-pub use resources::{Uncommitted, Wish, Writes};
+pub use resources::{Draft, Uncommitted, Wish, Writes};
 
 use crate::{
     model::{CommitId, NodeName, Object, Timestamp},
@@ -146,6 +148,9 @@ pub trait Backend: Send + Sync + 'static {
     /// it. Answers with the commit once this server's View shows it; with the head when the files
     /// say it already.
     fn commit(&self, wish: Wish) -> BoxFuture<'_, Result<CommitId, Uncommitted>>;
+
+    /// What a write would make of the file it belongs to; nothing is pushed.
+    fn draft(&self, wish: Wish) -> BoxFuture<'_, Result<Draft, Uncommitted>>;
 
     /// Something was pushed; true when it was a source of ours. The signature is checked before the
     /// body is parsed.
@@ -232,7 +237,8 @@ pub struct Routers {
 }
 
 fn tls(api: Api) -> Router {
-    let closed = talk::routes().merge(freeze::routes()).merge(metrics::routes());
+    let closed = talk::routes().merge(freeze::routes()).merge(adopt::routes());
+    let closed = closed.merge(metrics::routes());
     let open = Router::new()
         .route("/healthz", get(health::live))
         .route("/healthz/{check}", get(health::one))

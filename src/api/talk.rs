@@ -234,7 +234,7 @@ struct ObjectQuery {
     namespace: String,
 }
 
-fn default_namespace() -> String {
+pub(super) fn default_namespace() -> String {
     "default".to_owned()
 }
 
@@ -250,7 +250,7 @@ async fn why(
 }
 
 /// The object a person names. A kind goes by its name, its plural or a short name, in any case.
-fn find<'a>(view: &'a View, text: &str, namespace: &str) -> Result<&'a Object, Failure> {
+pub(super) fn find<'a>(view: &'a View, text: &str, namespace: &str) -> Result<&'a Object, Failure> {
     let form = || {
         let text =
             format!("{text:?} does not name an object: write it as deployment/web or pod/web-1");

@@ -165,8 +165,13 @@ impl Backend for Fake {
         self.note(format!("rollback {revision:?} by {}", who.user));
         async { Ok(CommitId::parse(SECOND).unwrap()) }.boxed()
     }
+    fn draft(&self, wish: Wish) -> BoxFuture<'_, Result<crate::api::Draft, Uncommitted>> {
+        self.note(format!("draft of {}", wish.key));
+        let (file, patch) = ("shop/a.yaml".to_owned(), "+a: 1\n".to_owned());
+        std::future::ready(Ok(crate::api::Draft { file, patch })).boxed()
+    }
     fn commit(&self, wish: Wish) -> BoxFuture<'_, Result<CommitId, Uncommitted>> {
-        let Wish { key, before, after, author, via } = wish;
+        let Wish { key, before, after, author, via, adopt: _ } = wish;
         let text = |value: &Option<Value>| value.as_ref().map_or("-".to_owned(), Value::to_string);
         self.note(format!("{author} via {via}: {key}: {} => {}", text(&before), text(&after)));
         if let Some(refused) = self.uncommitted.lock().unwrap().clone() {

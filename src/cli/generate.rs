@@ -79,6 +79,7 @@ pub(super) fn schemas() -> BTreeMap<String, Value> {
         ("check", schema::<Vec<CheckLine>>()),
         ("rollback", schema::<RollbackReport>()),
         ("tree", schema::<report::TreeReport>()),
+        ("adopt", schema::<crate::api::AdoptReport>()),
         ("freeze", schema::<crate::api::FreezeReport>()),
         ("vet", schema::<super::vet::VetReport>()),
         ("server_config", schema::<ServerConfig>()),

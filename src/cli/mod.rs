@@ -5,6 +5,7 @@
 //! answer is no, 2 you erred, 3 we erred. `main.rs` calls [`main`]. Never here: logic that a test
 //! would want; what a verb prints is a pure function in [`text`].
 
+mod adopt;
 mod agent;
 mod agent_metrics;
 mod background;
@@ -69,6 +70,7 @@ enum Verb {
     Status(status::Verb),
     Plan(plan::Verb),
     Diff(diff::Verb),
+    Adopt(adopt::Verb),
     History(history::Verb),
     Why(why::Verb),
     Tree(tree::Verb),
@@ -146,6 +148,7 @@ async fn ask(verb: Verb) -> Result<(), Error> {
         Verb::Status(verb) => status::run(&verb).await,
         Verb::Plan(verb) => plan::run(&verb).await,
         Verb::Diff(verb) => diff::run(&verb).await,
+        Verb::Adopt(verb) => adopt::run(&verb).await,
         Verb::History(verb) => history::run(&verb).await,
         Verb::Why(verb) => why::run(&verb).await,
         Verb::Wait(verb) => wait::run(&verb).await,

@@ -1,8 +1,8 @@
 //! What changed between two commits, by walking only the folders whose ids differ.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, path::Path};
 
-use git2::{Oid, Tree, TreeEntry};
+use git2::{Oid, Patch, Tree, TreeEntry};
 
 use super::{
     error::Result,
@@ -34,6 +34,24 @@ pub struct Diff {
     pub changes: Vec<(String, Change)>,
     /// What in the changed part of the newer commit cannot be used; sorted by path.
     pub problems: Vec<Problem>,
+}
+
+/// The difference of one file as `git diff` shows it and `git apply` takes it; `None` where there
+/// is no file.
+pub fn patch(path: &str, old: Option<&[u8]>, new: Option<&[u8]>) -> Result<String> {
+    let at = Some(Path::new(path));
+    let mut patch =
+        Patch::from_buffers(old.unwrap_or_default(), at, new.unwrap_or_default(), at, None)?;
+    let text = String::from_utf8_lossy(&patch.to_buf()?).into_owned();
+    let (head, rest) = text.split_at(text.find("@@").unwrap_or(text.len()));
+    let line = |line: &str| match (old, new) {
+        (None, _) if line.starts_with("index ") => format!("new file mode 100644\n{line}\n"),
+        (_, None) if line.starts_with("index ") => format!("deleted file mode 100644\n{line}\n"),
+        (None, _) if line.starts_with("--- ") => "--- /dev/null\n".to_owned(),
+        (_, None) if line.starts_with("+++ ") => "+++ /dev/null\n".to_owned(),
+        _ => format!("{line}\n"),
+    };
+    Ok(head.lines().map(line).collect::<String>() + rest)
 }
 
 impl Reader {

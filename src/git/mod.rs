@@ -52,7 +52,7 @@ pub mod watch;
 pub use branches::{Merged, TIPS_MAX};
 pub use commit::{Commit, HISTORY_COMMITS_MAX, Message, Person};
 pub use desk::Desk;
-pub use diff::{Change, Diff};
+pub use diff::{Change, Diff, patch};
 pub use error::{Error, Result};
 pub use mirror::{Fetched, Mirror, Reader, Relation};
 pub use pack::{LOOSE_OBJECTS_MAX, PACKS_MAX};

@@ -168,6 +168,8 @@ fn one(view: &View, desired: &Desired, report: &mut PlanReport, restarts: &mut B
     let (before, after) = (spoken(live), spoken(&next));
     let mut fields = Vec::new();
     compare("", Some(&before), Some(&after), &mut fields);
+    // How many there are was decided while it ran, and stays.
+    fields.retain(|field| !(origin.open && field.path == "spec.replicas"));
     if fields.is_empty() {
         return;
     }

@@ -29,7 +29,7 @@ use super::{
     sealed::Opener,
 };
 use crate::{
-    api::{self, Check, Failure, Peer, Uncommitted, Wish},
+    api::{self, Check, Draft, Failure, Peer, Uncommitted, Wish},
     git::{self, Message, Mirror, hook::Verdict},
     model::{CommitId, NodeName, Object, Timestamp},
     plan::{self, Rollback},
@@ -204,6 +204,10 @@ impl api::Backend for Backend {
         self.make_commit(wish).boxed()
     }
 
+    fn draft(&self, wish: Wish) -> BoxFuture<'_, Result<Draft, Uncommitted>> {
+        self.draft_commit(wish).boxed()
+    }
+
     fn hook(&self, headers: HeaderMap, body: Bytes) -> BoxFuture<'_, Result<bool, Failure>> {
         std::future::ready(self.judge(&headers, &body)).boxed()
     }
@@ -293,6 +297,19 @@ impl Backend {
         };
         self.store.barrier().await.map_err(|e| not_now(e.to_string()))?;
         Ok(commit)
+    }
+
+    /// As [`make_commit`](Self::make_commit), without the commit.
+    async fn draft_commit(&self, wish: Wish) -> Result<Draft, Uncommitted> {
+        let not_now = |why: String| Uncommitted::Unavailable(why);
+        if self.store.is_leader() {
+            return self.importer.draft(wish).await;
+        }
+        let leader = self.store.roles().borrow().leader.clone();
+        let leader = leader.ok_or_else(|| not_now("no server leads".to_owned()))?;
+        let tls = self.agent_tls.borrow().clone();
+        let asked = super::forward::ask_draft(tls, &leader, &wish).await;
+        asked.map_err(|e| not_now(format!("the leader did not answer: {e:#}")))?
     }
 
     /// What a commit would change of which the mirror has not all: `pack` brings the rest.

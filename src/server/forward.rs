@@ -29,7 +29,7 @@ use super::{
     nudge::{News, Nudge},
 };
 use crate::{
-    api::{Failure, Peer, Uncommitted, Wish},
+    api::{Draft, Failure, Peer, Uncommitted, Wish},
     model::CommitId,
     raft::{ENTRY_BYTES_MAX, Member},
     state::Outcome,
@@ -46,6 +46,9 @@ const LOOK_PATH: &str = "/mainstay/v1/look";
 
 /// Most bytes of such a word.
 const LOOK_BYTES_MAX: usize = 1 << 10;
+
+/// Where servers ask what a commit would be.
+const DRAFT_PATH: &str = "/mainstay/v1/draft";
 
 /// How long the leader may take, its own election included.
 const ANSWER_SECONDS_MAX: u64 = 20;
@@ -67,6 +70,7 @@ pub(super) fn router(store: Store, importer: Arc<Importer>, nudge: Nudge) -> Rou
         .with_state(store);
     let wishes = Router::new()
         .route(COMMIT_PATH, post(commit))
+        .route(DRAFT_PATH, post(draft))
         .layer(DefaultBodyLimit::max(WISH_BYTES_MAX))
         .with_state(importer);
     let looks = Router::new()
@@ -126,6 +130,26 @@ pub(super) async fn ask_look(
     let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
     let body = serde_json::to_vec(&news)?;
     tokio::time::timeout(limit, exchange(tls, &leader.address, LOOK_PATH, body)).await?
+}
+
+async fn draft(
+    State(importer): State<Arc<Importer>>,
+    peer: Option<Extension<Peer>>,
+    Json(wish): Json<Wish>,
+) -> Result<Json<Result<Draft, Uncommitted>>, Failure> {
+    check(peer.as_ref())?;
+    Ok(Json(importer.draft(wish).await))
+}
+
+/// Has the leader say what a commit would be.
+pub(super) async fn ask_draft(
+    tls: Arc<ClientConfig>,
+    leader: &Member,
+    wish: &Wish,
+) -> anyhow::Result<Result<Draft, Uncommitted>> {
+    let bytes = serde_json::to_vec(wish)?;
+    let limit = Duration::from_secs(COMMIT_SECONDS_MAX);
+    tokio::time::timeout(limit, exchange(tls, &leader.address, DRAFT_PATH, bytes)).await?
 }
 
 /// Has the leader make a commit.

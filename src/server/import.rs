@@ -85,8 +85,8 @@ pub(super) struct Importer {
     pub(super) turn: tokio::sync::Mutex<()>,
     /// What was put back.
     pub(super) drift: Arc<Drift>,
-    /// Places for writes that wait for their turn.
-    pub(super) waiting: tokio::sync::Semaphore,
+    /// The writes that wait for their turn.
+    pub(super) writes: super::commit::Queue,
     /// What was done.
     pub stats: Arc<ImportStats>,
 }
@@ -102,9 +102,9 @@ impl Importer {
         let name = name.to_owned();
         let (known, nudge, keys) = (Arc::default(), Arc::default(), Arc::new(keys));
         let turn = tokio::sync::Mutex::default();
-        let waiting = tokio::sync::Semaphore::new(super::commit::WAITING_MAX);
+        let writes = super::commit::Queue::default();
         let (stats, keyring, drift) = (Arc::default(), Arc::default(), Arc::default());
-        Self { store, mirror, name, spec, keys, keyring, known, nudge, turn, drift, waiting, stats }
+        Self { store, mirror, name, spec, keys, keyring, known, nudge, turn, drift, writes, stats }
     }
 
     /// With keys that open what is sealed.

@@ -280,7 +280,7 @@ fn rendered(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{fs, path::Path, process::Command as Process};
 
     use super::*;
@@ -306,14 +306,14 @@ mod tests {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
-    fn map(name: &str, text: &str) -> String {
+    pub(in crate::server) fn map(name: &str, text: &str) -> String {
         format!(
             "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\ndata:\n  text: {text}\n---\n"
         )
     }
 
     /// A repository, a mirror of it, and a State that takes its commits.
-    struct World {
+    pub(in crate::server) struct World {
         dir: tempfile::TempDir,
         mirror: Mirror,
         known: Option<Known>,
@@ -322,7 +322,7 @@ mod tests {
     }
 
     impl World {
-        fn new() -> Self {
+        pub(in crate::server) fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
             git(dir.path(), &["init", "-q", "-b", "main", "repo"]);
             let url = format!("file://{}", dir.path().join("repo").display());
@@ -331,6 +331,18 @@ mod tests {
             let mut world = Self { dir, mirror, known: None, state: State::default(), entries: 0 };
             world.apply(vec![Command::Configure(ClusterConfig::with_id("test"))]);
             world
+        }
+
+        pub(in crate::server) fn known(&self) -> &Known {
+            self.known.as_ref().unwrap()
+        }
+
+        pub(in crate::server) fn mirror(&self) -> &Mirror {
+            &self.mirror
+        }
+
+        pub(in crate::server) fn view(&self) -> &View {
+            self.state.view()
         }
 
         fn apply(&mut self, commands: Vec<Command>) {
@@ -360,7 +372,7 @@ mod tests {
 
         /// Commits the files (`None` removes one), reads the commit both ways, and admits it when
         /// it may be.
-        fn commit(&mut self, files: &[(&str, Option<String>)]) -> Candidate {
+        pub(in crate::server) fn commit(&mut self, files: &[(&str, Option<String>)]) -> Candidate {
             let repo = self.dir.path().join("repo");
             for (path, content) in files {
                 match content {

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use expect_test::expect;
+
 use crate::world::{World, git, kubectls};
 
 /// Runs a verb: what it printed, what it complained of, and its exit code.
@@ -80,4 +82,127 @@ fn files_that_nobody_committed_are_compared_with_the_cluster() {
     assert_eq!(diff(&["refs-nowhere"]).2, Some(2));
     let (told, _, code) = asks(&world, &["diff", "--alone", "--files", files]);
     assert_eq!((told.contains("- ConfigMap free/theirs"), code), (true, Some(1)), "{told}");
+}
+
+/// A pod that stands in Git, as somebody wrote it.
+const POD: &str = "\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: alone
+  namespace: free
+  labels: {app: alone}   # who it is
+spec:
+  containers: [{name: c, image: 'web:1'}]
+";
+
+/// What must not happen: an adoption that changes what runs, that writes what the cluster filled
+/// in, or that puts a secret or what others make into Git.
+#[test]
+fn what_was_made_without_git_is_taken_into_it() {
+    let name = "what_was_made_without_git_is_taken_into_it";
+    if kubectls(name).is_empty() {
+        return;
+    }
+    let world = World::up(1);
+    let kubectl = |args: &str| {
+        let args: Vec<&str> = ["-n", "free"].into_iter().chain(args.split(' ')).collect();
+        world.kubectl(0, "kubectl", &args).unwrap()
+    };
+    let adopt = |what: &str, more: &[&str]| {
+        asks(&world, &[&["adopt", what, "--namespace", "free"], more].concat())
+    };
+    kubectl("create deployment web --image=web:1 --replicas=2");
+    kubectl("create service nodeport web --tcp=80:8080");
+    kubectl("create secret generic s --from-literal=k=canary");
+    let runs = || {
+        let spec = kubectl("get deployment web -o jsonpath={.metadata.uid}/{.spec}");
+        spec + &kubectl("get replicasets -o jsonpath={.items[*].metadata.uid}")
+    };
+    world.until("it has a ReplicaSet", || kubectl("get replicasets -o name").contains("web-"));
+    let before = runs();
+    let head = world.git(&["rev-parse", "HEAD"]);
+
+    let (patch, said, code) = adopt("deploy/web", &["--dry-run"]);
+    assert_eq!((said.as_str(), code), ("", Some(0)), "{patch}");
+    let (first, rest) = patch.split_once("@@").unwrap();
+    assert!(first.ends_with("--- /dev/null\n+++ b/free/deployment-web.yaml\n"), "{patch}");
+    assert_eq!(world.git(&["rev-parse", "HEAD"]), head, "a dry run writes nothing");
+
+    let (commit, said, code) = adopt("deploy/web", &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(said, "Deployment free/web stands in free/deployment-web.yaml now\n");
+    assert_eq!(commit, world.git(&["rev-parse", "HEAD"]));
+    expect![[r#"
+        kubernetes-admin: Adopt Deployment free/web
+
+        Via: adopt"#]]
+    .assert_eq(world.git(&["log", "-1", "--format=%an: %B"]).trim());
+    let file = world.git(&["show", "HEAD:free/deployment-web.yaml"]);
+    expect![[r#"
+        apiVersion: apps/v1
+        kind: Deployment
+        metadata:
+          name: web
+          namespace: free
+          labels:
+            app: web
+        spec:
+          replicas: 2
+          selector:
+            matchLabels:
+              app: web
+          template:
+            metadata:
+              labels:
+                app: web
+            spec:
+              containers:
+                - name: web
+                  image: web:1
+    "#]]
+    .assert_eq(&file);
+    let added: String = file.lines().map(|line| format!("+{line}\n")).collect();
+    assert!(rest.ends_with(&added), "the dry run showed something else: {rest}");
+    assert_eq!(runs(), before, "what runs is as it was");
+    let again = adopt("deploy/web", &[]);
+    assert!(again.1.contains("there is nothing to adopt"), "{}", again.1);
+    assert_eq!(again.2, Some(1));
+    kubectl("scale deployment web --replicas=3");
+    let file = world.git(&["show", "HEAD:free/deployment-web.yaml"]);
+    assert!(file.contains("replicas: 3"), "Git owns it now: {file}");
+
+    assert_eq!(adopt("svc/web", &[]).2, Some(0));
+    let address =
+        kubectl("get service web -o jsonpath={.spec.clusterIP}:{.spec.ports[0].nodePort}");
+    let file = world.git(&["show", "HEAD:free/service-web.yaml"]);
+    let given: Vec<&str> = address.split(':').collect();
+    assert!(given.iter().all(|part| !part.is_empty() && !file.contains(part)), "{file}");
+
+    // Changed where it stands, with the comment.
+    world.pushes("pod.yaml", POD);
+    world.until("the pod is there", || {
+        world.kubectl(0, "kubectl", &["get", "pod", "alone", "-n", "free"]).is_ok()
+    });
+    kubectl("label pod alone who=me");
+    assert_eq!(adopt("pod/alone", &[]).2, Some(0));
+    let file = world.git(&["show", "HEAD:pod.yaml"]);
+    assert_eq!(file, POD.replace("app: alone}", "app: alone, who: me}"));
+    assert_eq!(adopt("pod/alone", &[]).2, Some(1));
+
+    let set = kubectl("get replicasets -o name");
+    let set = set.trim().replace("replicaset.apps/", "rs/");
+    for (what, why) in [
+        ("secret/s", "seal that with `mainstay seal`"),
+        (set.as_str(), "Deployment web owns it"),
+        ("cm/kube-root-ca.crt", "the cluster made it by itself"),
+        ("commit/none", "not found"),
+        ("cm/none", "not found"),
+    ] {
+        let (_, said, code) = adopt(what, &[]);
+        assert!(said.contains(why), "{what}: {said}");
+        assert_eq!(code, Some(2), "{what}");
+    }
+    let files = world.git(&["log", "-p", "--format="]);
+    assert!(!files.contains("canary") && !files.contains("Y2FuYXJ5"), "a secret is in Git");
 }

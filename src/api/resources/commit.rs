@@ -65,6 +65,19 @@ pub struct Wish {
     pub author: String,
     /// The program that writes, and how: `kubectl/v1.33.2 (patch)`.
     pub via: String,
+    /// Whether Git shall say what the live object says, where it says something else.
+    #[serde(default)]
+    pub adopt: bool,
+}
+
+/// What a wish would make of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Draft {
+    /// Its path in the repository.
+    pub file: String,
+    /// The difference, as `git diff` shows it.
+    pub patch: String,
 }
 
 /// Why a write did not become a commit. Nothing changed then.
@@ -116,6 +129,7 @@ pub(super) async fn write(
         after: after_value,
         author: ask.user.name.clone(),
         via: via(ask),
+        adopt: false,
     };
     let author = wish.author.clone();
     let made = api.backend.commit(wish).await;
@@ -160,7 +174,7 @@ pub(super) fn is_real_conflict(failure: &Failure) -> bool {
 }
 
 /// An object without what only the cluster writes.
-fn wished(mut value: Value) -> Value {
+pub(in crate::api) fn wished(mut value: Value) -> Value {
     if let Some(object) = value.as_object_mut() {
         object.remove("status");
         // kubectl sends one for a Namespace that says nothing.

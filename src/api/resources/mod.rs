@@ -63,7 +63,8 @@ use axum::{
 use serde_json::Value;
 use smol_str::SmolStr;
 
-pub use commit::{Uncommitted, Wish};
+pub(in crate::api) use commit::wished;
+pub use commit::{Draft, Uncommitted, Wish};
 pub use door::Writes;
 pub(in crate::api) use options::Query;
 pub(in crate::api) use watch::Lines;

@@ -192,3 +192,20 @@ fn history_follows_first_parents() {
     assert!(reader.contains(&tip, &side).unwrap());
     assert!(!reader.contains(&side, &tip).unwrap());
 }
+
+/// What must not happen: a patch that `git apply` does not take.
+#[test]
+fn a_patch_of_one_file_is_one_that_git_applies() {
+    let world = World::new();
+    world.commit(&[("a.yaml", "a: 1\nb: 2\n"), ("gone.yaml", "g: 1\n")], "first");
+    let patch = |path: &str, old: Option<&str>, new: Option<&str>| {
+        crate::git::patch(path, old.map(str::as_bytes), new.map(str::as_bytes)).unwrap()
+    };
+    let all = patch("a.yaml", Some("a: 1\nb: 2\n"), Some("a: 2\nb: 2\n"))
+        + &patch("sub/new.yaml", None, Some("n: 1\n"))
+        + &patch("gone.yaml", Some("g: 1\n"), None);
+    super::git_with(&world.work(), &["apply", "-"], all.as_bytes());
+    let status = git(&world.work(), &["status", "--porcelain"]);
+    assert_eq!(status, " M a.yaml\n D gone.yaml\n?? sub/", "{all}");
+    assert_eq!(patch("a.yaml", Some("a\n"), Some("a\n")), "");
+}
