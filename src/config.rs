@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    kinds::{GitReference, NoticeKind, OnFailure, VerifySpec},
+    kinds::{GitReference, NoticeKind, OnFailure, PathDeadline, VerifySpec},
     plan::Timing,
     state::ClusterConfig,
 };
@@ -180,6 +180,9 @@ pub struct SourceConfig {
     /// What is done when the rollout of a commit fails: `revert` (the default) goes back and pushes
     /// a revert, `hold` goes back, `ignore` leaves it to people.
     pub on_failure: Option<OnFailure>,
+    /// Paths whose commits may take longer, or less long, than `timing.commitDeadlineSeconds`: of
+    /// what a commit touches the longest counts.
+    pub deadlines: Vec<PathDeadline>,
     /// File that holds the OpenSSH private key (Ed25519, without passphrase) with which mainstay
     /// signs the commits it writes. The servers take them as signed by one who may.
     pub signing_key_file: Option<PathBuf>,

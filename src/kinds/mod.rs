@@ -106,8 +106,8 @@ pub use order::{Apply, Order, OrderFault, order, order_faults};
 pub use own::{
     API_VERSION, Commit, CommitChanges, CommitFailure, CommitHold, CommitSpec, CommitState,
     CommitStatus, CommitTimings, Freeze, FreezeSpec, GROUP, GitReference, GitSource,
-    GitSourceJudged, GitSourceSpec, GitSourceStatus, NoticeKind, OnFailure, PruneSpec, RevertState,
-    VerifyMode, VerifySpec,
+    GitSourceJudged, GitSourceSpec, GitSourceStatus, NoticeKind, OnFailure, PathDeadline,
+    PruneSpec, RevertState, VerifyMode, VerifySpec,
 };
 pub use pod::{only_by_own_path, qos_class};
 pub use priority_class::SYSTEM_PRIORITY_CLASSES;

@@ -336,6 +336,11 @@ pub struct GitSourceSpec {
     /// How long a commit may take to become healthy, in seconds (600 when absent).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_seconds: Option<i64>,
+    /// Paths whose commits may take longer, or less long. Of what a commit touches the longest
+    /// counts; what is below none of them has `deadlineSeconds`, and `Deploy-Deadline:` in the
+    /// message of a commit counts more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deadlines: Vec<PathDeadline>,
     /// Whose commits are taken; anybody's who can push when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<VerifySpec>,
@@ -362,6 +367,29 @@ pub struct GitSourceSpec {
     /// Nothing new is taken from it; what it brought goes on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
+}
+
+/// How long commits may take that touch a path.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PathDeadline {
+    /// A folder of the repository, or a file; the deepest that holds a file counts.
+    pub path: String,
+    /// Seconds until what it holds must be healthy.
+    pub seconds: i64,
+}
+
+impl PathDeadline {
+    /// What is wrong with it.
+    pub fn problem(&self) -> Option<String> {
+        match (self.path.trim_matches('/').is_empty(), self.seconds > 0) {
+            (true, _) => {
+                Some("path: name a folder or a file; for all there is deadlineSeconds".to_owned())
+            }
+            (_, false) => Some(format!("seconds: {} is not above 0", self.seconds)),
+            (false, true) => None,
+        }
+    }
 }
 
 /// Whose commits are taken.
@@ -454,6 +482,10 @@ pub struct GitSourceStatus {
     /// should know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
+    /// How long the commit that runs may take to become healthy, in seconds, when it or its paths
+    /// say so; of sources that Git names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_seconds: Option<i64>,
     /// By what its newest commit was taken or refused, of sources that Git names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judged: Option<GitSourceJudged>,
@@ -569,6 +601,10 @@ impl super::Kind for GitSource {
             if let Some(text) = text.as_ref().filter(|text| !is_pair(text)) {
                 check.invalid(field, text, "must be namespace/name");
             }
+        }
+        let wrong = |deadline: &PathDeadline| deadline.problem();
+        if let Some(why) = spec.deadlines.iter().find_map(wrong) {
+            check.forbidden("spec.deadlines", &why);
         }
         let goes_back = [Some(OnFailure::Revert), Some(OnFailure::Hold)];
         if self.metadata.name.as_deref() != Some("main")

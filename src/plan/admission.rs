@@ -9,7 +9,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    bound, condition,
+    bound, condition, deadline,
     failure::{self, FAILED_BEFORE, RETRY_TRAILER},
     freeze, guest, order,
 };
@@ -26,9 +26,6 @@ use crate::{
     },
 };
 use smol_str::SmolStr;
-
-/// The trailer with which a commit sets its own deadline.
-const DEADLINE_TRAILER: &str = "Deploy-Deadline";
 
 /// What Git says of a commit, its files aside.
 #[derive(Clone, Debug)]
@@ -119,16 +116,18 @@ pub fn candidate(
             Err(problem) => problems.push(problem),
         }
     }
-    let deadline = deadline(&trailers).unwrap_or_else(|problem| {
-        problems.push(problem);
-        None
-    });
     let on_failure = failure::on_failure(&trailers).unwrap_or_else(|problem| {
         problems.push(problem);
         None
     });
     let mut wanted = wanted(picture, name, &commit, suspects);
     wanted.retain(|desired| is_applied(view, desired));
+    let touched = wanted.iter().filter(|desired| differs(view, desired));
+    let deadline = deadline::of(view, source, &trailers, touched, deletes.iter());
+    let deadline = deadline.unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
     problems.extend(order::problems(view, name, picture, &wanted));
     problems.extend(wanted.iter().filter_map(|desired| view.claimed(desired)));
     if name != MAIN_SOURCE {
@@ -152,7 +151,7 @@ pub fn candidate(
         repeats,
         spec,
         seen_at,
-        deadline_seconds: deadline.or(source.deadline_seconds),
+        deadline_seconds: deadline,
         on_failure,
         counts: picture.kinds().map(|(kind, count)| (kind.to_string(), count)).collect(),
         wanted,
@@ -215,16 +214,6 @@ fn wanted(
         Some(keys) => keys.iter().filter_map(|key| picture.object(key)).map(desired).collect(),
         None => picture.objects().map(|(_, found)| desired(found)).collect(),
     }
-}
-
-/// The deadline that the last trailer of that name sets.
-fn deadline(trailers: &[(String, String)]) -> Result<Option<i64>, Problem> {
-    let mut found = trailers.iter().rev().filter(|(k, _)| k.eq_ignore_ascii_case(DEADLINE_TRAILER));
-    let Some((_, text)) = found.next() else { return Ok(None) };
-    deadline_seconds(text).map(Some).ok_or_else(|| Problem {
-        message: format!("{DEADLINE_TRAILER}: {text:?} is no duration; write 90s, 3m or 1h"),
-        ..Problem::default()
-    })
 }
 
 /// Namespaces that exist and that no commit of this source made: they stay whatever it holds.
@@ -554,16 +543,4 @@ fn chunks(changed: &[&Desired]) -> Vec<Vec<Desired>> {
         }
     }
     chunks
-}
-
-/// Reads a deadline as people write it: `90s`, `3m`, `1h`, or seconds.
-pub fn deadline_seconds(text: &str) -> Option<i64> {
-    let text = text.trim();
-    let (number, unit) = match text.char_indices().next_back() {
-        Some((i, 's')) => (&text[..i], 1),
-        Some((i, 'm')) => (&text[..i], 60),
-        Some((i, 'h')) => (&text[..i], 3600),
-        _ => (text, 1),
-    };
-    number.parse::<i64>().ok().filter(|n| *n > 0)?.checked_mul(unit)
 }

@@ -199,6 +199,7 @@ pub(super) fn admitted(view: &View, candidate: &Candidate) -> Result<Object, Obj
     source.status.observed_commit = Some(candidate.commit.to_string());
     source.status.admitted_commit = Some(candidate.commit.to_string());
     source.status.refused_commit = None;
+    source.status.deadline_seconds = candidate.deadline_seconds;
     source.status.judged = judged(view, &source);
     source.status.problems = candidate.warnings.iter().take(PROBLEMS_MAX).cloned().collect();
     Object::of(&source)
@@ -301,7 +302,8 @@ fn judge(
         return None;
     };
     let usual = inputs.timing.commit_deadline_seconds;
-    let deadline = head.at.plus_seconds(source.spec.deadline_seconds.unwrap_or(usual));
+    let said = source.status.deadline_seconds.or(source.spec.deadline_seconds);
+    let deadline = head.at.plus_seconds(said.unwrap_or(usual));
     let late = deadline <= inputs.now;
     let reason = match (first.failed, late) {
         (true, _) => first.reason.as_str(),

@@ -38,6 +38,7 @@ mod bound;
 mod cause;
 mod commit;
 mod condition;
+mod deadline;
 mod definition;
 mod deployment;
 mod deployment_status;

@@ -51,10 +51,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api,
     config::{
-        AuditConfig, AuditLevelConfig, NotifyConfig, ServerConfig, SourceConfig, WritesConfig,
+        AuditConfig, AuditLevelConfig, NotifyConfig, ServerConfig, SourceConfig, TimingConfig,
+        WritesConfig,
     },
     git::{self, Auth, Keys, Mirror, Reference, Remote, SigningKey},
-    kinds::{GitReference, GitSourceSpec, VerifySpec},
+    kinds::{GitReference, GitSourceSpec, PathDeadline, VerifySpec},
     model::CommitId,
     raft::{self, Node, TlsDial},
     seal::Keyring,
@@ -173,7 +174,7 @@ impl Server {
         let importer = import::Importer::new(
             store.clone(),
             mirror.clone(),
-            (MAIN_SOURCE, source(&config.source)),
+            (MAIN_SOURCE, source(&config.source, &config.timing)),
             signers(&config.source)?,
         );
         let importer = Arc::new(importer.opening(opener.keyring()));
@@ -323,6 +324,7 @@ fn raft_config(dir: &Path, config: &ServerConfig, address: SocketAddr) -> raft::
 /// unreadable key files. Nothing is contacted.
 pub fn check_source(config: &SourceConfig) -> Result<(), Error> {
     remote(config)?;
+    deadlines(config)?;
     signers(config)?;
     age_keys(config)?;
     hook_secret(config).map(drop)
@@ -373,11 +375,20 @@ fn keys_of(spec: &VerifySpec, ours: Option<&SigningKey>) -> Result<Keys, String>
         .map_err(|e| e.to_string())
 }
 
+fn deadlines(config: &SourceConfig) -> Result<(), Error> {
+    let wrong = |deadline: &PathDeadline| deadline.problem();
+    match config.deadlines.iter().find_map(wrong) {
+        Some(why) => Err(Error::Config(format!("source.deadlines: {why}"))),
+        None => Ok(()),
+    }
+}
+
 fn remote(config: &SourceConfig) -> Result<Remote, Error> {
     Ok(Remote::new(config.url.clone(), reference(&config.reference)?, auth(config)?)?)
 }
 
 async fn open_mirror(dir: &Path, config: &SourceConfig) -> Result<Arc<Mirror>, Error> {
+    deadlines(config)?;
     let remote = remote(config)?;
     let dir = dir.join("mirror.git");
     let key = signing_key(config)?;
@@ -458,8 +469,9 @@ fn writes(config: WritesConfig) -> api::Writes {
 }
 
 /// The source as an object says it.
-fn source(config: &SourceConfig) -> GitSourceSpec {
+fn source(config: &SourceConfig, timing: &TimingConfig) -> GitSourceSpec {
     GitSourceSpec {
+        deadline_seconds: timing.commit_deadline_seconds,
         url: config.url.clone(),
         reference: config.reference.clone(),
         path: config.path.clone(),
@@ -467,6 +479,7 @@ fn source(config: &SourceConfig) -> GitSourceSpec {
         verify: config.verify.clone(),
         fast_forward_only: config.fast_forward_only,
         on_failure: config.on_failure,
+        deadlines: config.deadlines.clone(),
         ..GitSourceSpec::default()
     }
 }

@@ -113,7 +113,8 @@ pub(super) fn source() -> GitSourceSpec {
 impl World {
     /// What the cluster follows, as this world has it.
     pub(super) fn source(&self) -> GitSourceSpec {
-        GitSourceSpec { on_failure: self.on_failure, ..source() }
+        let deadlines = self.deadlines.clone();
+        GitSourceSpec { on_failure: self.on_failure, deadlines, ..source() }
     }
 
     /// The picture of the leader.

@@ -12,7 +12,7 @@ use super::{
     world::World,
 };
 use crate::{
-    kinds::OnFailure,
+    kinds::{OnFailure, PathDeadline},
     model::{CommitId, Key, NodeName, Object, Quantity},
     state::{Command, Expect, Op, Part},
 };
@@ -109,6 +109,11 @@ impl Stage {
             ("on-failure", ["revert"]) => self.world.on_failure = Some(OnFailure::Revert),
             ("on-failure", ["hold"]) => self.world.on_failure = Some(OnFailure::Hold),
             ("on-failure", ["ignore"]) => self.world.on_failure = Some(OnFailure::Ignore),
+            ("path-deadline", [path, span]) => {
+                let (path, seconds) = ((*path).to_owned(), self::span(span)?.as_secs());
+                let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+                self.world.deadlines.push(PathDeadline { path, seconds });
+            }
             ("image", [image, how @ ..]) => self.image(image, how)?,
             _ => return self.perform_fault(verb, rest),
         }

@@ -22,7 +22,7 @@ use crate::{
         pods::{Effect, Event},
         runtime::Error,
     },
-    kinds::OnFailure,
+    kinds::{OnFailure, PathDeadline},
     model::{
         Labels, NodeName, Revision, Timestamp,
         session::{ToAgent, ToServer, Welcome},
@@ -148,6 +148,8 @@ pub(super) struct World {
     pub(super) dies_after_push: bool,
     /// What the source says of rollouts that fail.
     pub(super) on_failure: Option<OnFailure>,
+    /// How long commits may take that touch some paths.
+    pub(super) deadlines: Vec<PathDeadline>,
     /// Random faults may stop servers.
     pub(super) servers_die: bool,
     /// The leader dies after so many more entries.
@@ -181,6 +183,7 @@ impl World {
             chaos: false,
             dies_after_push: false,
             on_failure: None,
+            deadlines: Vec::new(),
             servers_die: false,
             fuse: None,
             ran_on: BTreeMap::new(),
