@@ -1,6 +1,10 @@
 //! `mainstay init`: the first server of a cluster.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use super::{
     Error, background,
@@ -72,24 +76,30 @@ pub(super) fn init(verb: &Init) -> Result<(), Error> {
         let hint = "give a file://, http(s):// or ssh:// address and a plain branch name";
         Error::yours(format!("{:#}", anyhow::Error::from(e))).hint(hint)
     })?;
+    begin(&dir, &config, verb.detach)
+}
+
+/// Makes the keys of a cluster and starts its first server.
+pub(super) fn begin(dir: &Path, config: &ServerConfig, detach: bool) -> Result<(), Error> {
+    let keys = KeyFiles::new(dir.join(PKI));
     let cluster = config.network.cluster(&machine::random_id()).map_err(Error::yours)?;
-    let parts = write_keys(&keys, &config, &cluster)?;
-    server::write_config(&dir, &config)?;
+    let parts = write_keys(&keys, config, &cluster)?;
+    server::write_config(dir, config)?;
     let token = Token::parse(&parts.token).map_err(|e| Error::ours(e.to_string()))?;
     let expires = machine::now().plus_seconds(TOKEN_SECONDS);
     let token = token::create(&token, TOKEN_JOINS, expires);
     let setup = Setup {
         commands: vec![Command::Configure(cluster), token.map_err(|e| Error::ours(e.to_string()))?],
     };
-    server::write_setup(&dir, &setup)?;
-    write_join_parts(&dir, &parts)?;
+    server::write_setup(dir, &setup)?;
+    write_join_parts(dir, &parts)?;
     output::say(&format!("keys and {CONFIG} are in {}", dir.display()));
     output::say(parts.lines().trim_end());
-    if verb.detach {
-        let args: Vec<OsString> = vec!["server".into(), "--dir".into(), dir.clone().into()];
-        return background::detach(&dir, "server.log", &args);
+    if detach {
+        let args: Vec<OsString> = vec!["server".into(), "--dir".into(), dir.into()];
+        return background::detach(dir, "server.log", &args);
     }
-    server::foreground(&dir)
+    server::foreground(dir)
 }
 
 /// Makes the CA, the key of tokens, the first server's and the administrator's keys, and the first
@@ -117,7 +127,7 @@ fn write_keys(
 }
 
 /// Kept for scripts that start several machines: the parts of a join as JSON.
-fn write_join_parts(dir: &std::path::Path, parts: &JoinParts) -> Result<(), Error> {
+fn write_join_parts(dir: &Path, parts: &JoinParts) -> Result<(), Error> {
     let text = serde_json::to_vec_pretty(parts).map_err(|e| Error::ours(e.to_string()))?;
     let path = dir.join("join.json");
     write_private(&path, &text).map_err(|e| Error::ours(format!("{}: {e}", path.display())))

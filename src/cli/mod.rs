@@ -9,6 +9,7 @@ mod adopt;
 mod agent;
 mod agent_metrics;
 mod background;
+mod bootstrap;
 mod check;
 mod client;
 mod cluster;
@@ -63,6 +64,7 @@ struct Cli {
 enum Verb {
     Dev(dev::Verb),
     Init(cluster::Init),
+    Bootstrap(bootstrap::Verb),
     Server(server::Verb),
     Agent(agent::Verb),
     Token(token::Verb),
@@ -126,6 +128,7 @@ fn run(verb: Verb) -> Result<(), Error> {
     match verb {
         Verb::Dev(verb) => dev::run(&verb),
         Verb::Init(verb) => cluster::init(&verb),
+        Verb::Bootstrap(verb) => bootstrap::run(&verb),
         Verb::Server(verb) => server::run(&verb),
         Verb::Agent(verb) => agent::run(&verb),
         Verb::Kubeconfig(verb) => kubeconfig::run(&verb),
@@ -165,6 +168,7 @@ async fn ask(verb: Verb) -> Result<(), Error> {
         Verb::Token(verb) => token::run(&verb).await,
         Verb::Dev(_)
         | Verb::Init(_)
+        | Verb::Bootstrap(_)
         | Verb::Server(_)
         | Verb::Agent(_)
         | Verb::Kubeconfig(_)

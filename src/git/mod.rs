@@ -18,12 +18,13 @@
 //! nowhere to act. This room never decides what a file means, never starts a process but `gpg` (to
 //! judge OpenPGP signatures, where keys for them are configured), and never touches the desired
 //! branch except by [`Mirror::revert`], [`Mirror::restore`], [`Mirror::undo`],
-//! [`Mirror::promote`] and [`Mirror::change`].
+//! [`Mirror::promote`], [`Mirror::change`] and [`Mirror::begin`].
 #![expect(
     clippy::disallowed_methods,
     reason = "shell: deadlines of network calls, files of the mirror"
 )]
 
+mod begin;
 mod branches;
 mod commit;
 mod copy;
@@ -65,7 +66,7 @@ pub use tree::{
     At, BlobId, COMMIT_BYTES_MAX, COMMIT_ENTRIES_MAX, COMMIT_PROBLEMS_MAX, FILE_BYTES_MAX, File,
     Files, Limits, PATH_BYTES_MAX, TREE_DEPTH_MAX,
 };
-pub use verify::{Keys, SIGNED_COMMITS_MAX, SigningKey};
+pub use verify::{Keys, SIGNED_COMMITS_MAX, SigningKey, public_key};
 
 /// The ref that holds mainstay's notes on desired commits (`git log --show-notes=mainstay`).
 pub const NOTES_REFERENCE: &str = "refs/notes/mainstay";

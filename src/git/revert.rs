@@ -125,7 +125,7 @@ impl Mirror {
         commit(repo, Some(tip), tree, &words(taken.as_ref())?, (&who, &who), self.key.as_ref())
     }
 
-    fn desired_branch(&self) -> Result<&str> {
+    pub(super) fn desired_branch(&self) -> Result<&str> {
         match &self.remote.reference {
             Reference::Branch(branch) => Ok(branch),
             reference => {

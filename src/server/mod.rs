@@ -12,6 +12,7 @@
 //! Never here: deciding. Each loop asks a pure room and does what it says.
 
 mod backend;
+mod begin;
 mod built;
 mod clock;
 mod commit;
@@ -63,6 +64,7 @@ use crate::{
     trust::{self, KeyFiles},
 };
 
+pub use begin::{Begun, begin};
 pub use driver::Heard;
 pub use join::{
     CERTIFICATE_DAYS, JoinAnswer, JoinRequest, JoinRole, LEADER_HEADER, MemberRequest,

@@ -3,6 +3,7 @@
 //! tried as well.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test of a shell")]
 
+mod bootstrap;
 mod branches;
 mod certificates;
 mod cold;

@@ -345,11 +345,16 @@ impl World {
 
     /// Waits until something holds.
     pub(crate) fn until(&self, what: &str, holds: impl Fn() -> bool) {
-        let begun = Instant::now();
-        while !holds() {
-            assert!(begun.elapsed() < DEADLINE, "not in time: {what}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        until(what, holds);
+    }
+}
+
+/// Waits until something holds.
+pub(crate) fn until(what: &str, holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < DEADLINE, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -403,7 +408,7 @@ fn mainstay(args: &[&str]) {
 
 /// A port that nobody listens on, below those that the kernel gives to whoever connects: a server
 /// that was killed finds its own free again.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Programs of tests that run beside each other begin at places of their own.
     let begin = u16::try_from(std::process::id() % 1000).unwrap() * 10;

@@ -67,6 +67,13 @@ impl Keys {
 #[derive(Clone, Debug)]
 pub struct SigningKey(PrivateKey);
 
+/// The public half of an OpenSSH private key, as a host is given it: `ssh-ed25519 AAAA… comment`.
+pub fn public_key(path: &Path) -> Result<String> {
+    let wrong = |reason: String| Error::Argument { what: path.display().to_string(), reason };
+    let key = PrivateKey::read_openssh_file(path).map_err(|e| wrong(e.to_string()))?;
+    key.public_key().to_openssh().map_err(|e| wrong(e.to_string()))
+}
+
 impl SigningKey {
     /// Reads an OpenSSH private key that has no passphrase.
     pub fn read(path: &Path) -> std::result::Result<Self, String> {
