@@ -16,6 +16,7 @@ mod freezes;
 #[allow(clippy::unwrap_used, reason = "shared with the tests of the room")]
 mod git_server;
 mod notices;
+mod options;
 mod proxy;
 mod pushes;
 mod scaling;

@@ -4,13 +4,13 @@
 //! and so does what is made anew, unless the namespace says otherwise: `mainstay.io/writes: refuse`
 //! answers with the place to edit, `direct` takes what Git does not own straight into the log, as
 //! always what is made while the cluster runs. Autoscalers scale what Git leaves open, and nothing
-//! else (docs/adr/0034-autoscalers.md).
+//! else (docs/adr/0034-autoscalers.md); what Git only makes once is everybody's then.
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 
 use crate::{
     api::Failure,
-    kinds::{self, GitSource, KindInfo},
+    kinds::{self, Apply, GitSource, KindInfo},
     model::{Key, Object, Seal},
     state::{MAIN_SOURCE, View},
 };
@@ -87,6 +87,9 @@ pub(super) fn judge(view: &View, writes: Writes, change: &Change<'_>) -> Result<
             )),
         };
     }
+    if is_made_once(view, change) {
+        return Ok(Way::Log);
+    }
     if let Some(origin) = view.origin(change.key).filter(|o| o.source != MAIN_SOURCE) {
         return refused(format!(
             "it comes from the source {}: change {}:{} in its repository",
@@ -117,6 +120,12 @@ pub(super) fn judge(view: &View, writes: Writes, change: &Change<'_>) -> Result<
         (Writes::Direct, None) => Ok(Way::Log),
         (Writes::Commit | Writes::Direct, _) => Ok(Way::Git),
     }
+}
+
+/// Whether Git makes it once and leaves it to others then: a commit would change its file alone.
+fn is_made_once(view: &View, change: &Change<'_>) -> bool {
+    let is_left = |live: &Object| kinds::order(live).apply != Apply::Always;
+    view.origin(change.key).is_some() && change.live.is_some_and(is_left)
 }
 
 /// Whether a program scales it, as autoscalers do every few seconds: that is no wish of a person,
