@@ -102,7 +102,7 @@ pub use door::{
 pub use field::{FieldError, Reason};
 pub use job::with_own_selector;
 pub use known::{known_kubernetes_kind, unsupported};
-pub use order::{Apply, Order, OrderFault, order, order_faults};
+pub use order::{Apply, Hook, HookPhase, Order, OrderFault, order, order_faults};
 pub use own::{
     API_VERSION, Commit, CommitChanges, CommitFailure, CommitHold, CommitSpec, CommitState,
     CommitStatus, CommitTimings, Freeze, FreezeSpec, GROUP, GitReference, GitSource,

@@ -16,13 +16,13 @@ use super::{
 use crate::{
     kinds::{
         Apply, Commit, CommitChanges, CommitHold, CommitSpec, CommitState, CommitStatus,
-        CommitTimings, GitSource, GitSourceSpec, Kinds, OnFailure, PruneSpec,
+        CommitTimings, GitSource, GitSourceSpec, Hook, HookPhase, Kinds, OnFailure, PruneSpec,
     },
     model::{CommitId, GroupKind, Key, Object, ObjectError, Problem, Timestamp},
     render::{self, Picture, PruneOptions, RenderedObject},
     state::{
-        Adopt, Command, Desired, ENTRY_BYTES_MAX, Expect, MAIN_SOURCE, Op, Origin, OutboxItem,
-        Part, View,
+        Adopt, Command, Desired, ENTRY_BYTES_MAX, Ending, Expect, MAIN_SOURCE, Op, Origin,
+        OutboxItem, Part, View,
     },
 };
 use smol_str::SmolStr;
@@ -104,6 +104,8 @@ pub fn candidate(
     let name = spec.source.as_str();
     let mut custom = custom_keys(view, name);
     let picture = &picture.with_custom(&kinds(view, name, picture), &mut custom);
+    // Hooks run again, though nothing of them changes.
+    custom.extend(view.hooks().filter(|key| view.origin_in(name, key).is_some()).cloned());
     let suspects = suspects.map(|keys| keys.union(&custom).cloned().collect::<BTreeSet<_>>());
     let suspects = suspects.as_ref();
     let options = options(view, name);
@@ -131,6 +133,18 @@ pub fn candidate(
     problems.extend(order::problems(view, name, picture, &wanted));
     problems.extend(wanted.iter().filter_map(|desired| view.claimed(desired)));
     if name != MAIN_SOURCE {
+        let hooks = wanted.iter().filter(|desired| hook(desired).is_some());
+        problems.extend(hooks.map(|desired| {
+            Problem {
+                file: desired.origin.file.clone(),
+                line: desired.origin.line,
+                field: "metadata.annotations".to_owned(),
+                message:
+                    "hooks run with the commits of the main source only: move it there, or let \
+                      it be a Job like others"
+                        .to_owned(),
+            }
+        }));
         let changed = wanted.iter().filter(|desired| differs(view, desired));
         problems.extend(guest::not_allowed(view, source, changed, &deletes));
     }
@@ -387,6 +401,21 @@ pub fn again(facts: &mut Facts) {
     }
 }
 
+fn hook(desired: &Desired) -> Option<Hook> {
+    crate::kinds::order(&desired.object).hook
+}
+
+/// Whether a commit runs its hooks: with whatever it changes, wherever its objects stand.
+pub fn runs_hooks(view: &View, wanted: &[Desired], deletes: &[Key]) -> bool {
+    let is_new = |desired: &Desired| {
+        let key = desired.object.key();
+        let said = view.origin(key).is_some_and(|o| o.digest == desired.origin.digest);
+        let done = view.origin(key).is_some_and(|o| o.ended.is_some());
+        !said || !done && view.object(key).is_none_or(Object::is_terminating)
+    };
+    !deletes.is_empty() || wanted.iter().any(is_new)
+}
+
 /// Everything to propose so that a commit that ran before becomes the head once more, because `bad`
 /// failed. What it was stays written: when it was admitted and healthy.
 pub fn go_back(
@@ -394,6 +423,7 @@ pub fn go_back(
     candidate: &Candidate,
     bad: &CommitId,
 ) -> Result<Vec<Command>, ObjectError> {
+    let candidate = &without_hooks(view, candidate);
     let changed = changed(view, candidate);
     let before = view.get::<Commit>("", candidate.commit.as_str());
     let mut status = before.map(|c| c.status.clone()).unwrap_or_else(|| status_of(candidate));
@@ -405,9 +435,29 @@ pub fn go_back(
     Ok(adopt(view, candidate, &record(candidate, status)?, &changed))
 }
 
+/// A commit that is gone back to, whose hooks have run before; what was to run when the other one
+/// failed runs now.
+fn without_hooks(view: &View, candidate: &Candidate) -> Candidate {
+    let mut candidate = candidate.clone();
+    for desired in candidate.wanted.iter_mut().filter(|desired| hook(desired).is_some()) {
+        desired.origin.ended = Some(Ending::Succeeded);
+    }
+    candidate.deletes.retain(|key| {
+        let live = view.object(key).filter(|live| Ending::of(live).is_none());
+        let hook = live.and_then(|live| crate::kinds::order(live).hook);
+        hook.is_none_or(|hook| hook.phase != HookPhase::SyncFail)
+    });
+    candidate
+}
+
 /// What a commit changes, in the order in which it is applied.
 fn changed<'a>(view: &View, candidate: &'a Candidate) -> Vec<&'a Desired> {
-    let mut changed: Vec<&Desired> = candidate.wanted.iter().filter(|d| differs(view, d)).collect();
+    let hooks = runs_hooks(view, &candidate.wanted, &candidate.deletes);
+    let is_due = |d: &&Desired| match hook(d) {
+        Some(_) => hooks,
+        None => differs(view, d),
+    };
+    let mut changed: Vec<&Desired> = candidate.wanted.iter().filter(is_due).collect();
     changed.sort_by_key(|desired| rank(&desired.object));
     changed
 }

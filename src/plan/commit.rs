@@ -23,7 +23,7 @@ use super::{
     stuck::{self, Outlook},
 };
 use crate::{
-    kinds::{Commit, CommitChanges, CommitState, CommitStatus, RevertState},
+    kinds::{Commit, CommitChanges, CommitState, CommitStatus, HookPhase, RevertState, order},
     model::{CommitId, GroupKind, Key, Object, Problem, Timestamp},
     state::{Change, Command, Ending, Head, MAIN_SOURCE, OutboxItem, View},
 };
@@ -273,6 +273,8 @@ pub(super) struct Waiting {
 /// is stored.
 pub(super) fn verdicts(view: &View, source: &str) -> Verdicts {
     let mut verdicts = Verdicts { count: 0, waiting: Vec::new() };
+    let head = view.head_of(source).and_then(|h| view.get::<Commit>("", h.commit.as_str()));
+    let ran = head.is_some_and(|commit| commit.status.timings.healthy_at.is_some());
     let kinds = [
         GroupKind::of::<Deployment>(),
         GroupKind::of::<ReplicaSet>(),
@@ -282,9 +284,15 @@ pub(super) fn verdicts(view: &View, source: &str) -> Verdicts {
     for kind in kinds {
         let all = view.origins_of(&kind);
         for (key, origin) in all.filter(|(_, origin)| origin.source == source) {
+            let hook = view.object(key).and_then(|object| order(object).hook);
+            if hook.is_some_and(|hook| hook.phase == HookPhase::SyncFail) {
+                continue;
+            }
             verdicts.count += 1;
-            if let Some(verdict) = verdict(view, key) {
-                let message = format!("{key}: {}", verdict.text);
+            // What a hook did is of the commit's way to health.
+            if let Some(verdict) = verdict(view, key).filter(|_| hook.is_none() || !ran) {
+                let what = hook.map(|hook| format!("{} hook ", hook.phase.as_str()));
+                let message = format!("{}{key}: {}", what.unwrap_or_default(), verdict.text);
                 let (file, line) = (origin.file.clone(), origin.line);
                 verdicts.waiting.push(Waiting {
                     key: key.clone(),
@@ -319,14 +327,14 @@ pub(super) fn is_current(view: &View, key: &Key) -> bool {
 }
 
 fn verdict(view: &View, key: &Key) -> Option<Verdict> {
+    if let Some(ending) = view.origin(key).and_then(|origin| origin.ended) {
+        return (ending == Ending::Failed).then(|| Verdict {
+            failed: true,
+            reason: "Failed".to_owned(),
+            ..Verdict::waits("has failed".to_owned())
+        });
+    }
     let Some(object) = view.object(key) else {
-        if let Some(ending) = view.origin(key).and_then(|origin| origin.ended) {
-            return (ending == Ending::Failed).then(|| Verdict {
-                failed: true,
-                reason: "Failed".to_owned(),
-                ..Verdict::waits("has failed".to_owned())
-            });
-        }
         let text = "is not there: it was deleted and the commit still has it".to_owned();
         return Some(Verdict { away_since: Some(Timestamp(0)), ..Verdict::waits(text) });
     };
@@ -342,7 +350,14 @@ fn verdict(view: &View, key: &Key) -> Option<Verdict> {
     if let Some(job) = object.view::<Job>() {
         return of_job(view, object, job);
     }
-    object.view::<Pod>().and_then(of_pod)
+    let pod = object.view::<Pod>()?;
+    let is_hook = view.is_hook(key) && order(object).hook.is_some();
+    match of_pod(pod) {
+        None if is_hook && pods::phase(pod) != "Succeeded" => {
+            Some(Verdict::waits("has not ended".to_owned()))
+        }
+        verdict => verdict,
+    }
 }
 
 /// A Job is as wanted when it has done its work, and while it is suspended.

@@ -233,7 +233,10 @@ impl<'a> Rollout<'a> {
     /// Why the rollout may not start; `None` when it may or has.
     fn held(&self) -> Option<String> {
         let started = self.new.is_some_and(|new| self.sets[new].size() > 0);
-        if started { None } else { order::hold(self.view, self.object) }
+        match started {
+            true => order::hold_back(self.view, self.object),
+            false => order::hold(self.view, self.object),
+        }
     }
 
     /// What Kubernetes' `syncDeployment` does in one pass.

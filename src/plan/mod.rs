@@ -50,6 +50,7 @@ mod events;
 mod eviction;
 mod forecast;
 mod garbage;
+mod hook;
 mod job;
 mod lease;
 mod namespace;
@@ -179,6 +180,7 @@ pub const CONTROLLERS: &[Controller] = &[
     deployment::CONTROLLER,
     replica_set::CONTROLLER,
     job::CONTROLLER,
+    hook::CONTROLLER,
     scheduler::CONTROLLER,
     endpoint_slice::CONTROLLER,
     endpoints::CONTROLLER,

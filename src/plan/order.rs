@@ -23,7 +23,7 @@ use k8s_openapi::{
 
 use super::commit::is_current;
 use crate::{
-    kinds::{Commit, Order, order},
+    kinds::{Commit, CommitStatus, HookPhase, Order, order},
     model::{GroupKind, Key, Object, Problem},
     render::Picture,
     state::{Change, Desired, MAIN_SOURCE, Origin, View},
@@ -36,20 +36,89 @@ pub(super) const WAITING: &str = "Waiting";
 ///
 /// Costs what is ordered; of a workload of a wave above 0 the workloads of its source.
 pub(super) fn hold(view: &View, object: &Object) -> Option<String> {
-    view.ordered().next()?;
+    if view.ordered().next().is_none() && view.hooks().next().is_none() {
+        return None;
+    }
     let key = object.key();
     let origin = view.origin(key)?;
+    let own = order(object);
+    if own.hook.is_some_and(|hook| hook.phase == HookPhase::SyncFail) {
+        let failed = made_by(view, object).is_some_and(|commit| has_failed(&commit.status));
+        return (!failed).then(|| "waits for the commit to fail".to_owned());
+    }
+    if own.hook.is_some() && origin.ended.is_some() {
+        return Some("has run with this commit before".to_owned());
+    }
     if has_run(view, &origin.source) {
         return None;
     }
-    let own = order(object);
+    if let Some(why) = hold_in_phase(view, key, &own) {
+        return Some(why);
+    }
     if let Some(dependency) = own.after.iter().find(|other| !is_current(view, other)) {
         return Some(format!("waits for {dependency}"));
+    }
+    if phase(&own) != HookPhase::Sync {
+        return None;
     }
     let earlier = chain(view, origin, own.wave > 0).filter(|(_, wave)| *wave < own.wave);
     let missing = earlier.filter(|(other, _)| !is_current(view, other));
     let (other, wave) = missing.min_by_key(|(other, wave)| (*wave, *other))?;
     Some(format!("waits for {other} of wave {wave}"))
+}
+
+/// Why an object that its commit changed may not be touched though it has started: the hooks that
+/// come first are not done.
+pub(super) fn hold_back(view: &View, object: &Object) -> Option<String> {
+    view.hooks().next()?;
+    let origin = view.origin(object.key())?;
+    let head = view.head_of(&origin.source)?;
+    if head.commit != origin.commit || has_run(view, &origin.source) {
+        return None;
+    }
+    hold_in_phase(view, object.key(), &order(object))
+}
+
+/// The commit that made a hook.
+pub(super) fn made_by<'a>(view: &'a View, hook: &Object) -> Option<&'a Commit> {
+    view.get::<Commit>("", hook.annotation("mainstay.io/commit")?)
+}
+
+/// Whether a commit failed before it was ever healthy.
+pub(super) fn has_failed(status: &CommitStatus) -> bool {
+    status.timings.failed_at.is_some() && status.timings.healthy_at.is_none()
+}
+
+/// The phase of an object: before, with and after the workloads.
+fn phase(order: &Order) -> HookPhase {
+    order.hook.map_or(HookPhase::Sync, |hook| hook.phase)
+}
+
+/// What an object of a later phase waits for, and a hook for those of a lower wave.
+fn hold_in_phase(view: &View, key: &Key, own: &Order) -> Option<String> {
+    let of_main = |key: &Key| view.origin_in(MAIN_SOURCE, key).is_some();
+    if !of_main(key) {
+        return None;
+    }
+    let mut before: Vec<(HookPhase, i32, &Key)> = Vec::new();
+    for other in view.hooks().filter(|other| *other != key) {
+        let Some(object) = view.object(other) else { continue };
+        let of = order(object);
+        let Some(hook) = of.hook else { continue };
+        let earlier = hook.phase < phase(own);
+        let lower = hook.phase == phase(own) && own.hook.is_some() && of.wave < own.wave;
+        if (earlier || lower && hook.phase != HookPhase::Sync) && !is_current(view, other) {
+            before.push((hook.phase, of.wave, other));
+        }
+    }
+    if let Some((phase, _, other)) = before.into_iter().min() {
+        return Some(format!("waits for the {} hook {other}", phase.as_str()));
+    }
+    if phase(own) != HookPhase::PostSync {
+        return None;
+    }
+    let mut missing = workloads(view).filter(|other| !view.is_hook(other) && of_main(other));
+    missing.find(|other| !is_current(view, other)).map(|other| format!("waits for {other}"))
 }
 
 /// Whether what runs of a source was healthy before.
@@ -65,12 +134,16 @@ fn chain<'a>(
     origin: &'a Origin,
     with_plain: bool,
 ) -> impl Iterator<Item = (&'a Key, i32)> {
-    let ordered = view.ordered().filter(|key| is_workload(key)).map(move |key| {
-        let wave = view.object(key).map_or(0, |object| order(object).wave);
-        (key, wave)
+    let ordered = view.ordered().filter(|key| is_workload(key)).filter_map(move |key| {
+        let order = view.object(key).map(order).unwrap_or_default();
+        (phase(&order) == HookPhase::Sync).then_some((key, order.wave))
     });
     let plain = with_plain.then(|| workloads(view)).into_iter().flatten();
-    let plain = plain.filter(|key| !view.is_ordered(key)).map(|key| (key, 0));
+    let plain = plain.filter(|key| !view.is_ordered(key));
+    let with_workloads = |key: &&Key| {
+        !view.is_hook(key) || view.object(key).is_none_or(|o| phase(&order(o)) == HookPhase::Sync)
+    };
+    let plain = plain.filter(with_workloads).map(|key| (key, 0));
     let same = |key: &Key| view.origin(key).is_some_and(|other| is_one_chain(origin, other));
     ordered.chain(plain).filter(move |(key, _)| same(key))
 }
@@ -109,13 +182,17 @@ fn unit(origin: &Origin) -> (bool, &str) {
 pub(super) fn waiters(change: &Change, view: &View) -> BTreeSet<Key> {
     let key = &change.key;
     let silent = key.is::<Event>() || key.is::<Lease>() || key.is::<Node>();
-    if silent || view.ordered().next().is_none() {
+    if silent {
         return BTreeSet::new();
+    }
+    let mut found = hook_waiters(change, view);
+    if view.ordered().next().is_none() {
+        return found;
     }
     let by_name = view
         .ordered()
         .filter(|other| view.object(other).is_some_and(|object| order(object).after.contains(key)));
-    let mut found: BTreeSet<Key> = by_name.cloned().collect();
+    found.extend(by_name.cloned());
     let waves = [&change.old, &change.new].into_iter().flatten().map(|o| order(o).wave);
     let wave = waves.min().unwrap_or(0);
     match view.origin(key).filter(|_| is_workload(key)) {
@@ -128,6 +205,21 @@ pub(super) fn waiters(change: &Change, view: &View) -> BTreeSet<Key> {
             found.extend(workloads(view).cloned());
         }
         None => {}
+    }
+    found
+}
+
+/// What waits for a hook, and the hooks that wait for something else.
+fn hook_waiters(change: &Change, view: &View) -> BTreeSet<Key> {
+    let key = &change.key;
+    let mut found = BTreeSet::new();
+    if is_workload(key) || key.is::<Commit>() {
+        found.extend(view.hooks().cloned());
+    }
+    let was = [&change.old, &change.new];
+    let may_be = key.is::<Job>() || key.is::<Pod>() && view.origin(key).is_some();
+    if may_be && was.into_iter().flatten().any(|object| order(object).hook.is_some()) {
+        found.extend(workloads(view).cloned());
     }
     found
 }

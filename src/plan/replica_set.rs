@@ -112,7 +112,10 @@ fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
     if !object.is_terminating() && !owners::is_closing(view, &key.namespace) {
         let wanted = usize::try_from(set.spec.replicas.unwrap_or(1)).unwrap_or(0);
         let started = !active.is_empty() || set.status.as_ref().is_some_and(|s| s.replicas > 0);
-        let held = if started { None } else { order::hold(view, object) };
+        let held = match started {
+            true => order::hold_back(view, object),
+            false => order::hold(view, object),
+        };
         if held.is_some() {
             // Whoever asks for its pods is told by the commit.
         } else if active.len() < wanted {

@@ -38,6 +38,9 @@ pub struct PlanReport {
     pub changed: Vec<ObjectChange>,
     /// Objects that would go.
     pub pruned: Vec<ObjectLine>,
+    /// Hooks that would run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookLine>,
     /// Pods that would be replaced or go, `namespace/name`.
     pub restarts: Vec<String>,
     /// Where new pods would go.
@@ -53,6 +56,30 @@ impl PlanReport {
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.changed.is_empty() && self.pruned.is_empty()
     }
+}
+
+/// One hook that would run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HookLine {
+    /// `PreSync`
+    pub phase: String,
+    /// The hook and where it stands.
+    #[serde(flatten)]
+    pub object: ObjectLine,
+}
+
+/// The hooks among the objects of a commit, in the order in which they run.
+pub fn hooks(wanted: &[Desired]) -> Vec<HookLine> {
+    let hook = |desired: &Desired| {
+        let order = kinds::order(&desired.object);
+        let (phase, origin) = (order.hook?.phase, &desired.origin);
+        let object = line(desired.object.key(), &origin.file, origin.line);
+        Some(((phase, order.wave), HookLine { phase: phase.as_str().to_owned(), object }))
+    };
+    let mut hooks: Vec<_> = wanted.iter().filter_map(hook).collect();
+    hooks.sort_by(|(a, x), (b, y)| (a, &x.object.object).cmp(&(b, &y.object.object)));
+    hooks.into_iter().map(|(_, line)| line).collect()
 }
 
 /// New pods of one workload on one node.

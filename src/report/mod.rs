@@ -32,7 +32,10 @@ pub use cluster::{
     SourceSummary, status,
 };
 pub use diary::{note, status_commit_message};
-pub use diff::{FieldChange, ObjectChange, ObjectLine, PlacedPods, PlanReport, UnplacedPods, diff};
+pub use diff::{
+    FieldChange, HookLine, ObjectChange, ObjectLine, PlacedPods, PlanReport, UnplacedPods, diff,
+    hooks,
+};
 pub use events::{EventLine, events};
 pub use files::{
     CommitFile, NodeFile, ObjectFile, PodLine, ServiceLine, StatusFiles, TimingLines, object_file,

@@ -1,6 +1,6 @@
 //! A plan for people: what `mainstay plan` prints, and the note on a branch.
 
-use super::diff::{FieldChange, PlanReport};
+use super::diff::{FieldChange, ObjectLine, PlanReport};
 use crate::model::CommitId;
 
 /// Most bytes of a plan note. Git hosts show a note whole; beyond this, `mainstay plan` is easier
@@ -27,6 +27,10 @@ pub fn plan_text(report: &PlanReport) -> String {
     }
     if report.is_empty() && report.problems.is_empty() {
         text += "nothing would change\n";
+    }
+    for hook in &report.hooks {
+        let ObjectLine { object, file, line } = &hook.object;
+        text += &format!("would run as {} hook: {object} ({file}:{line})\n", hook.phase);
     }
     if !report.restarts.is_empty() {
         text += &format!("pods that would be replaced: {}\n", report.restarts.join(", "));

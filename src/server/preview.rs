@@ -15,8 +15,12 @@ use super::{
 };
 use crate::{
     git::{self, Merged, Mirror, PLAN_NOTES_REFERENCE, Reference},
+    kinds,
     model::{CommitId, Key, Problem, Timestamp},
-    plan::{admission::Candidate, forecast, freeze},
+    plan::{
+        admission::{self, Candidate},
+        forecast, freeze,
+    },
     report::{self, ObjectLine, PlacedPods, PlanReport, UnplacedPods},
     state::View,
 };
@@ -92,13 +96,18 @@ impl Importer {
 /// A candidate's plan. What could not be read would look like deletions, so problems come alone.
 fn plan_of(view: &View, candidate: Candidate, now: Timestamp) -> PlanReport {
     let commit = Some(candidate.commit.to_string());
-    let Candidate { problems, mut warnings, wanted, deletes, held, .. } = candidate;
+    let Candidate { problems, mut warnings, mut wanted, deletes, held, .. } = candidate;
     warnings
         .extend(held.map(|hold| Problem { message: freeze::words(&hold), ..Problem::default() }));
     if !problems.is_empty() {
         return PlanReport { commit, problems, warnings, ..PlanReport::default() };
     }
+    let hooks = admission::runs_hooks(view, &wanted, &deletes);
+    if !hooks {
+        wanted.retain(|desired| kinds::order(&desired.object).hook.is_none());
+    }
     let mut plan = report::diff(view, &wanted, &deletes);
+    plan.hooks = report::hooks(&wanted);
     plan.commit = commit;
     plan.warnings = [warnings, plan.warnings].concat();
     let found = forecast(view, &wanted, &deletes, now);

@@ -6,7 +6,7 @@ use smol_str::SmolStr;
 use super::{
     apply::{Context, State, Way, has_finalizers},
     command::{Adopt, Desired, Expect, Refusal},
-    view::{Head, MAIN_SOURCE},
+    view::{Head, MAIN_SOURCE, is_hook},
 };
 use crate::{
     kinds::GitSource,
@@ -119,6 +119,18 @@ impl State {
             // How many there are was decided while it ran, and is not for Git to say.
             value["spec"]["replicas"] = live.value()["spec"]["replicas"].clone();
         }
+        if is_hook(&object) && origin.ended.is_some() {
+            // It has run before, and does not run now: what is there stays what it is.
+            match self.view.origins.get_mut(&key) {
+                Some(known) => {
+                    known.ended = origin.ended;
+                    known.digest = origin.digest;
+                }
+                None => drop(self.view.origins.insert(key.clone(), origin)),
+            }
+            self.view.note_drift(&key);
+            return Ok(());
+        }
         if self.is_made_anew(&object) {
             self.remove(&key);
         }
@@ -137,12 +149,14 @@ impl State {
         Ok(())
     }
 
-    /// Whether an object takes the place of the live one instead of changing it: a Job whose
-    /// template says something else is another Job. Its pods go with the one that they belong to.
+    /// Whether an object takes the place of the live one instead of changing it: a hook runs again,
+    /// and a Job whose template says something else is another Job. The pods go with the one that
+    /// they belong to.
     fn is_made_anew(&self, object: &Object) -> bool {
-        let live = self.view.objects.get(object.key()).filter(|_| object.key().is::<Job>());
-        live.is_some_and(|live| {
-            !has_finalizers(&live.value()) && self.view.kinds.adopt(live, object).is_err()
+        let other = |live: &Object| self.view.kinds.adopt(live, object).is_err();
+        self.view.objects.get(object.key()).is_some_and(|live| {
+            !has_finalizers(&live.value())
+                && (is_hook(object) || object.key().is::<Job>() && other(live))
         })
     }
 }

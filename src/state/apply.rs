@@ -458,7 +458,8 @@ impl State {
     pub(super) fn remove(&mut self, key: &Key) {
         if let Some(live) = self.view.objects.get(key) {
             let ending = Ending::of(live);
-            if let Some(origin) = self.view.origins.get_mut(key).filter(|_| ending.is_some()) {
+            // Of a hook that is not to run again it is known already.
+            if let Some(origin) = self.view.origins.get_mut(key).filter(|o| o.ended.is_none()) {
                 origin.ended = ending;
             }
             self.replace(key, None, self.view.revision.next());

@@ -124,6 +124,7 @@ impl<'a> Step<'a> {
             && fresh.node_ports.diff(&after.node_ports).next().is_none()
             && fresh.drifted.diff(&after.drifted).next().is_none()
             && fresh.ordered.diff(&after.ordered).next().is_none()
+            && fresh.hooks.diff(&after.hooks).next().is_none()
             && fresh.digest == after.digest;
         if !same {
             found.push(index_differs());
@@ -203,7 +204,8 @@ fn check_indexes(view: &View, found: &mut Vec<Violation>) {
         && fresh.node_ports == view.node_ports
         && fresh.ordered == view.ordered
         && fresh.digest == view.digest
-        && view.origins.keys().filter(|key| view.is_missed(key)).eq(view.drifted());
+        && view.origins.keys().filter(|key| view.is_missed(key)).eq(view.drifted())
+        && view.origins.keys().filter(|key| view.runs_once(key)).eq(view.hooks());
     if !same {
         found.push(index_differs());
     }

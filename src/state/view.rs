@@ -3,13 +3,16 @@
 use std::{net::Ipv4Addr, ops::Bound, sync::Arc};
 
 use imbl::{OrdMap, OrdSet, Vector};
-use k8s_openapi::{Resource, api::batch::v1::Job};
+use k8s_openapi::{
+    Resource,
+    api::{batch::v1::Job, core::v1::Pod},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use smol_str::SmolStr;
 
 use super::command::{Desired, Notice, OutboxItem};
 use crate::{
-    kinds::Kinds,
+    kinds::{Kinds, order},
     model::{CommitId, GroupKind, Key, NodeName, Object, Problem, Revision, Timestamp},
 };
 
@@ -117,8 +120,15 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// How a Job ended; `None` while it has not, and for what does not end.
+    /// How a Job ended, or a Pod that is a hook; `None` while it has not, and for what does not end.
     pub fn of(object: &Object) -> Option<Self> {
+        if let Some(pod) = object.view::<Pod>() {
+            return match pod.status.as_ref()?.phase.as_deref()? {
+                "Succeeded" if is_hook(object) => Some(Self::Succeeded),
+                "Failed" if is_hook(object) => Some(Self::Failed),
+                _ => None,
+            };
+        }
         let status = object.view::<Job>()?.status.as_ref()?;
         let mut said = status.conditions.iter().flatten().filter(|c| c.status == "True");
         said.find_map(|c| match c.type_.as_str() {
@@ -127,6 +137,11 @@ impl Ending {
             _ => None,
         })
     }
+}
+
+/// Whether an object is one that runs once with each commit.
+pub(super) fn is_hook(object: &Object) -> bool {
+    order(object).hook.is_some()
 }
 
 impl Origin {
@@ -174,6 +189,7 @@ pub struct View {
     pub(super) origins: OrdMap<Key, Origin>,
     pub(super) drifted: OrdSet<Key>,
     pub(super) ordered: OrdSet<Key>,
+    pub(super) hooks: OrdSet<Key>,
     pub(super) heads: OrdMap<SmolStr, Head>,
     pub(super) outbox: OrdMap<u64, OutboxItem>,
     pub(super) exported: Revision,
@@ -256,6 +272,24 @@ impl View {
     /// The objects that say when to start ([`kinds::Order`](crate::kinds::Order)).
     pub fn ordered(&self) -> impl Iterator<Item = &Key> {
         self.ordered.iter()
+    }
+
+    /// What Git owns that runs once with each commit, there or gone when it has done so, and other
+    /// Jobs that have ended and are gone.
+    pub fn hooks(&self) -> impl Iterator<Item = &Key> {
+        self.hooks.iter()
+    }
+
+    /// Whether a key is one of [`hooks`](Self::hooks).
+    pub fn is_hook(&self, key: &Key) -> bool {
+        self.hooks.contains(key)
+    }
+
+    /// Whether a key belongs to [`hooks`](Self::hooks).
+    pub(super) fn runs_once(&self, key: &Key) -> bool {
+        let gone = |origin: &Origin| origin.ended.is_some();
+        let hook = || self.objects.get(key).is_some_and(is_hook);
+        self.origins.get(key).is_some_and(|origin| gone(origin) || hook())
     }
 
     /// Whether an object says when to start.

@@ -16,6 +16,7 @@ mod failure;
 mod forecast;
 mod garbage;
 mod guest;
+mod hook;
 mod job;
 mod namespace;
 mod node;
