@@ -131,16 +131,17 @@ impl Exporter {
         self.again_at.or_else(|| self.burst.due())
     }
 
-    /// What takes a commit back and what receivers hear is not kept waiting by what Git is told.
+    /// What takes a commit back is not kept waiting by what only tells. Receivers are told with the
+    /// branch: a commit whose record still changes would be told of twice.
     async fn round(&mut self, view: &View) -> Result<(), Error> {
-        let enqueued = self.notices(view).await;
         let reverted = reverts(&self.store, &self.mirror, view).await;
         if self.burst.due().is_some_and(|at| at <= clock::now()) {
             let view = self.store.view();
+            self.notices(&view).await?;
             export(&self.store, &self.mirror, &view, &self.stats).await?;
             self.burst.shown(&view);
         }
-        enqueued.and(reverted)
+        reverted
     }
 
     /// Puts into the outbox what receivers are to be told of the commits whose notes are due. A
