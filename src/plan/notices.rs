@@ -18,7 +18,7 @@ const MESSAGE_CHARS_MAX: usize = 500;
 pub fn notices(
     view: &View,
     receivers: &[String],
-    commits: &[CommitId],
+    notes: &[(u64, CommitId)],
     now: Timestamp,
 ) -> Vec<Command> {
     let unknown = view.outbox().filter_map(|(id, item)| match item {
@@ -28,21 +28,26 @@ pub fn notices(
     let mut commands: Vec<Command> = unknown.collect();
     for to in receivers {
         let waiting: Vec<u64> = view.due_notices(to).map(|(id, _)| id).collect();
-        let surplus = (waiting.len() + commits.len()).saturating_sub(WAITING_MAX);
+        let surplus = (waiting.len() + notes.len()).saturating_sub(WAITING_MAX);
         commands.extend(waiting.into_iter().take(surplus).map(Command::Done));
-        let all = commits.iter().filter_map(|commit| of_commit(view, to, commit, now));
+        let all = notes.iter().filter_map(|note| of_commit(view, to, note, now));
         commands.extend(all.map(|notice| Command::Enqueue(OutboxItem::Notice(notice))));
     }
     commands
 }
 
-fn of_commit(view: &View, to: &str, commit: &CommitId, now: Timestamp) -> Option<Notice> {
+fn of_commit(
+    view: &View,
+    to: &str,
+    (note, commit): &(u64, CommitId),
+    now: Timestamp,
+) -> Option<Notice> {
     let object = view.object(&Key::of::<Commit>("", commit.as_str()))?;
     let status = &object.view::<Commit>()?.status;
     Some(Notice {
         to: to.to_owned(),
         commit: commit.clone(),
-        revision: object.revision(),
+        note: *note,
         state: status.state,
         reason: status.reason.clone(),
         message: status.message.chars().take(MESSAGE_CHARS_MAX).collect(),

@@ -51,7 +51,7 @@ pub fn notice(view: &View, kind: NoticeKind, context: &str, notice: &Notice) -> 
 /// has.
 pub fn notice_id(view: &View, notice: &Notice) -> String {
     let cluster = view.config().map(|config| config.cluster_id.as_str()).unwrap_or_default();
-    format!("{cluster}-{}-{}", notice.commit.short(), notice.revision)
+    format!("{cluster}-{}-{}", notice.commit.short(), notice.note)
 }
 
 fn github(state: CommitState) -> &'static str {
@@ -141,7 +141,7 @@ mod tests {
         Notice {
             to: "x".into(),
             commit: CommitId::parse(FIRST).unwrap(),
-            revision: crate::model::Revision(7),
+            note: 7,
             state,
             reason: "Reason".into(),
             message: message.into(),

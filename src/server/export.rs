@@ -146,18 +146,17 @@ impl Exporter {
 
     /// Puts into the outbox what receivers are to be told of the commits whose notes are due. A
     /// note may wait for the remote: what was told of it is remembered, and by a new leader told
-    /// once more.
+    /// once more, as the same delivery.
     async fn notices(&mut self, view: &View) -> Result<(), Error> {
-        let due: BTreeMap<u64, CommitId> =
-            view.due_notes().map(|(id, commit)| (id, commit.clone())).collect();
-        self.told.retain(|id| due.contains_key(id));
-        let fresh = due.iter().filter(|(id, _)| !self.told.contains(*id));
-        let commits: Vec<CommitId> = fresh.map(|(_, commit)| commit.clone()).collect();
-        let commands = plan::notices(view, &self.receivers, &commits, clock::now());
+        let due: BTreeSet<u64> = view.due_notes().map(|(id, _)| id).collect();
+        self.told.retain(|id| due.contains(id));
+        let fresh = view.due_notes().filter(|(id, _)| !self.told.contains(id));
+        let notes: Vec<(u64, CommitId)> = fresh.map(|(id, c)| (id, c.clone())).collect();
+        let commands = plan::notices(view, &self.receivers, &notes, clock::now());
         if !commands.is_empty() {
             self.store.propose(commands).await?;
         }
-        self.told.extend(due.into_keys());
+        self.told.extend(due);
         Ok(())
     }
 }

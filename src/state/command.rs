@@ -221,8 +221,10 @@ pub struct Notice {
     pub to: String,
     /// The commit.
     pub commit: CommitId,
-    /// The revision of its object: with it, the same notice is known again.
-    pub revision: Revision,
+    /// The number of the commit's note in the outbox, of which this tells: the same for whoever
+    /// tells it once more.
+    #[serde(alias = "revision")]
+    pub note: u64,
     /// How far it has come.
     pub state: CommitState,
     /// One word.
