@@ -120,6 +120,7 @@ pub(crate) fn words(text: &str) -> Vec<String> {
 static VARYING: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     [
         (r"https://127\.0\.0\.1:\d+", "<server>"),
+        (r"(Created pod: [a-z0-9-]+)-[a-z0-9]{5}\b", "$1-<end>"),
         (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "<uid>"),
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>"),
         (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ [+-]\d{4}", "<time>"),
