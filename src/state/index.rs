@@ -36,8 +36,13 @@ impl View {
         }
     }
 
-    /// Brings [`View::drifted`] up to date for one key.
+    /// Brings [`View::drifted`] and [`View::hooks`] up to date for one key.
     pub(super) fn note_drift(&mut self, key: &Key) {
+        if self.runs_once(key) {
+            self.hooks.insert(key.clone());
+        } else {
+            self.hooks.remove(key);
+        }
         if self.is_missed(key) {
             self.drifted.insert(key.clone());
         } else {
