@@ -120,7 +120,8 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// How a Job ended, or a Pod that is a hook; `None` while it has not, and for what does not end.
+    /// How a Job ended, or a Pod that is a hook; `None` while it has not, and for what does not
+    /// end.
     pub fn of(object: &Object) -> Option<Self> {
         if let Some(pod) = object.view::<Pod>() {
             return match pod.status.as_ref()?.phase.as_deref()? {
