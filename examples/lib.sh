@@ -7,6 +7,8 @@ set -euo pipefail
 readonly WAIT_SECONDS_MAX=180
 # The same page as the quickstart's: `/` says which version answers, BROKEN=1 is never ready.
 readonly IMAGE=mainstay-quickstart/web:1
+# What the story about hooks runs.
+readonly MIGRATION=mainstay-examples/migrate:1
 
 examples=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 story=$(basename "$(cd "$(dirname "$0")" && pwd)")
@@ -77,15 +79,15 @@ find_mainstay() {
   mainstay=$target/debug/mainstay
 }
 
-# One static program, so that its image holds nothing else and nothing is pulled.
-make_image() {
-  docker image inspect "$IMAGE" >/dev/null 2>&1 && return
+# make_program SOURCE IMAGE: one static program, so that its image holds nothing else and nothing is
+# pulled.
+make_program() {
+  docker image inspect "$2" >/dev/null 2>&1 && return
   local made
   made=$(mktemp -d)
-  rustc --edition 2024 -O -C target-feature=+crt-static -C panic=abort -o "$made/web" \
-    "$examples/quickstart/web.rs"
-  tar -C "$made" -c --owner=0 --group=0 web |
-    docker import --change 'ENTRYPOINT ["/web"]' - "$IMAGE" >/dev/null
+  rustc --edition 2024 -O -C target-feature=+crt-static -C panic=abort -o "$made/run" "$1"
+  tar -C "$made" -c --owner=0 --group=0 run |
+    docker import --change 'ENTRYPOINT ["/run"]' - "$2" >/dev/null
   rm -rf "$made"
 }
 
@@ -95,7 +97,7 @@ clean_up() {
     ms dev stop --clean
   fi
   # The quickstart may still run it.
-  docker image rm "$IMAGE" >/dev/null 2>&1 || true
+  docker image rm "$IMAGE" "$MIGRATION" >/dev/null 2>&1 || true
   rm -rf "$dir" "$dir-site"
   say "clean"
   exit 0
@@ -125,7 +127,7 @@ begin() {
     fail "no Docker answers: start it, or run examples/quickstart/run, which does"
   find_mainstay
   ! $clean || clean_up
-  make_image
+  make_program "$examples/quickstart/web.rs" "$IMAGE"
   if ! ms status -o json >/dev/null 2>&1; then
     say "mainstay dev --dir $dir --detach"
     ms dev --detach </dev/null 2>&1 | show
