@@ -303,7 +303,8 @@ fn agent_options(dir: &Path, docker: &Path, node: NodeName, address: IpAddr) -> 
         docker: docker.to_owned(),
         bridge: "podbr0".to_owned(),
         cluster_domain: "cluster.local".to_owned(),
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        // Where the servers look for it.
+        listen: SocketAddr::from((address, 0)),
         labels: [("node-role.kubernetes.io/control-plane".to_owned(), String::new())].into(),
     }
 }
