@@ -208,3 +208,19 @@ YAML
 page() {
   curl -sS --max-time 5 "http://$(kubectl get service "$story" -o 'jsonpath={.spec.clusterIP}')"
 }
+
+# answers VERSION: waits until the page says nothing but that version. The pods of the one before may
+# answer for a tenth of a second after their commit is healthy.
+answers() {
+  soon steadily "version $1 "
+  shows "version $1 " page
+}
+
+# steadily TEXT: whether the page says it for half a second.
+steadily() {
+  local _
+  for _ in {1..10}; do
+    says "$1" page || return 1
+    sleep 0.05
+  done
+}

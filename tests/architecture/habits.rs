@@ -160,9 +160,10 @@ fn is_root(path: &str) -> bool {
     }
 }
 
-/// Whether a test hands the file to rustc itself.
+/// Whether a test or a story hands the file to rustc itself.
 fn compiled(path: &str) -> bool {
-    path.starts_with("tests/") && named(path) || path == "examples/quickstart/web.rs"
+    let story = matches!(path, "examples/quickstart/web.rs" | "examples/hooks/migrate.rs");
+    story || path.starts_with("tests/") && named(path)
 }
 
 /// The files that the `mod` items of one file may mean.
