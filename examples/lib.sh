@@ -138,6 +138,9 @@ begin() {
   git clone -q "$dir/repo.git" "$site" 2>/dev/null
   in_git checkout -q -B main
   ! in_git rev-parse -q --verify origin/main >/dev/null || in_git reset -q --hard origin/main
+  # What no story takes out: a commit without any object is refused.
+  [ -e "$site/stories.yaml" ] ||
+    printf '{apiVersion: v1, kind: ConfigMap, metadata: {name: stories}}\n' >"$site/stories.yaml"
   if [ -e "$site/$story" ]; then
     in_git rm -q -r "$story"
     commit "$story: begins anew" "Prune-Approved: yes"
@@ -189,6 +192,8 @@ spec:
             - {name: VERSION, value: "$1"}
             - {name: BROKEN, value: "${2:-0}"}
             - {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+            # Another page each time: what failed once is not run again.
+            - {name: STORY, value: "$$"}
           readinessProbe:
             httpGet: {path: /ready, port: 8080}
             periodSeconds: 1
