@@ -5,7 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -188,9 +188,7 @@ impl Mirror {
         };
         let tip = self.whole(repo, brought)?;
         let relation = relation(repo, previous, tip);
-        if previous != Some(tip) {
-            repo.reference(TIP, tip, true, "fetch")?;
-        }
+        keep(repo, TIP, tip)?;
         let previous = previous.map(commit_id);
         Ok(Fetched { tip: commit_id(tip), previous, relation, repaired: false })
     }
@@ -306,13 +304,21 @@ fn bring(repo: &Repository, exchange: &Exchange<'_>, full_name: &str) -> Result<
         Some(id) => Some(id),
         None => fetched(repo, exchange, full_name, &kept)?,
     };
-    match brought {
-        Some(id) if target(repo, &kept)? != Some(id) => {
-            repo.reference(&kept, id, true, "fetch")?;
-        }
-        _ => {}
+    if let Some(id) = brought {
+        keep(repo, &kept, id)?;
     }
     Ok(brought)
+}
+
+/// Has a ref of the mirror name a commit. One at a time: two looks at once would lock each other
+/// out of the file.
+fn keep(repo: &Repository, name: &str, id: Oid) -> Result<()> {
+    static KEEPING: Mutex<()> = Mutex::new(());
+    let _alone = KEEPING.lock().unwrap_or_else(PoisonError::into_inner);
+    if target(repo, name)? != Some(id) {
+        repo.reference(name, id, true, "fetch")?;
+    }
+    Ok(())
 }
 
 /// Brings one ref in libgit2's way.
