@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -87,22 +86,12 @@ pub(super) struct Verb {
     /// Keys of the hosts that ssh:// may speak to
     #[arg(long)]
     known_hosts_file: Option<PathBuf>,
-    /// Folder of the server: keys, log, mirror
-    #[arg(long, env = "MAINSTAY_DIR")]
-    dir: Option<PathBuf>,
-    /// Address and port others dial to reach this server
-    #[arg(long)]
-    advertise: Option<SocketAddr>,
-    /// Configuration file; flags override it
-    #[arg(long)]
-    config: Option<PathBuf>,
-    /// Return when the server is ready and leave it running
-    #[arg(long)]
-    detach: bool,
+    #[command(flatten)]
+    server: cluster::First,
 }
 
 pub(super) fn run(verb: &Verb) -> Result<(), Error> {
-    let dir = super::cluster_dir(verb.dir.as_deref())?;
+    let dir = verb.server.dir()?;
     let config = configured(verb)?;
     if KeyFiles::new(dir.join(PKI)).has("server") {
         return there_already(&dir, &config.source);
@@ -116,14 +105,11 @@ pub(super) fn run(verb: &Verb) -> Result<(), Error> {
         true => format!("{url} begins with commit {short} on branch {branch}"),
         false => format!("{url} is at {short} on branch {branch}; nothing was committed"),
     });
-    cluster::begin(&dir, &config, verb.detach)
+    cluster::begin(&dir, &config, verb.server.detach)
 }
 
 fn configured(verb: &Verb) -> Result<ServerConfig, Error> {
-    let mut config = match &verb.config {
-        Some(path) => server::read_config(path)?,
-        None => ServerConfig::default(),
-    };
+    let mut config = verb.server.config()?;
     let absolute = |path: &Path| {
         let full = std::path::absolute(path);
         full.map_err(|e| Error::yours(format!("{}: {e}", path.display())))
@@ -142,7 +128,6 @@ fn configured(verb: &Verb) -> Result<ServerConfig, Error> {
     config.source.password_file = file(&verb.password_file)?.or(password_file);
     config.source.ssh_key_file = file(&verb.ssh_key_file)?.or(ssh_key_file);
     config.source.known_hosts_file = file(&verb.known_hosts_file)?.or(known_hosts_file);
-    config.advertise = verb.advertise.or(config.advertise);
     Ok(config)
 }
 

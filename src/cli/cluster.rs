@@ -30,15 +30,22 @@ const TOKEN_JOINS: u32 = 16;
 /// Begin a cluster: make its keys, start its first server, print how others join
 #[derive(clap::Args, Debug)]
 pub(super) struct Init {
-    /// Folder of the server: keys, log, mirror
-    #[arg(long, env = "MAINSTAY_DIR")]
-    dir: Option<PathBuf>,
     /// Repository to follow: file://, http(s):// or ssh://
     #[arg(long)]
     source: Option<String>,
     /// Branch to follow
     #[arg(long)]
     branch: Option<String>,
+    #[command(flatten)]
+    server: First,
+}
+
+/// What every verb asks that starts the first server.
+#[derive(clap::Args, Debug)]
+pub(super) struct First {
+    /// Folder of the server: keys, log, mirror
+    #[arg(long, env = "MAINSTAY_DIR")]
+    dir: Option<PathBuf>,
     /// Address and port others dial to reach this server
     #[arg(long)]
     advertise: Option<SocketAddr>,
@@ -47,27 +54,40 @@ pub(super) struct Init {
     config: Option<PathBuf>,
     /// Return when the server is ready and leave it running
     #[arg(long)]
-    detach: bool,
+    pub(super) detach: bool,
+}
+
+impl First {
+    /// The folder of the server.
+    pub(super) fn dir(&self) -> Result<PathBuf, Error> {
+        super::cluster_dir(self.dir.as_deref())
+    }
+
+    /// The configuration that flags have not overridden yet.
+    pub(super) fn config(&self) -> Result<ServerConfig, Error> {
+        let mut config = match &self.config {
+            Some(path) => server::read_config(path)?,
+            None => ServerConfig::default(),
+        };
+        config.advertise = self.advertise.or(config.advertise);
+        Ok(config)
+    }
 }
 
 pub(super) fn init(verb: &Init) -> Result<(), Error> {
-    let dir = super::cluster_dir(verb.dir.as_deref())?;
+    let dir = verb.server.dir()?;
     let keys = KeyFiles::new(dir.join(PKI));
     if keys.has("server") {
         let text = format!("{} belongs to a cluster already", dir.display());
         return Err(Error::yours(text).hint("start its server with `mainstay server`"));
     }
-    let mut config = match &verb.config {
-        Some(path) => server::read_config(path)?,
-        None => ServerConfig::default(),
-    };
+    let mut config = verb.server.config()?;
     if let Some(source) = &verb.source {
         config.source.url.clone_from(source);
     }
     if verb.branch.is_some() {
         config.source.reference.branch.clone_from(&verb.branch);
     }
-    config.advertise = verb.advertise.or(config.advertise);
     if config.source.url.is_empty() {
         let text = "which repository shall the cluster follow?";
         return Err(Error::yours(text).hint("--source https://git.example.com/team/cluster.git"));
@@ -76,7 +96,7 @@ pub(super) fn init(verb: &Init) -> Result<(), Error> {
         let hint = "give a file://, http(s):// or ssh:// address and a plain branch name";
         Error::yours(format!("{:#}", anyhow::Error::from(e))).hint(hint)
     })?;
-    begin(&dir, &config, verb.detach)
+    begin(&dir, &config, verb.server.detach)
 }
 
 /// Makes the keys of a cluster and starts its first server.

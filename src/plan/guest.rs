@@ -45,9 +45,10 @@ pub fn guests(view: &View) -> impl Iterator<Item = (&str, &GitSource)> {
         .filter(|(name, _)| *name != MAIN_SOURCE)
 }
 
-/// What a source says now.
-pub fn spec_of<'a>(view: &'a View, source: &str) -> Option<&'a GitSourceSpec> {
-    view.get::<GitSource>("", source).map(|source| &source.spec)
+/// Whether whoever follows a source by this spec is to go on: Git says no other by now.
+pub fn is_current(view: &View, source: &str, spec: &GitSourceSpec) -> bool {
+    source == MAIN_SOURCE
+        || view.get::<GitSource>("", source).is_some_and(|source| source.spec == *spec)
 }
 
 /// Whether the tip of a source was not judged before, neither taken nor refused, by what the source

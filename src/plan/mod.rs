@@ -56,6 +56,7 @@ mod lease;
 mod namespace;
 mod node;
 mod notices;
+mod offspring;
 mod order;
 mod owners;
 pub(crate) mod pods;

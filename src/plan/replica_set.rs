@@ -9,28 +9,23 @@ use k8s_openapi::{
     Metadata,
     api::{
         apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus},
-        core::v1::{LimitRange, Namespace, Pod, PodTemplateSpec, ResourceQuota, ServiceAccount},
+        core::v1::{LimitRange, Namespace, Pod, ResourceQuota, ServiceAccount},
     },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
 use super::{
     Controller, Inputs, Plan,
-    batch::{Batch, controlled_by, fresh_name},
+    batch::Batch,
+    offspring::{self, BURST_MAX, Made, pod_of},
     order, owners, pods,
 };
 use crate::{
     model::{GroupKind, Key, Object, Selector, Timestamp},
-    policy::{Ledger, Refused},
-    state::{Change, ENTRY_BYTES_MAX, View},
+    policy::Refused,
+    state::{Change, View},
 };
 
 const NAME: &str = "replicaset-controller";
-/// Most pods one step makes or deletes, as Kubernetes' burst; the next step goes on.
-pub(super) const BURST_MAX: usize = 500;
-/// Most bytes of new pods in one step, with room for their events and for what defaults add.
-pub(super) const BURST_BYTES_MAX: usize = ENTRY_BYTES_MAX / 4;
-
 /// The condition of a ReplicaSet whose pods are refused.
 const FAILURE: &str = "ReplicaFailure";
 /// When pods that were refused are tried again though nothing of their namespace changed.
@@ -142,15 +137,7 @@ fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
     batch.into_plan(wake_at)
 }
 
-/// What became of the pods that were missing.
-#[derive(Default)]
-struct Made {
-    count: usize,
-    /// Why no more were made.
-    refused: Option<Refused>,
-}
-
-/// Makes pods of the template, until there are enough or one is refused: the next would be too.
+/// Makes pods of the template, as many as are missing.
 fn create(
     view: &View,
     owner: &Object,
@@ -159,33 +146,10 @@ fn create(
     batch: &mut Batch,
 ) -> Made {
     let template = set.spec.template.clone().unwrap_or_default();
-    let fit = BURST_BYTES_MAX / owner.bytes().len().max(1);
-    let number = missing.min(BURST_MAX).min(fit.max(1));
-    let key = Key::of::<Pod>(&owner.key().namespace, "");
-    let prefix = format!("{}-", owner.key().name);
-    let mut taken = BTreeSet::new();
-    let mut nth = 0;
-    let mut ledger = Ledger::new(view);
-    let mut made = Made::default();
-    while made.count < number {
-        let name = fresh_name(view, &key, owner, &prefix, nth);
-        nth += 1;
-        if !taken.insert(name.clone()) {
-            continue;
-        }
-        let pod = pod_of(&template, owner, &prefix, &name);
-        match pods::admitted(view, &pod, &mut ledger) {
-            Ok(object) => batch.put_new(object),
-            Err(refused) => {
-                made.refused = Some(refused);
-                break;
-            }
-        }
-        batch.event(owner, NAME, "SuccessfulCreate", format!("Created pod: {name}"));
-        made.count += 1;
-    }
-    batch.first(ledger.charges());
-    made
+    let wanted = std::iter::repeat_n((), missing);
+    let prefix = |(): &()| format!("{}-", owner.key().name);
+    let pod = |(): &(), prefix: &str, name: &str| pod_of(&template, owner, prefix, name);
+    offspring::make(view, (owner, NAME), wanted, prefix, pod, batch)
 }
 
 /// Writes into the status why pods are refused, or that they are not any more; says whether that is
@@ -218,25 +182,6 @@ fn tell_refusal(status: &mut ReplicaSetStatus, refused: Option<&Refused>, now: T
     };
     status.conditions = Some(conditions).filter(|list| !list.is_empty());
     news
-}
-
-/// A pod of a template, owned by `owner`.
-pub(super) fn pod_of(template: &PodTemplateSpec, owner: &Object, prefix: &str, name: &str) -> Pod {
-    let meta = template.metadata.clone().unwrap_or_default();
-    Pod {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            generate_name: Some(prefix.to_owned()),
-            namespace: Some(owner.key().namespace.to_string()),
-            labels: meta.labels,
-            annotations: meta.annotations,
-            finalizers: meta.finalizers,
-            owner_references: Some(vec![controlled_by(owner)]),
-            ..ObjectMeta::default()
-        },
-        spec: template.spec.clone(),
-        ..Pod::default()
-    }
 }
 
 /// Deletes the `surplus` pods that are missed least and takes them out of `active`.

@@ -17,17 +17,13 @@ use tokio_util::sync::CancellationToken;
 use super::{Store, clock};
 use crate::{
     model::{NodeName, Timestamp},
-    plan::{Agenda, ENTRY_COMMANDS_MAX, Inputs, Planned, Timing},
+    plan::{Agenda, ENTRY_COMMANDS_MAX, Inputs, Planned, Timing, hearing::answering},
     raft::{Member, ProposeError},
     state::{Command, Outcome, View},
 };
 
 /// Between two looks at who the servers are; new ones are known to pods as late as that.
 const SERVERS_EVERY: Duration = Duration::from_secs(10);
-
-/// How long a server may be silent before pods are sent to the others alone. Kubernetes' servers
-/// go after 15 seconds, too.
-const SILENCE_MAX: Duration = Duration::from_secs(15);
 
 /// When each node's agent was last heard, by this server's clock. Written by the sessions.
 pub type Heard = Arc<watch::Sender<BTreeMap<NodeName, Timestamp>>>;
@@ -137,27 +133,10 @@ async fn lead(
 /// Where the servers of the cluster listen that answer. Of itself the server that leads knows
 /// better than the log, which keeps where it was when it became a member.
 fn servers(store: &Store, own: SocketAddr, leading: Duration) -> Vec<SocketAddr> {
-    listening(store.members(), (store.id(), own), &store.node().answered(), leading)
-}
-
-/// See [`servers`]; one that never answered has been silent for as long as this one leads.
-fn listening(
-    members: Vec<Member>,
-    (id, own): (u64, SocketAddr),
-    answered: &BTreeMap<u64, Duration>,
-    leading: Duration,
-) -> Vec<SocketAddr> {
-    let address = |member: Member| {
-        if member.id == id {
-            return Some(own);
-        }
-        let silent = answered.get(&member.id).copied().unwrap_or(leading);
-        member.address.parse().ok().filter(|_| silent <= SILENCE_MAX)
-    };
-    let all = members.into_iter().filter_map(address);
-    let mut reachable: Vec<SocketAddr> = all.filter(|a| !a.ip().is_loopback()).collect();
-    reachable.sort();
-    reachable
+    let id = store.id();
+    let address = |m: Member| if m.id == id { Some(own) } else { m.address.parse().ok() };
+    let all = store.members().into_iter().filter_map(|m| Some((m.id, address(m)?)));
+    answering(all, id, &store.node().answered(), leading)
 }
 
 /// When each node was heard; a node that this leader has not heard yet counts as heard at its
@@ -207,30 +186,5 @@ async fn wait_until(at: Option<tokio::time::Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What must not happen: pods that are sent to a server that is gone, or none to one that has
-    /// not been asked yet.
-    #[test]
-    fn pods_are_told_of_servers_that_answer() {
-        let member = |id: u64| Member { id, address: format!("10.0.0.{id}:6443"), voter: true };
-        let own: SocketAddr = "10.0.0.1:6443".parse().unwrap();
-        let check = |answered: &[(u64, u64)], leading: u64, expect: &[u64]| {
-            let answered = answered.iter().map(|(id, s)| (*id, Duration::from_secs(*s))).collect();
-            let members = (1..=3).map(member).collect();
-            let found = listening(members, (1, own), &answered, Duration::from_secs(leading));
-            let expect: Vec<SocketAddr> =
-                expect.iter().map(|id| format!("10.0.0.{id}:6443").parse().unwrap()).collect();
-            assert_eq!(found, expect, "{answered:?} leading {leading} s");
-        };
-        check(&[(2, 0), (3, 1)], 60, &[1, 2, 3]);
-        check(&[(2, 0), (3, 16)], 60, &[1, 2]);
-        check(&[(2, 0)], 60, &[1, 2]);
-        check(&[], 1, &[1, 2, 3]);
     }
 }

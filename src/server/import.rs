@@ -226,7 +226,7 @@ impl Importer {
         let fetch = move || mirror.fetch(Duration::from_secs(FETCH_SECONDS_MAX));
         let fetched = tokio::task::spawn_blocking(fetch).await??;
         let view = self.store.view();
-        let is_current = self.is_main() || guest::spec_of(&view, &self.name) == Some(&self.spec);
+        let is_current = guest::is_current(&view, &self.name, &self.spec);
         if is_current && is_news(&view, &self.name, &fetched.tip, clock::now()) {
             let (source, relation) = (&self.name, fetched.relation);
             tracing::info!(event = "commit seen", source, commit = %fetched.tip, ?relation);

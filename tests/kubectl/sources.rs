@@ -155,6 +155,38 @@ fn a_team_follows_its_own_repository_in_its_own_namespace() {
     assert_eq!(team.value("more"), "main");
 }
 
+/// Folders of one repository as a source each: one that is refused holds nobody else up.
+#[test]
+fn folders_of_a_repository_are_taken_each_by_itself() {
+    if kubectls("folders_of_a_repository_are_taken_each_by_itself").is_empty() {
+        return;
+    }
+    let team = Team::of(World::up(1));
+    let place = team.world.work().join("../team");
+    fs::create_dir_all(place.join("a")).unwrap();
+    fs::create_dir_all(place.join("b")).unwrap();
+    team.pushes("a/map.yaml", &map("of-a", "team", "one"));
+    team.pushes("b/map.yaml", &map("of-b", "team", "one"));
+    let url = fs::canonicalize(team.world.work().join("../team.git")).unwrap();
+    let of = |folder: &str| {
+        format!(
+            "apiVersion: mainstay.io/v1\nkind: GitSource\nmetadata: {{name: team-{folder}}}\n\
+             spec: {{url: \"file://{}\", path: {folder}, intervalSeconds: 1}}\n",
+            url.display()
+        )
+    };
+    team.world.pushes("team.yaml", &format!("{TEAM}{}---\n{}", of("a"), of("b")));
+    team.is("of-a", "one");
+    team.is("of-b", "one");
+    fs::write(place.join("a/bad.yaml"), "kind: Nonsense\n").unwrap();
+    fs::write(place.join("a/map.yaml"), map("of-a", "team", "two")).unwrap();
+    team.pushes("b/map.yaml", &map("of-b", "team", "two"));
+    team.is("of-b", "two");
+    let refused = ["gitsource", "team-a", "-o", "jsonpath={.status.problems}"];
+    team.world.until("a is refused", || team.get(0, &refused).contains("bad.yaml"));
+    assert_eq!(team.value("of-a"), "one");
+}
+
 /// A hook comes to whichever server its sender knows; what is new is taken by the one that leads.
 #[test]
 fn a_hook_that_reaches_any_server_is_heard_by_the_leader() {

@@ -1,7 +1,5 @@
 //! The pods of a Job.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::{
     Metadata,
     api::{
@@ -12,13 +10,11 @@ use k8s_openapi::{
 
 use super::{NAME, TRACKING};
 use crate::{
-    model::{Key, Object},
+    model::Object,
     plan::{
-        batch::{Batch, fresh_name},
-        pods,
-        replica_set::{BURST_BYTES_MAX, BURST_MAX, pod_of},
+        batch::Batch,
+        offspring::{self, Made, pod_of},
     },
-    policy::{Ledger, Refused},
     state::View,
 };
 
@@ -37,15 +33,7 @@ pub(super) struct Order {
     pub(super) failures: Option<i32>,
 }
 
-/// What became of the pods that were missing.
-#[derive(Debug, Default)]
-pub(super) struct Made {
-    pub(super) count: usize,
-    /// Why no more were made.
-    pub(super) refused: Option<Refused>,
-}
-
-/// Makes pods until there are enough or one is refused: the next would be too.
+/// Makes the pods that are ordered.
 pub(super) fn create(
     view: &View,
     owner: &Object,
@@ -53,35 +41,14 @@ pub(super) fn create(
     orders: &[Order],
     batch: &mut Batch,
 ) -> Made {
-    let fit = (BURST_BYTES_MAX / owner.bytes().len().max(1)).max(1);
-    let key = Key::of::<Pod>(&owner.key().namespace, "");
-    let (mut ledger, mut made) = (Ledger::new(view), Made::default());
-    let (mut taken, mut nth) = (BTreeSet::new(), 0);
-    for order in orders.iter().take(BURST_MAX.min(fit)) {
-        let prefix = match order.index {
-            Some(index) => format!("{}-{index}-", owner.key().name),
-            None => format!("{}-", owner.key().name),
-        };
-        let name = loop {
-            let name = fresh_name(view, &key, owner, &prefix, nth);
-            nth += 1;
-            if taken.insert(name.clone()) {
-                break name;
-            }
-        };
-        let pod = one(&spec.template, owner, &prefix, &name, *order);
-        match pods::admitted(view, &pod, &mut ledger) {
-            Ok(object) => batch.put_new(object),
-            Err(refused) => {
-                made.refused = Some(refused);
-                break;
-            }
-        }
-        batch.event(owner, NAME, "SuccessfulCreate", format!("Created pod: {name}"));
-        made.count += 1;
-    }
-    batch.first(ledger.charges());
-    made
+    let prefix = |order: &&Order| match order.index {
+        Some(index) => format!("{}-{index}-", owner.key().name),
+        None => format!("{}-", owner.key().name),
+    };
+    let pod = |order: &&Order, prefix: &str, name: &str| {
+        one(&spec.template, owner, prefix, name, **order)
+    };
+    offspring::make(view, (owner, NAME), orders, prefix, pod, batch)
 }
 
 fn one(template: &PodTemplateSpec, owner: &Object, prefix: &str, name: &str, order: Order) -> Pod {

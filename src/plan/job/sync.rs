@@ -11,7 +11,7 @@ use super::{
     NAME, TRACKING,
     end::{self, Consequence, End},
     indexes, is_tracked,
-    make::{self, INDEX, INDEX_FAILURES, Made, Order},
+    make::{self, INDEX, INDEX_FAILURES, Order},
     untracked,
 };
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     plan::{
         Plan,
         batch::Batch,
+        offspring::Made,
         order::{self, WAITING},
         owners, pods,
         replica_set::{REFUSED_SECONDS, rank},
