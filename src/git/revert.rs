@@ -16,6 +16,7 @@ use super::{
     publish::{Pushed, Step},
     remote::Reference,
     status::{blobs, check_path, commit, merge, updated},
+    tree::{Kind, kind, root_prefix},
 };
 use crate::model::CommitId;
 
@@ -34,8 +35,12 @@ pub struct Undo {
     pub same: BTreeSet<CommitId>,
     /// The files of the objects that failed.
     pub files: Vec<String>,
-    /// The trailer that names the failed commit in the one that undoes it.
-    pub trailer: String,
+    /// The folder whose files are undone; others may be somebody else's. Empty for all of them.
+    pub path: String,
+    /// The trailer by which people run again what failed: a tip that has it is theirs.
+    pub retry: String,
+    /// The trailer, and what it says, by which the commit that undoes it is found.
+    pub trailer: (String, String),
 }
 
 /// What became of an undo.
@@ -71,7 +76,8 @@ impl Mirror {
                 return Ok(Step::Already(found));
             }
             let id = commit_id(tip);
-            overtaken = id != undo.bad && !undo.same.contains(&id);
+            let is_bad = id == undo.bad || undo.same.contains(&id);
+            overtaken = !is_bad && !is_as_bad(repo, tip, undo)?;
             if overtaken {
                 return Ok(Step::Already(tip));
             }
@@ -120,6 +126,11 @@ impl Mirror {
                 tree = index.write_tree_to(repo)?;
                 taken = Some(Commit::of(&culprit)?);
             }
+        }
+        let tree = within(repo, ours.tree_id(), tree, &undo.path)?;
+        if tree == ours.tree_id() {
+            let reason = format!("changed nothing below {:?} that can be undone", undo.path);
+            return Err(Error::Argument { what: format!("commit {}", undo.bad), reason });
         }
         let who = who.signature()?;
         commit(repo, Some(tip), tree, &words(taken.as_ref())?, (&who, &who), self.key.as_ref())
@@ -262,12 +273,52 @@ impl Mirror {
     }
 }
 
+/// Whether a tip has the files that failed just as they were, and does not ask to run them again:
+/// somebody pushed what is no business of the folder.
+fn is_as_bad(repo: &Repository, tip: Oid, undo: &Undo) -> Result<bool> {
+    let tip = repo.find_commit(tip)?;
+    if Commit::of(&tip)?.trailer(&undo.retry).is_some() {
+        return Ok(false);
+    }
+    let bad = find_commit(repo, &undo.bad)?.tree_id();
+    Ok(folder(repo, bad, &undo.path)? == folder(repo, tip.tree_id(), &undo.path)?)
+}
+
+/// The files of `ours`, below `path` those of `theirs`.
+fn within(repo: &Repository, ours: Oid, theirs: Oid, path: &str) -> Result<Oid> {
+    let prefix = root_prefix(path);
+    let path = prefix.trim_end_matches('/');
+    if path.is_empty() {
+        return Ok(theirs);
+    }
+    let mut update = git2::build::TreeUpdateBuilder::new();
+    match (folder(repo, theirs, path)?, folder(repo, ours, path)?) {
+        (Some(theirs), _) => update.upsert(path, theirs, git2::FileMode::Tree),
+        (None, Some(_)) => update.remove(path),
+        (None, None) => return Ok(ours),
+    };
+    Ok(update.create_updated(repo, &repo.find_tree(ours)?)?)
+}
+
+/// A folder of a tree, where it has it.
+fn folder(repo: &Repository, tree: Oid, path: &str) -> Result<Option<Oid>> {
+    let mut id = tree;
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        match repo.find_tree(id)?.get_name(part) {
+            Some(entry) if kind(&entry) == Kind::Folder => id = entry.id(),
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(id))
+}
+
 /// The commit between the tip and the failed one that undoes it already.
 fn undone(repo: &Repository, tip: Oid, undo: &Undo) -> Result<Option<Oid>> {
     let mut next = Some(repo.find_commit(tip)?);
     for _ in 0..PUSH_COMMITS_MAX {
         let Some(found) = next.filter(|c| commit_id(c.id()) != undo.bad) else { break };
-        if Commit::of(&found)?.trailer(&undo.trailer) == Some(undo.bad.as_str()) {
+        let (trailer, says) = &undo.trailer;
+        if Commit::of(&found)?.trailer(trailer) == Some(says.as_str()) {
             return Ok(Some(found.id()));
         }
         next = found.parent(0).ok();

@@ -13,6 +13,8 @@ use crate::model::{Problem, Timestamp};
 
 /// The group of our own kinds.
 pub const GROUP: &str = "mainstay.io";
+/// Most characters of a source's name: those of its commits begin with it.
+const SOURCE_NAME_MAX: usize = 180;
 /// The version of our own kinds.
 pub const API_VERSION: &str = "mainstay.io/v1";
 
@@ -56,7 +58,8 @@ own_kind!(Commit, "Commit", "commits");
 own_kind!(GitSource, "GitSource", "gitsources");
 own_kind!(Freeze, "Freeze", "freezes");
 
-/// A Git commit that the cluster has seen; its name is the full id.
+/// A Git commit that the cluster has seen; its name is the full id, of another source than `main`
+/// `<source>.<id>`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Commit {
@@ -64,7 +67,7 @@ pub struct Commit {
     pub api_version: String,
     /// `Commit`
     pub kind: String,
-    /// The name is the commit's full id.
+    /// The name is the commit's full id, of another source than `main` `<source>.<id>`.
     pub metadata: ObjectMeta,
     /// What the commit is.
     #[serde(default)]
@@ -221,7 +224,7 @@ pub enum RevertState {
     Due,
     /// It is on the desired branch.
     Pushed,
-    /// The desired branch does not take it; it stands on `mainstay/revert/<commit>`.
+    /// The desired branch does not take it; it stands on `mainstay/revert/<name of the Commit>`.
     Proposed,
     /// There is none: the source says so (`onFailure: hold`), or its repository takes nothing.
     Held,
@@ -575,8 +578,9 @@ impl super::Kind for Freeze {
 impl super::Kind for Commit {
     fn validate(&self, check: &mut super::Check) {
         let name = self.metadata.name.as_deref().unwrap_or_default();
-        if crate::model::CommitId::parse(name).is_none() {
-            check.invalid("metadata.name", name, "must be a full commit id");
+        if crate::model::CommitName::parse(name).is_none() {
+            let why = "must be a full commit id, of another source than main <source>.<id>";
+            check.invalid("metadata.name", name, why);
         }
     }
 }
@@ -606,14 +610,10 @@ impl super::Kind for GitSource {
         if let Some(why) = spec.deadlines.iter().find_map(wrong) {
             check.forbidden("spec.deadlines", &why);
         }
-        let goes_back = [Some(OnFailure::Revert), Some(OnFailure::Hold)];
-        if self.metadata.name.as_deref() != Some("main")
-            && goes_back.contains(&self.spec.on_failure)
-        {
-            check.forbidden(
-                "spec.onFailure",
-                "only the commits of the source main are taken back by themselves; leave it out",
-            );
+        let name = self.metadata.name.clone().unwrap_or_default();
+        if name.len() > SOURCE_NAME_MAX {
+            let why = format!("must have at most {SOURCE_NAME_MAX} characters");
+            check.invalid("metadata.name", &name, &why);
         }
     }
 }

@@ -47,6 +47,74 @@ impl From<CommitId> for String {
     }
 }
 
+/// The source that the servers' configuration names: it says what else is followed.
+pub const MAIN_SOURCE: &str = "main";
+
+/// A commit as one source has it: two sources may be at the same commit of one repository, and each
+/// makes something else of it.
+///
+/// As text the id alone for the main source, else `<source>.<id>`: what the `Commit` object is
+/// named.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CommitName {
+    /// The name of the source.
+    pub source: SmolStr,
+    /// The commit.
+    pub id: CommitId,
+}
+
+impl CommitName {
+    /// The commit of a source.
+    pub fn new(source: &str, id: &CommitId) -> Self {
+        Self { source: source.into(), id: id.clone() }
+    }
+
+    /// Reads what it is as text; the main source is not named there.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.rsplit_once('.') {
+            None => Some(Self::new(MAIN_SOURCE, &CommitId::parse(text)?)),
+            Some(("" | MAIN_SOURCE, _)) => None,
+            Some((source, id)) => Some(Self::new(source, &CommitId::parse(id)?)),
+        }
+    }
+
+    /// Whether it is the main source's.
+    pub fn is_main(&self) -> bool {
+        self.source == MAIN_SOURCE
+    }
+
+    /// As people call it: `1a2b3c4`, of another source than the main one `team 1a2b3c4`.
+    pub fn short(&self) -> String {
+        match self.is_main() {
+            true => self.id.short().to_owned(),
+            false => format!("{} {}", self.source, self.id.short()),
+        }
+    }
+}
+
+impl fmt::Display for CommitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.is_main() {
+            true => self.id.fmt(f),
+            false => write!(f, "{}.{}", self.source, self.id),
+        }
+    }
+}
+
+impl TryFrom<String> for CommitName {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| format!("{text:?} is neither a full id nor source.id"))
+    }
+}
+
+impl From<CommitName> for String {
+    fn from(name: CommitName) -> String {
+        name.to_string()
+    }
+}
+
 /// The counter in State that each object change raises by one: Kubernetes' `resourceVersion`.
 ///
 /// The same on every replica, unique inside one transaction, and only growing; so an assignment

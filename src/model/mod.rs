@@ -7,7 +7,7 @@
 //!
 //! | word | meaning |
 //! |---|---|
-//! | commit | a Git commit of the desired branch; [`CommitId`] |
+//! | commit | a Git commit of the desired branch; [`CommitId`], as one source has it [`CommitName`] |
 //! | head | the newest commit that was admitted |
 //! | admit | accept a commit whole: parsed, defaulted, validated, then one log entry makes it visible |
 //! | revision | the counter that each object change raises; what Kubernetes calls `resourceVersion`; [`Revision`] |
@@ -34,7 +34,7 @@ mod signature;
 mod time;
 
 pub use hash::{fnv1a, fnv1a_from, name_suffix};
-pub use ids::{CommitId, RequestId, Revision};
+pub use ids::{CommitId, CommitName, MAIN_SOURCE, RequestId, Revision};
 pub use key::{GroupKind, Key, KeyError, NodeName};
 pub use object::{Object, ObjectError};
 pub use problem::Problem;

@@ -18,7 +18,7 @@ use crate::{
         Apply, Commit, CommitChanges, CommitHold, CommitSpec, CommitState, CommitStatus,
         CommitTimings, GitSource, GitSourceSpec, Hook, HookPhase, Kinds, OnFailure, PruneSpec,
     },
-    model::{CommitId, GroupKind, Key, Object, ObjectError, Problem, Timestamp},
+    model::{CommitId, CommitName, GroupKind, Key, Object, ObjectError, Problem, Timestamp},
     render::{self, Picture, PruneOptions, RenderedObject},
     state::{
         Adopt, Command, Desired, ENTRY_BYTES_MAX, Ending, Expect, MAIN_SOURCE, Op, Origin,
@@ -71,6 +71,13 @@ pub struct Candidate {
     pub repeats: Option<CommitId>,
     /// The freeze that it has to wait for.
     pub held: Option<CommitHold>,
+}
+
+impl Candidate {
+    /// The commit as its source has it.
+    pub fn name(&self) -> CommitName {
+        CommitName::new(&self.spec.source, &self.commit)
+    }
 }
 
 /// Whether a source's tip is neither what runs, nor what was refused or failed before, nor held
@@ -133,18 +140,6 @@ pub fn candidate(
     problems.extend(order::problems(view, name, picture, &wanted));
     problems.extend(wanted.iter().filter_map(|desired| view.claimed(desired)));
     if name != MAIN_SOURCE {
-        let hooks = wanted.iter().filter(|desired| hook(desired).is_some());
-        problems.extend(hooks.map(|desired| {
-            Problem {
-                file: desired.origin.file.clone(),
-                line: desired.origin.line,
-                field: "metadata.annotations".to_owned(),
-                message:
-                    "hooks run with the commits of the main source only: move it there, or let \
-                      it be a Job like others"
-                        .to_owned(),
-            }
-        }));
         let changed = wanted.iter().filter(|desired| differs(view, desired));
         problems.extend(guest::not_allowed(view, source, changed, &deletes));
     }
@@ -155,9 +150,9 @@ pub fn candidate(
         problems.extend(judged.problems);
         warnings.extend(judged.warnings);
     }
-    let repeats = failure::repeated(view, picture, &commit, &trailers);
-    let repeats = repeats.filter(|_| problems.is_empty() && name == MAIN_SOURCE);
-    problems.extend(repeats.as_ref().map(|earlier| failure::repeats(view, earlier)));
+    let repeats = failure::repeated(view, picture, &CommitName::new(name, &commit), &trailers);
+    let repeats = repeats.filter(|_| problems.is_empty());
+    problems.extend(repeats.as_ref().map(|earlier| failure::repeats(view, name, earlier)));
     problems.sort();
     let held = freeze::hold(view, picture, (&wanted, &deletes), &trailers, seen_at);
     Candidate {
@@ -344,8 +339,9 @@ pub fn admit(
     now: Timestamp,
 ) -> Result<Vec<Command>, ObjectError> {
     let changed = changed(view, candidate);
-    if candidate.spec.source != MAIN_SOURCE {
-        return Ok(adopt(view, candidate, &guest::admitted(view, candidate)?, &changed));
+    let told = guest::admitted(view, candidate)?;
+    if let Some(record) = as_it_is(view, candidate, &changed)? {
+        return Ok(adopt(view, candidate, (&record, told.as_ref()), &changed));
     }
     let (added, changed_n) = changed.iter().fold((0, 0), |(added, changed), desired| {
         let known = view.origin(desired.object.key()).is_some();
@@ -363,14 +359,30 @@ pub fn admit(
         },
         ..status_of(candidate)
     };
-    let mut commands = freeze::displaced(view, &candidate.commit)?;
-    commands.extend(adopt(view, candidate, &record(candidate, status)?, &changed));
+    let mut commands = match candidate.name().is_main() {
+        true => freeze::displaced(view, &candidate.commit)?,
+        false => Vec::new(),
+    };
+    let record = record(candidate, status)?;
+    commands.extend(adopt(view, candidate, (&record, told.as_ref()), &changed));
     Ok(commands)
+}
+
+/// The record of a commit that runs, when it was judged again and changes nothing.
+fn as_it_is(
+    view: &View,
+    candidate: &Candidate,
+    changed: &[&Desired],
+) -> Result<Option<Object>, ObjectError> {
+    let runs = view.head_of(&candidate.spec.source).is_some_and(|h| h.commit == candidate.commit);
+    let same = runs && changed.is_empty() && candidate.deletes.is_empty();
+    let known = view.commit(&candidate.name()).filter(|_| same);
+    known.map(|known| record(candidate, known.status.clone())).transpose()
 }
 
 /// When a commit was first seen, in milliseconds: one that was held is looked at again.
 fn first_seen(view: &View, candidate: &Candidate) -> i64 {
-    let known = view.get::<Commit>("", candidate.commit.as_str());
+    let known = view.commit(&candidate.name());
     known.and_then(|c| c.status.timings.seen_at).unwrap_or(candidate.seen_at.0)
 }
 
@@ -425,14 +437,15 @@ pub fn go_back(
 ) -> Result<Vec<Command>, ObjectError> {
     let candidate = &without_hooks(view, candidate);
     let changed = changed(view, candidate);
-    let before = view.get::<Commit>("", candidate.commit.as_str());
+    let before = view.commit(&candidate.name());
     let mut status = before.map(|c| c.status.clone()).unwrap_or_else(|| status_of(candidate));
     status.state = CommitState::Progressing;
     status.reason = "WentBack".to_owned();
     // What it was before says nothing of now.
     status.conditions = Vec::new();
     status.message = format!("the cluster went back to it: the rollout of {} failed", bad.short());
-    Ok(adopt(view, candidate, &record(candidate, status)?, &changed))
+    let (record, told) = (record(candidate, status)?, guest::went_back(view, candidate)?);
+    Ok(adopt(view, candidate, (&record, told.as_ref()), &changed))
 }
 
 /// A commit that is gone back to, whose hooks have run before; what was to run when the other one
@@ -466,7 +479,7 @@ fn changed<'a>(view: &View, candidate: &'a Candidate) -> Vec<&'a Desired> {
 fn adopt(
     view: &View,
     candidate: &Candidate,
-    record: &Object,
+    (record, told): (&Object, Option<&Object>),
     changed: &[&Desired],
 ) -> Vec<Command> {
     let source = candidate.spec.source.as_str();
@@ -479,6 +492,7 @@ fn adopt(
             commit: candidate.commit.clone(),
             base: head.clone(),
             record: record.clone(),
+            told: told.cloned(),
             upserts,
             deletes: if i == 0 { candidate.deletes.clone() } else { Vec::new() },
             left: if i == 0 { candidate.left.clone() } else { Vec::new() },
@@ -496,8 +510,14 @@ pub fn refuse(
     problems: Vec<Problem>,
     now: Timestamp,
 ) -> Result<Vec<Command>, ObjectError> {
-    if candidate.spec.source != MAIN_SOURCE {
-        return guest::refused(view, candidate, problems, now);
+    let mut commands = Vec::new();
+    if !candidate.name().is_main() {
+        commands = guest::refused(view, candidate, problems.clone(), now)?;
+        let known = view.commit(&candidate.name());
+        if known.is_some_and(|known| known.status.timings.admitted_at.is_some()) {
+            // It was taken before, and what became of that stays written.
+            return Ok(commands);
+        }
     }
     let first = problems.first().map(ToString::to_string).unwrap_or_default();
     let status = CommitStatus {
@@ -517,15 +537,14 @@ pub fn refuse(
     };
     let object = record(candidate, status)?;
     let put = |part| Op::Put { object: object.clone(), expect: Expect::Any, part };
-    Ok(vec![
-        Command::Write(vec![put(Part::Main), put(Part::Status)]),
-        Command::Enqueue(OutboxItem::Note(candidate.commit.clone())),
-    ])
+    commands.push(Command::Write(vec![put(Part::Main), put(Part::Status)]));
+    commands.push(Command::Enqueue(OutboxItem::Note(candidate.name())));
+    Ok(commands)
 }
 
 /// The commit as an object, as a plan would show it.
 fn record(candidate: &Candidate, status: CommitStatus) -> Result<Object, ObjectError> {
-    let mut commit = Commit::named(candidate.commit.as_str());
+    let mut commit = Commit::named(&candidate.name().to_string());
     commit.spec = candidate.spec.clone();
     commit.status = status;
     Object::of(&commit)

@@ -23,9 +23,11 @@ use super::{
     stuck::{self, Outlook},
 };
 use crate::{
-    kinds::{Commit, CommitChanges, CommitState, CommitStatus, HookPhase, RevertState, order},
-    model::{CommitId, GroupKind, Key, Object, Problem, Timestamp},
-    state::{Change, Command, Ending, Head, MAIN_SOURCE, OutboxItem, View},
+    kinds::{
+        Commit, CommitChanges, CommitState, CommitStatus, GitSource, HookPhase, RevertState, order,
+    },
+    model::{CommitName, GroupKind, Key, Object, Problem, Timestamp},
+    state::{Change, Command, Ending, Head, OutboxItem, View},
 };
 
 /// How long something that ran may be away before its commit counts as degraded: a pod that is
@@ -34,9 +36,12 @@ const AWAY_SECONDS: i64 = 30;
 /// Most problems that a commit's status names; the rest is counted in its message.
 const PROBLEMS_MAX: usize = 20;
 
-/// Most commits that State keeps: what `history` and `kubectl get commits` can show. Git keeps them
-/// all.
+/// Most commits of the main source that State keeps: what `history` and `kubectl get commits` can
+/// show. Git keeps them all.
 const COMMITS_MAX: usize = 500;
+
+/// Most commits of each other source that State keeps: there may be a hundred of them.
+const GUEST_COMMITS_MAX: usize = 50;
 
 /// Judges commits.
 pub(super) const CONTROLLER: Controller =
@@ -49,11 +54,28 @@ fn all(view: &View) -> BTreeSet<Key> {
 fn affected(change: &Change, view: &View) -> BTreeSet<Key> {
     if change.key.is::<Commit>() {
         // A new head ends those before it.
-        return if super::is_new(change) { all(view) } else { super::still(&change.key, view) };
+        let name = CommitName::parse(&change.key.name).filter(|_| super::is_new(change));
+        return match name {
+            Some(name) => keys_of(view, &name.source),
+            None => super::still(&change.key, view),
+        };
+    }
+    if change.key.is::<GitSource>() && change.new.is_none() {
+        return keys_of(view, &change.key.name);
     }
     let silent = change.key.is::<Event>() || change.key.is::<Lease>() || change.key.is::<Node>();
-    let head = view.head().filter(|_| !silent).map(|h| Key::of::<Commit>("", h.commit.as_str()));
-    head.into_iter().filter(|key| view.object(key).is_some()).collect()
+    let heads = view.heads().filter(|_| !silent);
+    let keys = heads.map(|(source, head)| key_of(&CommitName::new(source, &head.commit)));
+    keys.filter(|key| view.object(key).is_some()).collect()
+}
+
+fn keys_of(view: &View, source: &str) -> BTreeSet<Key> {
+    view.commits_of(source).map(|(_, object, _)| object.key().clone()).collect()
+}
+
+/// The object of a commit.
+pub(super) fn key_of(name: &CommitName) -> Key {
+    Key::of::<Commit>("", &name.to_string())
 }
 
 fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
@@ -61,15 +83,18 @@ fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
     else {
         return Plan::default();
     };
-    let (Some(head), Some(id)) = (view.head(), CommitId::parse(&key.name)) else {
-        return Plan::default();
-    };
+    let Some(name) = CommitName::parse(&key.name) else { return Plan::default() };
+    if !name.is_main() && view.get::<GitSource>("", &name.source).is_none() {
+        return let_go(view, object, &name);
+    }
+    let Some(head) = view.head_of(&name.source) else { return Plan::default() };
+    let runs = head.commit == name.id;
     let mut status = commit.status.clone();
     let mut wake_at = None;
     // What was refused or has failed stays so.
     let is_over = status.state == CommitState::Refused || status.failure.is_some();
-    if head.commit == id && !is_over {
-        wake_at = judge(view, head, &mut status, inputs);
+    if runs && !is_over {
+        wake_at = judge(view, &name, head, &mut status, inputs);
     } else if matches!(status.state, CommitState::Admitted | CommitState::Progressing) {
         status.state = CommitState::Superseded;
         status.reason = "Superseded".to_owned();
@@ -77,8 +102,8 @@ fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
     }
     standing::note(&mut status, object, inputs.now);
     let mut batch = Batch::default();
-    if head.commit == id {
-        forget(view, &mut batch);
+    if runs {
+        forget(view, &name, &mut batch);
     }
     if status == commit.status {
         return batch.into_plan(wake_at);
@@ -91,25 +116,36 @@ fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
     }
     let mut plan = batch.into_plan(wake_at);
     if told {
-        plan.commands.push(Command::Enqueue(OutboxItem::Note(id.clone())));
+        plan.commands.push(Command::Enqueue(OutboxItem::Note(name.clone())));
     }
     if due {
         // Before the status, which is what keeps this from being planned again.
-        plan.commands.insert(0, Command::Enqueue(OutboxItem::Revert(id)));
+        plan.commands.insert(0, Command::Enqueue(OutboxItem::Revert(name)));
     }
     plan
 }
 
-/// Deletes the oldest commits beyond the bound; their notes in Git stay.
-fn forget(view: &View, batch: &mut Batch) {
-    let commits = || view.list::<Commit>(None);
-    let surplus = commits().count().saturating_sub(COMMITS_MAX);
+/// Forgets a commit of a source that is no longer followed, and what was to be pushed there.
+fn let_go(view: &View, object: &Object, name: &CommitName) -> Plan {
+    let due = view.due_reverts().filter(|(_, bad)| *bad == name);
+    let mut commands: Vec<Command> = due.map(|(id, _)| Command::Done(id)).collect();
+    let mut batch = Batch::default();
+    batch.delete(object);
+    let mut plan = batch.into_plan(None);
+    commands.append(&mut plan.commands);
+    Plan { commands, ..plan }
+}
+
+/// Deletes the oldest commits of a source beyond the bound; their notes in Git stay.
+fn forget(view: &View, head: &CommitName, batch: &mut Batch) {
+    let commits = || view.commits_of(&head.source);
+    let most = if head.is_main() { COMMITS_MAX } else { GUEST_COMMITS_MAX };
+    let surplus = commits().count().saturating_sub(most);
     if surplus == 0 {
         return;
     }
-    let head = view.head().map(|h| h.commit.as_str());
     let mut old: Vec<&Object> =
-        commits().map(|(o, _)| o).filter(|o| Some(o.key().name.as_str()) != head).collect();
+        commits().filter(|(name, ..)| name != head).map(|(_, o, _)| o).collect();
     old.sort_by_key(|o| (o.meta().creation_timestamp.clone(), o.revision()));
     old.into_iter().take(surplus).for_each(|o| batch.delete(o));
 }
@@ -117,6 +153,7 @@ fn forget(view: &View, batch: &mut Batch) {
 /// Brings the head's status up to date; gives the time at which it has to be looked at again.
 fn judge(
     view: &View,
+    name: &CommitName,
     head: &Head,
     status: &mut CommitStatus,
     inputs: &Inputs<'_>,
@@ -124,13 +161,13 @@ fn judge(
     let seconds = status.deadline_seconds.unwrap_or(inputs.timing.commit_deadline_seconds);
     let since = status.timings.admitted_at.map_or(head.at, Timestamp);
     let deadline = since.plus_seconds(seconds);
-    let mut verdicts = verdicts(view, MAIN_SOURCE);
+    let mut verdicts = verdicts(view, &name.source);
     let late = deadline <= inputs.now;
     let ran = status.timings.healthy_at.is_some();
     // What changed nothing broke nothing: a revert is as good as what it brings back.
     let may_fail = !ran && status.changes != CommitChanges::default();
     let again = match may_fail {
-        true => give_up_early(view, &mut verdicts, inputs.now),
+        true => give_up_early(view, &name.source, &mut verdicts, inputs.now),
         false => None,
     };
     let failed = verdicts.waiting.iter().any(|w| w.failed);
@@ -145,7 +182,7 @@ fn judge(
     if failed || late && !ran || broke || was == CommitState::Degraded {
         degrade(status, &verdicts, late && !ran, inputs.now);
         if may_fail && was != CommitState::Degraded {
-            give_up(view, &head.commit, status, &verdicts, late);
+            give_up(view, name, status, &verdicts, late);
         }
         return None;
     }
@@ -164,9 +201,14 @@ fn judge(
 
 /// Marks as failed what will not come up by itself; gives the time at which it has to be looked at
 /// again.
-fn give_up_early(view: &View, verdicts: &mut Verdicts, now: Timestamp) -> Option<Timestamp> {
+fn give_up_early(
+    view: &View,
+    source: &str,
+    verdicts: &mut Verdicts,
+    now: Timestamp,
+) -> Option<Timestamp> {
     let mut again: Option<Timestamp> = None;
-    let until = failure::good_until(view);
+    let until = failure::good_until(view, source);
     let open = verdicts
         .waiting
         .iter_mut()
@@ -199,7 +241,7 @@ fn version<'a>(view: &'a View, object: &'a Object) -> Vec<&'a Object> {
 /// Has the cluster go back when it was this rollout that failed.
 fn give_up(
     view: &View,
-    head: &CommitId,
+    head: &CommitName,
     status: &mut CommitStatus,
     verdicts: &Verdicts,
     late: bool,
@@ -273,7 +315,7 @@ pub(super) struct Waiting {
 /// is stored.
 pub(super) fn verdicts(view: &View, source: &str) -> Verdicts {
     let mut verdicts = Verdicts { count: 0, waiting: Vec::new() };
-    let head = view.head_of(source).and_then(|h| view.get::<Commit>("", h.commit.as_str()));
+    let head = view.head_of(source).and_then(|head| view.commit_of(source, &head.commit));
     let ran = head.is_some_and(|commit| commit.status.timings.healthy_at.is_some());
     let kinds = [
         GroupKind::of::<Deployment>(),

@@ -7,12 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 
-use super::{commit::newest_pods, rollback::last_good, standing};
+use super::{
+    commit::{key_of, newest_pods},
+    rollback::last_good,
+    standing,
+};
 use crate::{
     kinds::{Commit, CommitFailure, CommitState, GitSource, OnFailure, RevertState},
-    model::{CommitId, Key, Object, ObjectError, Problem, fnv1a, fnv1a_from},
+    model::{CommitId, CommitName, Key, Object, ObjectError, Problem, fnv1a, fnv1a_from},
     render::Picture,
-    state::{Command, Expect, MAIN_SOURCE, NewEvent, Op, OutboxItem, Part, View},
+    state::{Command, Expect, NewEvent, Op, OutboxItem, Part, View},
 };
 
 /// The trailer of a revert that names the commit whose rollout failed. By it a revert that was
@@ -47,12 +51,12 @@ pub(super) struct Failed<'a> {
 /// people decide.
 pub(super) fn of(
     view: &View,
-    head: &CommitId,
+    head: &CommitName,
     message: &str,
     failed: &[Failed<'_>],
 ) -> Option<CommitFailure> {
     let policy = policy(view, head);
-    let until = good_until(view);
+    let until = good_until(view, &head.source);
     let guilty: Vec<&Failed<'_>> =
         failed.iter().filter(|f| is_guilty(view, f.key, until)).collect();
     if policy == OnFailure::Ignore || guilty.is_empty() {
@@ -64,7 +68,7 @@ pub(super) fn of(
         good: last_good(view, head)?.to_string(),
         problem: message.to_owned(),
         content: content(
-            view.origins_in(MAIN_SOURCE).map(|(key, origin)| (key, origin.digest.clone())),
+            view.origins_in(&head.source).map(|(key, origin)| (key, origin.digest.clone())),
         ),
         files: files.into_iter().collect(),
         evidence: evidence(view, &guilty),
@@ -90,25 +94,25 @@ pub(super) fn on_failure(trailers: &[(String, String)]) -> Result<Option<OnFailu
 }
 
 /// What the commit's trailer says, else its source.
-fn policy(view: &View, head: &CommitId) -> OnFailure {
-    let said = view.get::<Commit>("", head.as_str()).and_then(|c| c.status.on_failure);
+fn policy(view: &View, head: &CommitName) -> OnFailure {
+    let said = view.commit(head).and_then(|c| c.status.on_failure);
     if let Some(said) = said {
         return said;
     }
-    let source = view.get::<GitSource>("", MAIN_SOURCE);
+    let source = view.get::<GitSource>("", &head.source);
     source.and_then(|source| source.spec.on_failure).unwrap_or_default()
 }
 
-/// When the newest commit was admitted that became healthy.
-pub(super) fn good_until(view: &View) -> Option<i64> {
-    let all = view.list::<Commit>(None).map(|(_, c)| &c.status.timings);
+/// When the newest commit of a source was admitted that became healthy.
+pub(super) fn good_until(view: &View, source: &str) -> Option<i64> {
+    let all = view.commits_of(source).map(|(.., c)| &c.status.timings);
     all.filter(|timings| timings.healthy_at.is_some()).filter_map(|t| t.admitted_at).max()
 }
 
 /// Whether a workload is as a commit left it and was never healthy so, neither with that commit nor
 /// with one after it ([`good_until`]): what ran before and ails now is no failure of a rollout.
 pub(super) fn is_guilty(view: &View, key: &Key, good_until: Option<i64>) -> bool {
-    let commit = view.origin(key).and_then(|o| view.get::<Commit>("", o.commit.as_str()));
+    let commit = view.origin(key).and_then(|o| view.commit_of(&o.source, &o.commit));
     commit
         .map(|c| &c.status.timings)
         .is_some_and(|timings| timings.healthy_at.is_none() && timings.admitted_at >= good_until)
@@ -125,32 +129,34 @@ fn content<'a>(objects: impl Iterator<Item = (&'a Key, String)>) -> String {
     format!("{sum:016x}")
 }
 
-/// The commit of the same content whose rollout failed, unless a trailer says to run it again.
+/// The commit of the same source and content whose rollout failed, unless a trailer says to run it
+/// again.
 pub(super) fn repeated(
     view: &View,
     picture: &Picture,
-    commit: &CommitId,
+    commit: &CommitName,
     trailers: &[(String, String)],
 ) -> Option<CommitId> {
     let again = |(key, value): &(String, String)| {
         key.eq_ignore_ascii_case(RETRY_TRAILER) && value.eq_ignore_ascii_case("yes")
     };
-    let failures: Vec<(&Object, &CommitFailure)> = view
-        .list::<Commit>(None)
-        .filter_map(|(object, c)| Some((object, c.status.failure.as_ref()?)))
-        .filter(|(object, _)| object.key().name != commit.as_str())
+    // Another source than the main one may ask again for the commit that failed, by another spec.
+    let failures: Vec<(CommitName, &CommitFailure)> = view
+        .commits_of(&commit.source)
+        .filter_map(|(name, _, c)| Some((name, c.status.failure.as_ref()?)))
+        .filter(|(name, _)| name != commit || !commit.is_main())
         .collect();
     if failures.is_empty() || trailers.iter().any(again) {
         return None;
     }
     let wanted = content(picture.objects().map(|(k, found)| (k, format!("{:032x}", found.digest))));
-    let (object, _) = failures.into_iter().find(|(_, failure)| failure.content == wanted)?;
-    CommitId::parse(&object.key().name)
+    let mut same = failures.into_iter().filter(|(_, failure)| failure.content == wanted);
+    same.next().map(|(name, _)| name.id)
 }
 
 /// What is wrong with a commit whose content failed before.
-pub(super) fn repeats(view: &View, earlier: &CommitId) -> Problem {
-    let commit = view.get::<Commit>("", earlier.as_str());
+pub(super) fn repeats(view: &View, source: &str, earlier: &CommitId) -> Problem {
+    let commit = view.commit_of(source, earlier);
     let why = commit.and_then(|c| c.status.failure.as_ref()).map(|f| f.problem.clone());
     let message = format!(
         "has the content of {}, whose rollout failed ({}): change what failed, or run it again \
@@ -161,10 +167,10 @@ pub(super) fn repeats(view: &View, earlier: &CommitId) -> Problem {
     Problem { message, ..Problem::default() }
 }
 
-/// Where the cluster has to go, and from which commit, when what runs has failed.
-pub fn way_back(view: &View) -> Option<(CommitId, CommitId)> {
-    let head = view.head()?.commit.clone();
-    let failure = view.get::<Commit>("", head.as_str())?.status.failure.as_ref()?;
+/// Where the cluster has to go, and from which commit, when what runs of a source has failed.
+pub fn way_back(view: &View, source: &str) -> Option<(CommitId, CommitId)> {
+    let head = view.head_of(source)?.commit.clone();
+    let failure = view.commit_of(source, &head)?.status.failure.as_ref()?;
     Some((head, CommitId::parse(&failure.good)?))
 }
 
@@ -172,13 +178,15 @@ pub fn way_back(view: &View) -> Option<(CommitId, CommitId)> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revert {
     /// The commit whose rollout failed.
-    pub bad: CommitId,
+    pub bad: CommitName,
     /// The commit to go back to where no single one can be taken back.
     pub good: CommitId,
     /// Other commits at the source that brought the same content and were refused.
     pub repeats: BTreeSet<CommitId>,
     /// The files of the objects that failed.
     pub files: Vec<String>,
+    /// The folder that the source reads: nothing else is taken back. Empty for all of it.
+    pub path: String,
     /// What follows the subject of its message.
     body: String,
 }
@@ -186,7 +194,7 @@ pub struct Revert {
 impl Revert {
     /// The branch on which it is proposed where it cannot be pushed.
     pub fn branch(&self) -> String {
-        format!("mainstay/revert/{}", self.bad)
+        branch(&self.bad)
     }
 
     /// The message of the commit that takes `taken` back, which has this subject; of one that
@@ -205,14 +213,20 @@ impl Revert {
     }
 }
 
+fn branch(bad: &CommitName) -> String {
+    format!("mainstay/revert/{bad}")
+}
+
 /// What has to be pushed for a commit that failed; `None` when that is settled.
-pub fn revert(view: &View, bad: &CommitId) -> Option<Revert> {
-    let commit = view.get::<Commit>("", bad.as_str())?;
+pub fn revert(view: &View, bad: &CommitName) -> Option<Revert> {
+    let commit = view.commit(bad)?;
     let failure = commit.status.failure.as_ref().filter(|f| f.revert == RevertState::Due)?;
     let repeats = view
-        .list::<Commit>(None)
-        .filter(|(_, c)| c.status.state == CommitState::Refused && c.status.reason == FAILED_BEFORE)
-        .filter_map(|(object, _)| CommitId::parse(&object.key().name))
+        .commits_of(&bad.source)
+        .filter(|(.., c)| {
+            c.status.state == CommitState::Refused && c.status.reason == FAILED_BEFORE
+        })
+        .map(|(name, ..)| name.id)
         .collect();
     let good = CommitId::parse(&failure.good)?;
     let mut body = format!(
@@ -224,7 +238,10 @@ pub fn revert(view: &View, bad: &CommitId) -> Option<Revert> {
     for line in &failure.evidence {
         body += &format!("\n- {line}");
     }
-    Some(Revert { bad: bad.clone(), good, repeats, files: failure.files.clone(), body })
+    let source = view.get::<GitSource>("", &bad.source);
+    let path = source.map(|source| source.spec.path.clone()).unwrap_or_default();
+    let files = failure.files.clone();
+    Some(Revert { bad: bad.clone(), good, repeats, files, path, body })
 }
 
 /// What became of a revert.
@@ -239,8 +256,12 @@ pub struct Settled {
 }
 
 /// The commands that record what became of the revert of `bad`.
-pub fn settle(view: &View, bad: &CommitId, settled: Settled) -> Result<Vec<Command>, ObjectError> {
-    let key = Key::of::<Commit>("", bad.as_str());
+pub fn settle(
+    view: &View,
+    bad: &CommitName,
+    settled: Settled,
+) -> Result<Vec<Command>, ObjectError> {
+    let key = key_of(bad);
     let found = view.object(&key).and_then(|o| Some((o, o.view::<Commit>()?.clone())));
     let Some((object, mut commit)) = found else { return Ok(Vec::new()) };
     let Some(failure) = commit.status.failure.as_mut() else { return Ok(Vec::new()) };
@@ -268,18 +289,19 @@ pub fn settle(view: &View, bad: &CommitId, settled: Settled) -> Result<Vec<Comma
 }
 
 /// The message of a commit whose rollout failed.
-pub(super) fn words(bad: &CommitId, failure: &CommitFailure) -> String {
+pub(super) fn words(bad: &CommitName, failure: &CommitFailure) -> String {
     let short = |id: &str| id.get(..7).unwrap_or(id).to_owned();
     let by = failure.commit.as_deref().map(short).unwrap_or_default();
     let end = match failure.revert {
         RevertState::Due => "its revert is on its way".to_owned(),
         RevertState::Pushed => format!("{by} takes it back"),
         RevertState::Proposed => format!(
-            "no revert was pushed ({}): it is proposed on the branch mainstay/revert/{bad}",
-            failure.why
+            "no revert was pushed ({}): it is proposed on the branch {}",
+            failure.why,
+            branch(bad)
         ),
         RevertState::Held if failure.why.is_empty() => {
-            format!("{} is held: take it back, or push what mends it", bad.short())
+            format!("{} is held: take it back, or push what mends it", bad.id.short())
         }
         RevertState::Held => format!("no revert was pushed ({}): take it back", failure.why),
         RevertState::Overtaken => format!("{by} took its place at the source"),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::admission::Candidate;
 use crate::{
     kinds::{Commit, CommitHold, CommitState, Freeze, FreezeSpec},
-    model::{CommitId, Key, Object, ObjectError, Timestamp},
+    model::{CommitId, CommitName, Key, Object, ObjectError, Timestamp},
     render::Picture,
     state::{Command, Desired, Expect, Op, OutboxItem, Part, View},
 };
@@ -118,7 +118,7 @@ pub fn record_hold(
     let record = super::admission::held(view, candidate, hold)?;
     let put = |part| Op::Put { object: record.clone(), expect: Expect::Any, part };
     commands.push(Command::Write(vec![put(Part::Main), put(Part::Status)]));
-    commands.push(Command::Enqueue(OutboxItem::Note(candidate.commit.clone())));
+    commands.push(Command::Enqueue(OutboxItem::Note(candidate.name())));
     Ok(Some(commands))
 }
 
@@ -135,8 +135,8 @@ pub(super) fn displaced(view: &View, by: &CommitId) -> Result<Vec<Command>, Obje
         commit.status.message = format!("{} took its place while it was held", by.short());
         let put = Op::Put { object: Object::of(&commit)?, expect: Expect::Any, part: Part::Status };
         commands.push(Command::Write(vec![put]));
-        let id = CommitId::parse(&object.key().name);
-        commands.extend(id.map(|id| Command::Enqueue(OutboxItem::Note(id))));
+        let name = CommitName::parse(&object.key().name);
+        commands.extend(name.map(|name| Command::Enqueue(OutboxItem::Note(name))));
     }
     Ok(commands)
 }

@@ -1,31 +1,23 @@
-//! Sources that Git names itself: what they may hold, what becomes of their commits, and whether
-//! what they brought runs well.
+//! Sources that Git names itself: what they may hold, and what their status says of their commits.
 //!
 //! The main source, which the servers' configuration names, holds `GitSource` objects; each is
-//! followed by itself. Its status says what the `Commit` says of a commit of the main source.
+//! followed by itself. What becomes of their commits the same controller says as of the main
+//! source's; `Ready` of a source repeats it of the newest one.
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::{
-    api::core::v1::{Event, Namespace, Node},
-    apimachinery::pkg::apis::meta::v1::Condition,
-};
+use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::Condition};
 
-use super::{
-    Controller, Inputs, Plan,
-    admission::Candidate,
-    batch::Batch,
-    commit::{self, Verdicts},
-    condition,
-};
+use super::{Controller, Inputs, Plan, admission::Candidate, batch::Batch, condition};
 use crate::{
-    kinds::{GitSource, GitSourceJudged, GitSourceSpec, GitSourceStatus},
+    kinds::{
+        Commit, CommitState, CommitStatus, GitSource, GitSourceJudged, GitSourceSpec,
+        GitSourceStatus,
+    },
     model::{CommitId, Key, Object, ObjectError, Problem, Timestamp},
     policy::rbac::{self, Asked, What, Who},
     render::Picture,
-    state::{
-        Change, Command, Desired, Expect, Head, MAIN_SOURCE, NewEvent, Op, Origin, Part, View,
-    },
+    state::{Change, Command, Desired, Expect, MAIN_SOURCE, NewEvent, Op, Origin, Part, View},
 };
 
 /// The condition that clients wait for.
@@ -34,7 +26,7 @@ const READY: &str = "Ready";
 /// Most problems that a status names.
 const PROBLEMS_MAX: usize = 20;
 
-/// Judges what other sources than the main one brought.
+/// Says of other sources than the main one how their newest commit does.
 pub(super) const CONTROLLER: Controller =
     Controller { name: "source-controller", affected, all, plan };
 
@@ -53,11 +45,14 @@ pub fn is_current(view: &View, source: &str, spec: &GitSourceSpec) -> bool {
 
 /// Whether the tip of a source was not judged before, neither taken nor refused, by what the source
 /// says now and by what its account may do now.
-pub(super) fn is_news(view: &View, source: &str, tip: &CommitId) -> bool {
-    let head = view.head_of(source).map(|head| &head.commit);
-    let Some(source) = view.get::<GitSource>("", source) else { return head != Some(tip) };
+pub(super) fn is_news(view: &View, name: &str, tip: &CommitId) -> bool {
+    let head = view.head_of(name).map(|head| &head.commit);
+    let Some(source) = view.get::<GitSource>("", name) else { return head != Some(tip) };
     let GitSourceStatus { judged, refused_commit, .. } = &source.status;
     let Some(judged) = judged.as_ref().filter(|_| is_judged(source)) else { return true };
+    if view.commit_of(name, tip).is_some_and(|commit| commit.status.failure.is_some()) {
+        return false;
+    }
     if refused_commit.as_deref() == Some(tip.as_str()) {
         return source.spec.service_account.is_some() && rbac::newest(view).0 > judged.revision;
     }
@@ -194,8 +189,11 @@ pub(super) fn left_behind(view: &View, gone: &[Key]) -> Vec<Key> {
         .collect()
 }
 
-/// The status of a source whose commit is taken.
-pub(super) fn admitted(view: &View, candidate: &Candidate) -> Result<Object, ObjectError> {
+/// What a source says whose commit is taken; `None` for the main one.
+pub(super) fn admitted(view: &View, candidate: &Candidate) -> Result<Option<Object>, ObjectError> {
+    if candidate.name().is_main() {
+        return Ok(None);
+    }
     let mut source = source_of(view, candidate);
     source.status.observed_commit = Some(candidate.commit.to_string());
     source.status.admitted_commit = Some(candidate.commit.to_string());
@@ -203,7 +201,19 @@ pub(super) fn admitted(view: &View, candidate: &Candidate) -> Result<Object, Obj
     source.status.deadline_seconds = candidate.deadline_seconds;
     source.status.judged = judged(view, &source);
     source.status.problems = candidate.warnings.iter().take(PROBLEMS_MAX).cloned().collect();
-    Object::of(&source)
+    Object::of(&source).map(Some)
+}
+
+/// What a source says whose last good commit is taken again; `None` for the main one. What was seen
+/// at its repository, and judged, is as it was.
+pub(super) fn went_back(view: &View, candidate: &Candidate) -> Result<Option<Object>, ObjectError> {
+    if candidate.name().is_main() {
+        return Ok(None);
+    }
+    let mut source = source_of(view, candidate);
+    source.status.admitted_commit = Some(candidate.commit.to_string());
+    source.status.deadline_seconds = candidate.deadline_seconds;
+    Object::of(&source).map(Some)
 }
 
 /// The commands that record why a source's commit was not taken.
@@ -262,58 +272,50 @@ fn all(view: &View) -> BTreeSet<Key> {
 }
 
 fn affected(change: &Change, view: &View) -> BTreeSet<Key> {
-    let silent = change.key.is::<Event>() || change.key.is::<Node>();
-    if silent { BTreeSet::new() } else { all(view) }
+    let tells = change.key.is::<Commit>() || change.key.is::<GitSource>();
+    if tells { all(view) } else { BTreeSet::new() }
 }
 
 fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
-    let found = view.object(key).and_then(|o| Some((o, o.view::<GitSource>()?)));
-    let (Some((object, source)), Some(head)) = (found, view.head_of(&key.name)) else {
+    let Some((object, source)) = view.object(key).and_then(|o| Some((o, o.view::<GitSource>()?)))
+    else {
         return Plan::default();
     };
     let mut changed = source.clone();
-    let wake_at = judge(view, head, &mut changed, inputs);
+    say(view, &mut changed, inputs.now);
     let mut batch = Batch::default();
     if changed.status != source.status {
         batch.status(object, &changed);
     }
-    batch.into_plan(wake_at)
+    batch.into_plan(None)
 }
 
-/// Says in the status of a source whether its newest commit runs well; gives the time at which that
-/// has to be looked at again.
-fn judge(
-    view: &View,
-    head: &Head,
-    source: &mut GitSource,
-    inputs: &Inputs<'_>,
-) -> Option<Timestamp> {
+/// Says in the status of a source how its newest commit does.
+fn say(view: &View, source: &mut GitSource, now: Timestamp) {
+    let name = source.metadata.name.clone().unwrap_or_default();
+    if let Some(failed) = failed(view, &name, source) {
+        return set_ready(source, "False", &failed.reason, failed.message.clone(), now);
+    }
     if source.status.refused_commit.is_some() || !is_judged(source) {
         // What runs is not, or may not be, what is asked for, however well it runs.
-        return None;
+        return;
     }
-    let name = source.metadata.name.clone().unwrap_or_default();
-    let Verdicts { count, waiting } = commit::verdicts(view, &name);
-    let Some(first) = waiting.iter().find(|w| w.failed).or(waiting.first()) else {
-        let message = match count {
-            1 => "1 workload is ready".to_owned(),
-            n => format!("{n} workloads are ready"),
-        };
-        set_ready(source, "True", "Healthy", message, inputs.now);
-        return None;
+    let head = view.head_of(&name).and_then(|head| view.commit_of(&name, &head.commit));
+    let Some(CommitStatus { state, reason, message, .. }) = head.map(|commit| &commit.status)
+    else {
+        return;
     };
-    let usual = inputs.timing.commit_deadline_seconds;
-    let said = source.status.deadline_seconds.or(source.spec.deadline_seconds);
-    let deadline = head.at.plus_seconds(said.unwrap_or(usual));
-    let late = deadline <= inputs.now;
-    let reason = match (first.failed, late) {
-        (true, _) => first.reason.as_str(),
-        (false, true) => "DeadlineExceeded",
-        (false, false) => "Progressing",
-    };
-    let ready = count - waiting.len();
-    let message = format!("{ready} of {count} workloads are ready; {}", first.problem.message);
-    let reason = reason.to_owned();
-    set_ready(source, "False", &reason, message, inputs.now);
-    (!late).then_some(deadline)
+    match state {
+        CommitState::Healthy => set_ready(source, "True", "Healthy", message.clone(), now),
+        CommitState::Admitted => set_ready(source, "False", "Admitted", message.clone(), now),
+        _ => set_ready(source, "False", reason, message.clone(), now),
+    }
+}
+
+/// What became of the commit that stands at a source, when its rollout failed: it stays so until
+/// another one takes its place there, however well the one runs that the cluster went back to.
+fn failed<'a>(view: &'a View, name: &str, source: &GitSource) -> Option<&'a CommitStatus> {
+    let tip = CommitId::parse(source.status.observed_commit.as_deref()?)?;
+    let status = &view.commit_of(name, &tip)?.status;
+    status.failure.is_some().then_some(status)
 }

@@ -37,7 +37,8 @@ fn plan(view: &View, key: &Key, _inputs: &Inputs<'_>) -> Plan {
         // Until the cluster runs another commit, its pods say why this one failed, and it is what
         // the others wait for.
         Some(Ending::Failed) => {
-            let head = view.head().map(|head| head.commit.as_str());
+            let head = view.origin(key).and_then(|origin| view.head_of(&origin.source));
+            let head = head.map(|head| head.commit.as_str());
             hook.delete_failed && object.annotation("mainstay.io/commit") != head
         }
         None => false,

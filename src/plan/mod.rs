@@ -76,7 +76,7 @@ mod tests;
 
 pub use agenda::{Agenda, Planned};
 pub use forecast::{Forecast, forecast};
-pub use notices::notices;
+pub use notices::{Hearer, notices};
 pub use rollback::{Rollback, rollback};
 
 /// What a controller is given beside the View.

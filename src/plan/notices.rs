@@ -1,8 +1,8 @@
 //! Which receivers still have to hear of which commits (docs/adr/0026-notices.md).
 
 use crate::{
-    kinds::Commit,
-    model::{CommitId, Key, Timestamp},
+    kinds::NoticeKind,
+    model::{CommitName, Timestamp},
     state::{Command, Notice, OutboxItem, View},
 };
 
@@ -13,24 +13,44 @@ const WAITING_MAX: usize = 1000;
 /// Most characters of a message that is carried along.
 const MESSAGE_CHARS_MAX: usize = 500;
 
+/// One who is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hearer {
+    /// Its name in the servers' configuration.
+    pub name: String,
+    /// Whose words it understands.
+    pub kind: NoticeKind,
+}
+
+impl Hearer {
+    /// Whether it is told of a commit: a host that sets statuses knows one repository, which is the
+    /// main source's.
+    fn hears(&self, commit: &CommitName) -> bool {
+        commit.is_main() || matches!(self.kind, NoticeKind::Webhook | NoticeKind::Slack)
+    }
+}
+
 /// What has to be put into the outbox for commits whose notes are due, and what is given up because
 /// a receiver takes nothing or is no longer there.
 pub fn notices(
     view: &View,
-    receivers: &[String],
-    notes: &[(u64, CommitId)],
+    receivers: &[Hearer],
+    notes: &[(u64, CommitName)],
     now: Timestamp,
 ) -> Vec<Command> {
     let unknown = view.outbox().filter_map(|(id, item)| match item {
-        OutboxItem::Notice(notice) if !receivers.contains(&notice.to) => Some(Command::Done(id)),
+        OutboxItem::Notice(notice) if receivers.iter().all(|to| to.name != notice.to) => {
+            Some(Command::Done(id))
+        }
         _ => None,
     });
     let mut commands: Vec<Command> = unknown.collect();
     for to in receivers {
-        let waiting: Vec<u64> = view.due_notices(to).map(|(id, _)| id).collect();
+        let waiting: Vec<u64> = view.due_notices(&to.name).map(|(id, _)| id).collect();
         let surplus = (waiting.len() + notes.len()).saturating_sub(WAITING_MAX);
         commands.extend(waiting.into_iter().take(surplus).map(Command::Done));
-        let all = notes.iter().filter_map(|note| of_commit(view, to, note, now));
+        let heard = notes.iter().filter(|(_, commit)| to.hears(commit));
+        let all = heard.filter_map(|note| of_commit(view, &to.name, note, now));
         commands.extend(all.map(|notice| Command::Enqueue(OutboxItem::Notice(notice))));
     }
     commands
@@ -39,11 +59,10 @@ pub fn notices(
 fn of_commit(
     view: &View,
     to: &str,
-    (note, commit): &(u64, CommitId),
+    (note, commit): &(u64, CommitName),
     now: Timestamp,
 ) -> Option<Notice> {
-    let object = view.object(&Key::of::<Commit>("", commit.as_str()))?;
-    let status = &object.view::<Commit>()?.status;
+    let status = &view.commit(commit)?.status;
     Some(Notice {
         to: to.to_owned(),
         commit: commit.clone(),

@@ -24,9 +24,9 @@ use k8s_openapi::{
 use super::commit::is_current;
 use crate::{
     kinds::{Commit, CommitStatus, HookPhase, Order, order},
-    model::{GroupKind, Key, Object, Problem},
+    model::{CommitId, GroupKind, Key, Object, Problem},
     render::Picture,
-    state::{Change, Desired, MAIN_SOURCE, Origin, View},
+    state::{Change, Desired, Origin, View},
 };
 
 /// The reason of what waits for its turn.
@@ -81,7 +81,8 @@ pub(super) fn hold_back(view: &View, object: &Object) -> Option<String> {
 
 /// The commit that made a hook.
 pub(super) fn made_by<'a>(view: &'a View, hook: &Object) -> Option<&'a Commit> {
-    view.get::<Commit>("", hook.annotation("mainstay.io/commit")?)
+    let source = &view.origin(hook.key())?.source;
+    view.commit_of(source, &CommitId::parse(hook.annotation("mainstay.io/commit")?)?)
 }
 
 /// Whether a commit failed before it was ever healthy.
@@ -96,12 +97,10 @@ fn phase(order: &Order) -> HookPhase {
 
 /// What an object of a later phase waits for, and a hook for those of a lower wave.
 fn hold_in_phase(view: &View, key: &Key, own: &Order) -> Option<String> {
-    let of_main = |key: &Key| view.origin_in(MAIN_SOURCE, key).is_some();
-    if !of_main(key) {
-        return None;
-    }
+    let source = &view.origin(key)?.source;
+    let of_source = |key: &Key| view.origin_in(source, key).is_some();
     let mut before: Vec<(HookPhase, i32, &Key)> = Vec::new();
-    for other in view.hooks().filter(|other| *other != key) {
+    for other in view.hooks().filter(|other| *other != key && of_source(other)) {
         let Some(object) = view.object(other) else { continue };
         let of = order(object);
         let Some(hook) = of.hook else { continue };
@@ -117,14 +116,13 @@ fn hold_in_phase(view: &View, key: &Key, own: &Order) -> Option<String> {
     if phase(own) != HookPhase::PostSync {
         return None;
     }
-    let mut missing = workloads(view).filter(|other| !view.is_hook(other) && of_main(other));
+    let mut missing = workloads(view).filter(|other| !view.is_hook(other) && of_source(other));
     missing.find(|other| !is_current(view, other)).map(|other| format!("waits for {other}"))
 }
 
 /// Whether what runs of a source was healthy before.
 fn has_run(view: &View, source: &str) -> bool {
-    let head = view.head_of(source).filter(|_| source == MAIN_SOURCE);
-    let commit = head.and_then(|head| view.get::<Commit>("", head.commit.as_str()));
+    let commit = view.head_of(source).and_then(|head| view.commit_of(source, &head.commit));
     commit.is_some_and(|commit| commit.status.timings.healthy_at.is_some())
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     kinds::{Commit, GitSource},
-    model::CommitId,
+    model::{CommitId, CommitName},
     state::{MAIN_SOURCE, View},
 };
 
@@ -23,7 +23,7 @@ pub fn rollback(view: &View) -> Option<Rollback> {
         return Some(good);
     }
     let record = view.get::<Commit>("", head.as_str());
-    let good = last_good(view, &head);
+    let good = last_good(view, &CommitName::new(MAIN_SOURCE, &head));
     let parent = record.and_then(|c| c.spec.parents.first());
     Some(match good {
         Some(good) if parent.is_some_and(|p| p != good.as_str()) => Rollback::Restore(good),
@@ -39,18 +39,17 @@ fn held(view: &View) -> Option<Rollback> {
     tip.status.failure.is_some().then(|| Rollback::Restore(head.clone()))
 }
 
-/// The newest commit before `head` that became healthy.
-pub(super) fn last_good(view: &View, head: &CommitId) -> Option<CommitId> {
-    let record = view.get::<Commit>("", head.as_str());
-    let before = record.and_then(|c| c.status.timings.admitted_at).unwrap_or(i64::MAX);
-    view.list::<Commit>(None)
-        .filter(|(object, c)| {
-            object.key().name != head.as_str()
+/// The newest commit of its source before `head` that became healthy.
+pub(super) fn last_good(view: &View, head: &CommitName) -> Option<CommitId> {
+    let before = view.commit(head).and_then(|c| c.status.timings.admitted_at).unwrap_or(i64::MAX);
+    view.commits_of(&head.source)
+        .filter(|(name, _, c)| {
+            name != head
                 && c.status.timings.healthy_at.is_some()
                 && c.status.timings.admitted_at.is_some_and(|at| at <= before)
         })
-        .max_by_key(|(_, c)| c.status.timings.admitted_at)
-        .and_then(|(object, _)| CommitId::parse(&object.key().name))
+        .max_by_key(|(.., c)| c.status.timings.admitted_at)
+        .map(|(name, ..)| name.id)
 }
 
 #[cfg(test)]
@@ -92,6 +91,7 @@ mod tests {
                     commit: id(*digit),
                     base,
                     record,
+                    told: None,
                     upserts: vec![],
                     deletes: vec![],
                     left: vec![],

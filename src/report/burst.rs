@@ -2,7 +2,7 @@
 
 use super::files::touched;
 use crate::{
-    kinds::{Commit, CommitState},
+    kinds::CommitState,
     model::{Revision, Timestamp},
     state::View,
 };
@@ -87,7 +87,7 @@ fn newest_note(view: &View) -> u64 {
 /// Whether a commit that will not run has yet to be told of.
 fn is_final(view: &View) -> bool {
     view.due_notes().any(|(_, commit)| {
-        let status = view.get::<Commit>("", commit.as_str()).map(|commit| commit.status.state);
+        let status = view.commit(commit).map(|commit| commit.status.state);
         matches!(status, Some(CommitState::Refused | CommitState::Held))
     })
 }
@@ -98,7 +98,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::CommitId,
+        model::CommitName,
         report::fixture::{Cluster, SECOND},
         state::{Command, Expect, Op, OutboxItem},
     };
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_note_is_told_with_what_it_speaks_of_and_a_refusal_at_once() {
         let (mut cluster, mut burst) = shown();
-        let second = CommitId::parse(SECOND).unwrap();
+        let second = CommitName::parse(SECOND).unwrap();
         let mut note = |cluster: &mut Cluster, state: &str, now: i64| {
             let record = Cluster::record(SECOND, &json!({ "state": state }));
             let object = crate::model::Object::from_value(&record).unwrap();
@@ -195,7 +195,7 @@ mod tests {
         let mut burst = Burst::default();
         burst.see(cluster.state.view(), at(0));
         assert_eq!(burst.due(), None);
-        cluster.run(Command::Enqueue(OutboxItem::Note(CommitId::parse(SECOND).unwrap())));
+        cluster.run(Command::Enqueue(OutboxItem::Note(CommitName::parse(SECOND).unwrap())));
         burst.see(cluster.state.view(), at(50));
         assert_eq!(burst.due(), Some(at(1050)));
     }

@@ -10,7 +10,7 @@ use super::health::{health, staying_pods_of};
 use crate::{
     kinds::{Commit, CommitState, GitSource},
     model::{NodeName, Object, Problem, Quantity, Timestamp},
-    state::View,
+    state::{MAIN_SOURCE, View},
 };
 
 /// What the log says of itself; a View does not know it.
@@ -204,10 +204,8 @@ pub(super) fn newest_commit(view: &View) -> Option<&Commit> {
 /// A refused commit that is no longer at the source (a later one took its place, or it was taken
 /// back) is history.
 pub(super) fn refused_commit(view: &View) -> Option<&Commit> {
-    let sources = view.list::<GitSource>(None);
-    let observed = sources.filter_map(|(_, s)| s.status.observed_commit.as_deref());
-    let commits = observed.filter_map(|id| view.get::<Commit>("", id));
-    commits.into_iter().find(|c| is_not_run(c))
+    let main = view.get::<GitSource>("", MAIN_SOURCE)?;
+    view.get::<Commit>("", main.status.observed_commit.as_deref()?).filter(|c| is_not_run(c))
 }
 
 /// Whether a commit was refused, is held by a freeze, or was gone back from because its rollout

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     kinds::{Commit, CommitState, GitSource, RevertState},
-    model::{CommitId, Key, Object, Problem, Revision},
+    model::{CommitId, CommitName, Key, Object, Problem, Revision},
     state::{Change, View},
 };
 
@@ -136,13 +136,14 @@ fn commit_line(key: &Key, (old, new): Span<'_>) -> Option<(u8, String)> {
     let commit: &Commit = new?.view()?;
     let (before, after) = (state(old), commit.status.state);
     let ended = revert_ended(old.and_then(|o| o.view::<Commit>()), commit);
+    let name = CommitName::parse(&key.name)?.short();
     if before == Some(after) {
-        return Some((0, format!("{}: {}", short(&key.name), ended?)));
+        return Some((0, format!("{name}: {}", ended?)));
     }
     let reason = reason_beside(after, &commit.status.reason);
     let ended = ended.map(|ended| format!(", {ended}")).unwrap_or_default();
     let word = state_word(after).to_lowercase();
-    let line = format!("{} {word}{reason}{ended}: “{}”", short(&key.name), commit.spec.subject);
+    let line = format!("{name} {word}{reason}{ended}: “{}”", commit.spec.subject);
     let ends = matches!(
         after,
         CommitState::Healthy | CommitState::Degraded | CommitState::Refused | CommitState::Held
@@ -178,7 +179,9 @@ pub(super) fn reason_beside(state: CommitState, reason: &str) -> String {
 fn source_line((old, new): Span<'_>) -> Option<String> {
     let told = |object: Option<&Object>| {
         let source = object?.view::<GitSource>()?;
-        let bad = source.status.conditions.iter().find(|c| c.status == "False");
+        // How their commits do stands in lines of its own.
+        let mut conditions = source.status.conditions.iter().filter(|c| c.type_ == "SourceReady");
+        let bad = conditions.find(|c| c.status == "False");
         Some(bad.map(|c| (c.reason.clone(), c.message.clone())))
     };
     let name = &new?.key().name;

@@ -125,6 +125,7 @@ impl Cluster {
             source: MAIN_SOURCE.into(),
             base: base.map(|b| CommitId::parse(b).unwrap()),
             record: Object::from_value(&Self::record(id, &status)).unwrap(),
+            told: None,
             upserts: desired(&commit, replicas, image),
             commit,
             deletes: vec![],

@@ -9,7 +9,7 @@ use super::cluster::moment;
 use crate::{
     kinds::{Commit, CommitChanges, CommitState},
     model::Problem,
-    state::View,
+    state::{MAIN_SOURCE, View},
 };
 
 /// One line of `mainstay history`.
@@ -42,9 +42,9 @@ pub struct CommitLine {
     pub problems: Vec<Problem>,
 }
 
-/// Every commit the cluster has seen, the newest first.
+/// Every commit of the main source that the cluster has seen, the newest first.
 pub fn history(view: &View) -> Vec<CommitLine> {
-    let mut commits: Vec<&Commit> = view.list::<Commit>(None).map(|(_, commit)| commit).collect();
+    let mut commits: Vec<&Commit> = view.commits_of(MAIN_SOURCE).map(|(.., c)| c).collect();
     commits.sort_by_key(|commit| {
         let timings = &commit.status.timings;
         Reverse((timings.seen_at.or(timings.admitted_at), commit.spec.committed_at))

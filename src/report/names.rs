@@ -136,7 +136,8 @@ fn spread(view: &View) -> (f64, Spread) {
         let end = timings.healthy_at.or(timings.failed_at)?;
         Some(Timestamp(end).since(Timestamp(timings.seen_at?)).as_secs_f64())
     };
-    let took: Vec<f64> = view.list::<Commit>(None).filter_map(|(_, commit)| took(commit)).collect();
+    let took: Vec<f64> =
+        view.commits_of(MAIN_SOURCE).filter_map(|(.., commit)| took(commit)).collect();
     let below =
         |bound: f64| (bound, took.iter().filter(|seconds| **seconds <= bound).count() as u64);
     let spread = Spread { buckets: BOUNDS.map(below).to_vec(), count: took.len() as u64 };
@@ -150,7 +151,7 @@ pub fn argocd(view: &View) -> Vec<Sample> {
         return out;
     }
     let (mut succeeded, mut failed, mut refused) = (0u32, 0u32, 0u32);
-    for (_, commit) in view.list::<Commit>(None) {
+    for (.., commit) in view.commits_of(MAIN_SOURCE) {
         match commit.status.state {
             CommitState::Refused => refused += 1,
             _ if commit.status.failure.is_some() => failed += 1,

@@ -3,9 +3,9 @@
 
 use serde_json::{Value, json};
 
-use super::{cluster::short, history::state_word};
+use super::history::state_word;
 use crate::{
-    kinds::{Commit, CommitState, NoticeKind},
+    kinds::{CommitState, NoticeKind},
     state::{Notice, View},
 };
 
@@ -26,7 +26,7 @@ pub struct NoticeRequest {
 
 /// What a receiver is told. `context` names us among others who set statuses.
 pub fn notice(view: &View, kind: NoticeKind, context: &str, notice: &Notice) -> NoticeRequest {
-    let status = format!("/statuses/{}", notice.commit);
+    let status = format!("/statuses/{}", notice.commit.id);
     let description = described(notice);
     let (path, body) = match kind {
         NoticeKind::Github => {
@@ -51,7 +51,7 @@ pub fn notice(view: &View, kind: NoticeKind, context: &str, notice: &Notice) -> 
 /// has.
 pub fn notice_id(view: &View, notice: &Notice) -> String {
     let cluster = view.config().map(|config| config.cluster_id.as_str()).unwrap_or_default();
-    format!("{cluster}-{}-{}", notice.commit.short(), notice.note)
+    format!("{cluster}-{}-{}", notice.commit.id.short(), notice.note)
 }
 
 fn github(state: CommitState) -> &'static str {
@@ -96,14 +96,14 @@ fn described(notice: &Notice) -> String {
 }
 
 fn event(view: &View, notice: &Notice) -> Value {
-    let commit = view.get::<Commit>("", notice.commit.as_str()).cloned().unwrap_or_default();
+    let commit = view.commit(&notice.commit).cloned().unwrap_or_default();
     let problems: Vec<String> =
         commit.status.problems.iter().take(PROBLEMS_MAX).map(ToString::to_string).collect();
     json!({
         "delivery": notice_id(view, notice),
         "cluster": view.config().map(|config| config.cluster_id.clone()),
-        "source": commit.spec.source,
-        "commit": notice.commit.as_str(),
+        "source": notice.commit.source,
+        "commit": notice.commit.id.as_str(),
         "subject": commit.spec.subject,
         "author": commit.spec.author,
         "state": state_word(notice.state),
@@ -116,9 +116,9 @@ fn event(view: &View, notice: &Notice) -> Value {
 
 /// One line for a chat. What would be a link or a mention there is text.
 fn line(view: &View, notice: &Notice) -> String {
-    let commit = view.get::<Commit>("", notice.commit.as_str()).cloned().unwrap_or_default();
+    let commit = view.commit(&notice.commit).cloned().unwrap_or_default();
     let safe = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let (word, id) = (state_word(notice.state), short(notice.commit.as_str()));
+    let (word, id) = (state_word(notice.state), notice.commit.short());
     let (subject, author) = (safe(&commit.spec.subject), safe(&commit.spec.author));
     let message = match notice.message.is_empty() {
         true => String::new(),
@@ -133,14 +133,14 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{CommitId, Timestamp},
+        model::{CommitName, Timestamp},
         report::fixture::{Cluster, FIRST},
     };
 
     fn told(state: CommitState, message: &str) -> Notice {
         Notice {
             to: "x".into(),
-            commit: CommitId::parse(FIRST).unwrap(),
+            commit: CommitName::parse(FIRST).unwrap(),
             note: 7,
             state,
             reason: "Reason".into(),

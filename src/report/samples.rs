@@ -16,7 +16,7 @@ use super::{
 use crate::{
     kinds::{Commit, CommitState, GitSource},
     model::{Object, Quantity, Timestamp},
-    state::View,
+    state::{MAIN_SOURCE, View},
 };
 
 /// One series at one moment.
@@ -159,7 +159,7 @@ fn divergence(view: &View) -> u64 {
         return 0;
     }
     let since = view.head().map_or(i64::MIN, |head| head.at.0);
-    let commits = view.list::<Commit>(None).filter(|(_, c)| {
+    let commits = view.commits_of(MAIN_SOURCE).filter(|(.., c)| {
         is_not_run(c)
             && c.status.timings.seen_at.or(c.status.timings.failed_at).is_some_and(|at| at > since)
     });

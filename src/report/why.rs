@@ -11,7 +11,6 @@ use super::{
     history::state_word,
 };
 use crate::{
-    kinds::Commit,
     model::{Key, Object, Timestamp},
     state::View,
 };
@@ -183,7 +182,7 @@ fn origin(view: &View, object: &Object, steps: &mut Vec<WhyStep>) {
         let says = format!("made {} out of that", object.key());
         steps.push(step("kustomization", made_by.clone(), says));
     }
-    let says = match view.get::<Commit>("", origin.commit.as_str()) {
+    let says = match view.commit_of(&origin.source, &origin.commit) {
         Some(commit) => format!(
             "“{}” by {} <{}>{}, {}",
             commit.spec.subject,

@@ -90,7 +90,7 @@ impl Importer {
 
     /// What is gone; nothing while the cluster is about to go back to another commit.
     fn gone(&self, view: &View) -> BTreeSet<Key> {
-        match view.head_of(&self.name).is_some() && way_back(view).is_none() {
+        match view.head_of(&self.name).is_some() && way_back(view, &self.name).is_none() {
             true => drift::gone(view, &self.name),
             false => BTreeSet::new(),
         }

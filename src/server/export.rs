@@ -1,5 +1,6 @@
 //! What must leave the cluster: status commits, notes, and reverts of commits that failed; written
-//! by the leader only.
+//! by the leader only. Reverts of other sources than the main one are pushed beside each other: a
+//! repository that does not answer keeps nobody waiting but itself.
 //!
 //! Git itself says what has been written (the `Index:` trailer of the status branch, the
 //! `Mainstay-Reverts:` trailer of the desired one), so a crash between a push and its
@@ -22,13 +23,13 @@ use super::{Store, clock};
 use crate::{
     git::{self, Mirror, Person, STATUS_BRANCH, StatusCommit, Undo, Undone},
     kinds::RevertState,
-    model::{CommitId, Timestamp},
+    model::{CommitId, CommitName, Timestamp},
     plan::{
-        self,
+        self, Hearer,
         failure::{self, Revert, Settled},
     },
     report::{self, Burst},
-    state::{Command, Outcome, Refusal, View},
+    state::{Command, MAIN_SOURCE, Outcome, Refusal, View},
 };
 
 /// How long one push may take.
@@ -66,8 +67,8 @@ pub(super) struct Exporter {
     store: Store,
     mirror: Arc<Mirror>,
     stats: Arc<ExportStats>,
-    /// The names of those who are told of commits.
-    receivers: Vec<String>,
+    /// Who is told of commits.
+    receivers: Vec<Hearer>,
     /// Notes whose notices are in the outbox.
     told: BTreeSet<u64>,
     burst: Burst,
@@ -82,7 +83,7 @@ impl Exporter {
         store: Store,
         mirror: Arc<Mirror>,
         stats: Arc<ExportStats>,
-        receivers: Vec<String>,
+        receivers: Vec<Hearer>,
     ) -> Self {
         let (told, burst) = (BTreeSet::new(), Burst::default());
         Self { store, mirror, stats, receivers, told, burst, failures: 0, again_at: None }
@@ -123,8 +124,7 @@ impl Exporter {
                     self.failures += 1;
                     self.stats.failures.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(event = "export failed", %error, attempt = self.failures);
-                    let seconds = (1 << self.failures.min(6)).min(RETRY_SECONDS_MAX);
-                    self.again_at = Some(clock::now().plus_seconds(seconds));
+                    self.again_at = Some(clock::now().plus_seconds(pause_after(self.failures)));
                 }
             }
         }
@@ -134,7 +134,7 @@ impl Exporter {
     /// What takes a commit back is not kept waiting by what only tells. Receivers are told with the
     /// branch: a commit whose record still changes would be told of twice.
     async fn round(&mut self, view: &View) -> Result<(), Error> {
-        let reverted = reverts(&self.store, &self.mirror, view).await;
+        let reverted = reverts(&self.store, &self.mirror, view, MAIN_SOURCE).await;
         if self.burst.due().is_some_and(|at| at <= clock::now()) {
             let view = self.store.view();
             self.notices(&view).await?;
@@ -151,7 +151,7 @@ impl Exporter {
         let due: BTreeSet<u64> = view.due_notes().map(|(id, _)| id).collect();
         self.told.retain(|id| due.contains(id));
         let fresh = view.due_notes().filter(|(id, _)| !self.told.contains(id));
-        let notes: Vec<(u64, CommitId)> = fresh.map(|(id, c)| (id, c.clone())).collect();
+        let notes: Vec<(u64, CommitName)> = fresh.map(|(id, c)| (id, c.clone())).collect();
         let commands = plan::notices(view, &self.receivers, &notes, clock::now());
         if !commands.is_empty() {
             self.store.propose(commands).await?;
@@ -159,6 +159,40 @@ impl Exporter {
         self.told.extend(due);
         Ok(())
     }
+}
+
+/// Takes back what failed of a source that Git names, whenever this server leads, until `stop`.
+pub(super) async fn take_back(
+    store: Store,
+    mirror: Arc<Mirror>,
+    source: String,
+    stop: CancellationToken,
+) {
+    let (mut views, mut roles, mut failures) = (store.views(), store.roles(), 0);
+    loop {
+        let view = views.borrow_and_update().clone();
+        let mut again_at = None;
+        if store.is_leader()
+            && let Err(error) = reverts(&store, &mirror, &view, &source).await
+        {
+            failures += 1;
+            tracing::warn!(event = "revert not pushed", source, %error, attempt = failures);
+            again_at = Some(clock::now().plus_seconds(pause_after(failures)));
+        } else {
+            failures = 0;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = views.changed(), if again_at.is_none() => if changed.is_err() { return },
+            changed = roles.changed() => if changed.is_err() { return },
+            () = pause_until(again_at) => {}
+        }
+    }
+}
+
+/// How many seconds to wait after so many failures in a row.
+fn pause_after(failures: u32) -> i64 {
+    (1 << failures.min(6)).min(RETRY_SECONDS_MAX)
 }
 
 /// Waits until that moment, or for ever.
@@ -191,20 +225,27 @@ async fn export(
             store.propose(vec![Command::Exported(view.revision())]).await?;
         }
     }
-    let items: Vec<(u64, CommitId)> =
+    let items: Vec<(u64, CommitName)> =
         view.due_notes().map(|(id, commit)| (id, commit.clone())).collect();
     if !items.is_empty() {
-        notes(mirror, view, &items).await?;
+        // The repositories of other sources hold no notes: they are not ours to write.
+        let commits = items.iter().filter(|(_, name)| name.is_main()).map(|(_, name)| &name.id);
+        notes(mirror, view, commits.cloned().collect()).await?;
         let done = items.iter().map(|(id, _)| Command::Done(*id)).collect();
         store.propose(done).await?;
     }
     Ok(())
 }
 
-/// Takes back what failed. How that ended is recorded first, so that an entry is only taken out
-/// when there is nothing left to do for it.
-async fn reverts(store: &Store, mirror: &Arc<Mirror>, view: &View) -> Result<(), Error> {
-    for (id, bad) in view.due_reverts() {
+/// Takes back what failed of a source. How that ended is recorded first, so that an entry is only
+/// taken out when there is nothing left to do for it.
+async fn reverts(
+    store: &Store,
+    mirror: &Arc<Mirror>,
+    view: &View,
+    source: &str,
+) -> Result<(), Error> {
+    for (id, bad) in view.due_reverts().filter(|(_, bad)| bad.source == source) {
         let outcomes = store.propose(revert(mirror, view, bad).await?).await?;
         let refused = outcomes.into_iter().find_map(|outcome| match outcome {
             Outcome::Refused(refusal) => Some(refusal),
@@ -220,7 +261,11 @@ async fn reverts(store: &Store, mirror: &Arc<Mirror>, view: &View) -> Result<(),
 
 /// Pushes the commit that takes a failed one back, unless Git shows that it is there or that
 /// somebody was faster; gives what records how it ended.
-async fn revert(mirror: &Arc<Mirror>, view: &View, bad: &CommitId) -> Result<Vec<Command>, Error> {
+async fn revert(
+    mirror: &Arc<Mirror>,
+    view: &View,
+    bad: &CommitName,
+) -> Result<Vec<Command>, Error> {
     let Some(revert) = failure::revert(view, bad) else { return Ok(Vec::new()) };
     let mirror = mirror.clone();
     let ended = tokio::task::spawn_blocking(move || push_revert(&mirror, &revert)).await??;
@@ -230,11 +275,13 @@ async fn revert(mirror: &Arc<Mirror>, view: &View, bad: &CommitId) -> Result<Vec
 
 fn push_revert(mirror: &Mirror, revert: &Revert) -> Result<Settled, git::Error> {
     let undo = Undo {
-        bad: revert.bad.clone(),
+        bad: revert.bad.id.clone(),
         good: revert.good.clone(),
         same: revert.repeats.clone(),
         files: revert.files.clone(),
-        trailer: failure::REVERT_TRAILER.to_owned(),
+        path: revert.path.clone(),
+        retry: failure::RETRY_TRAILER.to_owned(),
+        trailer: (failure::REVERT_TRAILER.to_owned(), revert.bad.to_string()),
     };
     let words = |taken: Option<&git::Commit>| {
         git::Message::from_text(&revert.message(taken.map(|c| (&c.id, c.subject.as_str()))))
@@ -304,9 +351,12 @@ async fn status(
     Ok(true)
 }
 
-async fn notes(mirror: &Arc<Mirror>, view: &View, items: &[(u64, CommitId)]) -> Result<(), Error> {
-    let of = |(_, commit): &(u64, CommitId)| (commit.clone(), report::note(view, commit));
-    let notes: BTreeMap<CommitId, String> = items.iter().map(of).collect();
+async fn notes(mirror: &Arc<Mirror>, view: &View, commits: Vec<CommitId>) -> Result<(), Error> {
+    let text = |commit: CommitId| (commit.clone(), report::note(view, &commit));
+    let notes: BTreeMap<CommitId, String> = commits.into_iter().map(text).collect();
+    if notes.is_empty() {
+        return Ok(());
+    }
     let mirror = mirror.clone();
     let written = tokio::task::spawn_blocking(move || {
         let within = Duration::from_secs(PUSH_SECONDS_MAX);

@@ -141,7 +141,7 @@ impl Importer {
                 () = self.drifted(&mut drifting), if !self.spec.suspend => {}
                 () = self.nudge.notified() => {}
                 () = moved(&mut watch) => {}
-                () = failed(&mut views), if !stuck && self.is_main() => {}
+                () = self.failed(&mut views), if !stuck => {}
                 changed = roles.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep_until(tokio::time::Instant::now() + pause) => {}
             }
@@ -188,18 +188,18 @@ impl Importer {
         self.name == MAIN_SOURCE
     }
 
-    /// Takes the cluster back to the last good commit when the one it runs has failed; needs no
-    /// remote. Tells whether that was not possible.
+    /// Takes the cluster back to the last good commit of the source when the one it runs has failed;
+    /// needs no remote. Tells whether that was not possible.
     async fn go_back(&self) -> bool {
-        let way = Some(way_back(&self.store.view())).filter(|_| self.is_main()).flatten();
-        let Some((bad, good)) = way else { return false };
+        let Some((bad, good)) = way_back(&self.store.view(), &self.name) else { return false };
+        let source = &self.name;
         match self.take_again(&bad, &good).await {
             Ok(()) => {
-                tracing::warn!(event = "went back", failed = %bad, commit = %good);
+                tracing::warn!(event = "went back", source, failed = %bad, commit = %good);
                 false
             }
             Err(error) => {
-                tracing::warn!(event = "cannot go back", failed = %bad, commit = %good, %error);
+                tracing::warn!(event = "cannot go back", source, failed = %bad, commit = %good, %error);
                 true
             }
         }
@@ -333,6 +333,18 @@ impl Importer {
         tokio::task::spawn_blocking(read).await?
     }
 
+    /// Waits until what the cluster runs of the source has failed.
+    async fn failed(&self, views: &mut tokio::sync::watch::Receiver<View>) {
+        loop {
+            if views.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            if way_back(&views.borrow_and_update(), &self.name).is_some() {
+                return;
+            }
+        }
+    }
+
     /// Writes what was found at the remote into the GitSource, when it is something else than
     /// before.
     async fn tell(&self, tip: Option<&CommitId>, look: Result<(), &Error>) -> Result<(), Error> {
@@ -351,18 +363,6 @@ pub(super) fn done(outcomes: Vec<Outcome>) -> Result<(), Error> {
         Outcome::Done(_) => Ok(()),
         Outcome::Refused(refusal) => Err(Error::Refused(refusal)),
     })
-}
-
-/// Waits until what the cluster runs has failed.
-async fn failed(views: &mut tokio::sync::watch::Receiver<View>) {
-    loop {
-        if views.changed().await.is_err() {
-            return std::future::pending().await;
-        }
-        if way_back(&views.borrow_and_update()).is_some() {
-            return;
-        }
-    }
 }
 
 /// Waits until a ref moved; for ever where nothing is watched.

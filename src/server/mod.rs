@@ -58,6 +58,7 @@ use crate::{
     git::{self, Auth, Keys, Mirror, Reference, Remote, SigningKey},
     kinds::{GitReference, GitSourceSpec, PathDeadline, VerifySpec},
     model::CommitId,
+    plan::Hearer,
     raft::{self, Node, TlsDial},
     seal::Keyring,
     state::{Command, MAIN_SOURCE},
@@ -246,11 +247,12 @@ impl Server {
             async move { sources.run(stop).await }
         });
         let receivers = receivers(&config.notify)?;
-        let names = config.notify.iter().map(|receiver| receiver.name.clone()).collect();
+        let hearer = |to: &NotifyConfig| Hearer { name: to.name.clone(), kind: to.kind };
+        let hearers = config.notify.iter().map(hearer).collect();
         for receiver in receivers {
             loops.spawn(receiver.run(store.clone(), notices.clone(), stop.clone()));
         }
-        let exporter = export::Exporter::new(store.clone(), mirror, exports, names);
+        let exporter = export::Exporter::new(store.clone(), mirror, exports, hearers);
         loops.spawn(exporter.run(stop.clone()));
         let (tell, wrong) = watch::channel(None);
         loops.spawn(compare::run(node, tell, stop.clone()));

@@ -14,7 +14,9 @@ use k8s_openapi::api::core::v1::Secret;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{Store, clock, import::Importer, keys_of, reference, sealed::Opener};
+use super::{
+    Store, clock, export::take_back, import::Importer, keys_of, reference, sealed::Opener,
+};
 use crate::{
     git::{Auth, Mirror, Remote},
     kinds::GitSourceSpec,
@@ -117,8 +119,13 @@ impl Sources {
         let importer = self.importer(name, &wanted).await.map(Arc::new);
         let task = match importer.clone() {
             Ok(importer) => {
+                let (store, mirror) = (self.store.clone(), importer.mirror.clone());
+                let back = take_back(store, mirror, name.to_owned(), stop.clone());
                 let stop = stop.clone();
-                Some(running.spawn(async move { importer.run(stop).await }).id())
+                let both = async move {
+                    tokio::join!(importer.run(stop), back);
+                };
+                Some(running.spawn(both).id())
             }
             Err(why) => {
                 tracing::warn!(event = "source not followed", source = name, why);

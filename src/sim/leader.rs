@@ -140,7 +140,7 @@ impl World {
     /// Asks for what follows from a change of State.
     pub(super) fn changed(&mut self) {
         let now = self.now;
-        if self.view().is_some_and(|view| way_back(&view).is_some()) {
+        if self.view().is_some_and(|view| way_back(&view, MAIN_SOURCE).is_some()) {
             self.look_in(ROUND);
         }
         self.changed_at = now;
@@ -321,7 +321,7 @@ impl World {
     /// Takes the cluster back to the last good commit when the one it runs has failed.
     fn go_back(&mut self) {
         let Some(view) = self.view() else { return };
-        let Some((bad, good)) = way_back(&view) else { return };
+        let Some((bad, good)) = way_back(&view, MAIN_SOURCE) else { return };
         let Some(candidate) = self.take(&good, &view, true) else {
             return self.fail(format!("the good commit {good} is gone"));
         };
@@ -483,7 +483,7 @@ impl World {
             }
         }
         let items: Vec<(u64, CommitId)> =
-            view.due_notes().map(|(id, commit)| (id, commit.clone())).collect();
+            view.due_notes().map(|(id, commit)| (id, commit.id.clone())).collect();
         if !items.is_empty() {
             let of = |(_, commit): &(u64, CommitId)| (commit.clone(), report::note(view, commit));
             self.repository.write_notes(items.iter().map(of).collect())?;
@@ -504,7 +504,7 @@ impl World {
                     && settled.state != RevertState::Overtaken
                     && self.story.names.of(commit.as_str()) == commit.as_str()
                 {
-                    let name = format!("revert-of-{}", self.story.names.of(bad.as_str()));
+                    let name = format!("revert-of-{}", self.story.names.of(bad.id.as_str()));
                     self.story.names.give(commit.as_str(), &name);
                     self.story.names.give(commit.short(), &name);
                     let how = format!("{:?}", settled.state).to_lowercase();

@@ -142,20 +142,20 @@ impl Repository {
             return Err(UNREACHABLE);
         }
         let settled = |state, commit, why: &str| Settled { state, commit, why: why.to_owned() };
-        if let Some(found) = self.undone(&revert.bad) {
+        if let Some(found) = self.undone(&revert.bad.id) {
             return Ok(settled(RevertState::Pushed, Some(found), ""));
         }
-        let tip = self.tip.clone().filter(|t| *t != revert.bad && !revert.repeats.contains(t));
+        let tip = self.tip.clone().filter(|t| *t != revert.bad.id && !revert.repeats.contains(t));
         if let Some(other) = tip {
             return Ok(settled(RevertState::Overtaken, Some(other), ""));
         }
-        let plain = self.commits.get(&revert.bad).and_then(|c| c.parent.as_ref());
-        let subject = self.commits.get(&revert.bad).map(|c| c.message.lines().next());
+        let plain = self.commits.get(&revert.bad.id).and_then(|c| c.parent.as_ref());
+        let subject = self.commits.get(&revert.bad.id).map(|c| c.message.lines().next());
         let subject = subject.flatten().unwrap_or_default();
-        let taken = (plain == Some(&revert.good)).then_some((&revert.bad, subject));
+        let taken = (plain == Some(&revert.good)).then_some((&revert.bad.id, subject));
         let message = revert.message(taken);
         let tree = self.commits.get(&revert.good).map(|c| c.tree.clone()).unwrap_or_default();
-        let on = if self.is_protected { Some(revert.bad.clone()) } else { self.tip.clone() };
+        let on = if self.is_protected { Some(revert.bad.id.clone()) } else { self.tip.clone() };
         if self.is_protected
             && let Some(there) = self.proposed.get(&revert.branch())
         {

@@ -49,7 +49,7 @@ impl World {
         if let Some(late) = (0..self.log.servers.len()).find(|s| self.log.is_behind(*s)) {
             return Some(format!("server {} lags", late + 1));
         }
-        if crate::plan::failure::way_back(&view).is_some() {
+        if crate::plan::failure::way_back(&view, MAIN_SOURCE).is_some() {
             return Some("the cluster has to go back".to_owned());
         }
         if !self.repository.is_down {

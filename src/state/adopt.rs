@@ -6,10 +6,10 @@ use smol_str::SmolStr;
 use super::{
     apply::{Context, State, Way, has_finalizers},
     command::{Adopt, Desired, Expect, Refusal},
-    view::{Head, MAIN_SOURCE, is_hook},
+    view::{Head, is_hook},
 };
 use crate::{
-    kinds::GitSource,
+    kinds::{Commit, GitSource},
     model::{CommitId, Key, Object, Problem},
 };
 
@@ -58,11 +58,12 @@ impl State {
         for part in parts {
             if part.part == 0 {
                 let record = &part.record;
-                // The others' records are what the main source says of them.
-                if source == MAIN_SOURCE {
+                // What the main source says of another one stays as it is.
+                if record.key().is::<Commit>() {
                     self.put(record.key(), record.value(), Expect::Any, Way::Owner, context)?;
                 }
-                self.put_status(&part.record, Expect::Any)?;
+                self.put_status(record, Expect::Any)?;
+                part.told.iter().try_for_each(|told| self.put_status(told, Expect::Any))?;
             }
             let sources: Vec<Key> =
                 part.deletes.iter().filter(|key| key.is::<GitSource>()).cloned().collect();

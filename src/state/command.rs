@@ -7,7 +7,7 @@ use smol_str::SmolStr;
 use super::view::{ClusterConfig, Origin, main_source};
 use crate::kinds::CommitState;
 use crate::model::{
-    CommitId, Key, Labels, NodeName, Object, Problem, RequestId, Revision, Timestamp,
+    CommitId, CommitName, Key, Labels, NodeName, Object, Problem, RequestId, Revision, Timestamp,
     session::ObservedPod,
 };
 
@@ -96,9 +96,12 @@ pub struct Adopt {
     pub commit: CommitId,
     /// The source's head this was made against; refused when another one is the head by now.
     pub base: Option<CommitId>,
-    /// What keeps its status: the `Commit` object, state `Admitted`; of another source than the
-    /// main one its `GitSource`.
+    /// What keeps its status: the `Commit` object, state `Admitted`. In logs of before, of another
+    /// source than the main one, its `GitSource`.
     pub record: Object,
+    /// What the `GitSource` says then; of other sources than the main one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<Object>,
     /// Objects that are new or changed, defaulted and validated.
     pub upserts: Vec<Desired>,
     /// Objects the commit no longer has.
@@ -205,10 +208,10 @@ pub struct NewEvent {
 #[serde(rename_all = "camelCase")]
 pub enum OutboxItem {
     /// The note on a commit must say what became of it.
-    Note(CommitId),
+    Note(CommitName),
     /// A commit whose rollout failed must be taken back on the desired branch. Its `Commit` says
     /// why and what became of that.
-    Revert(CommitId),
+    Revert(CommitName),
     /// A receiver outside must be told what became of a commit.
     Notice(Notice),
 }
@@ -220,7 +223,7 @@ pub struct Notice {
     /// The receiver's name in the servers' configuration.
     pub to: String,
     /// The commit.
-    pub commit: CommitId,
+    pub commit: CommitName,
     /// The number of the commit's note in the outbox, of which this tells: the same for whoever
     /// tells it once more.
     #[serde(alias = "revision")]

@@ -19,6 +19,7 @@ mod index;
 mod snapshot;
 mod view;
 
+pub use crate::model::MAIN_SOURCE;
 pub use apply::State;
 pub use check::{Severity, Violation, check, check_step};
 pub use command::{
@@ -26,7 +27,7 @@ pub use command::{
     OutboxItem, Outcome, Part, Refusal,
 };
 pub use event::DELETED;
-pub use view::{Change, ClusterConfig, Ending, HISTORY_MAX, Head, MAIN_SOURCE, Origin, View};
+pub use view::{Change, ClusterConfig, Ending, HISTORY_MAX, Head, Origin, View};
 
 #[cfg(test)]
 mod tests;

@@ -8,9 +8,9 @@ use smol_str::SmolStr;
 use super::{
     apply::State,
     command::{Adopt, LOG_VERSION, OutboxItem, Outcome},
-    view::{ClusterConfig, Head, MAIN_SOURCE, Origin, View},
+    view::{ClusterConfig, Head, Origin, View},
 };
-use crate::model::{Key, Object, RequestId, Revision, Timestamp};
+use crate::model::{Key, MAIN_SOURCE, Object, RequestId, Revision, Timestamp};
 
 /// Everything that indexes cannot be made from. The history is left out: a watch that was on this
 /// replica lists again.

@@ -12,8 +12,11 @@ use smol_str::SmolStr;
 
 use super::command::{Desired, Notice, OutboxItem};
 use crate::{
-    kinds::{Kinds, order},
-    model::{CommitId, GroupKind, Key, NodeName, Object, Problem, Revision, Timestamp},
+    kinds::{Commit, Kinds, order},
+    model::{
+        CommitId, CommitName, GroupKind, Key, MAIN_SOURCE, NodeName, Object, Problem, Revision,
+        Timestamp,
+    },
 };
 
 /// How many changes the history keeps for watches. A watch that asks for an older revision gets 410
@@ -70,9 +73,6 @@ impl ClusterConfig {
         }
     }
 }
-
-/// The source that the servers' configuration names: it says what else is followed.
-pub const MAIN_SOURCE: &str = "main";
 
 pub(super) fn main_source() -> SmolStr {
     SmolStr::new_static(MAIN_SOURCE)
@@ -245,6 +245,40 @@ impl View {
     /// The commit of a source that the cluster runs.
     pub fn head_of(&self, source: &str) -> Option<&Head> {
         self.heads.get(source)
+    }
+
+    /// What each source runs, by its name.
+    pub fn heads(&self) -> impl Iterator<Item = (&str, &Head)> {
+        self.heads.iter().map(|(source, head)| (source.as_str(), head))
+    }
+
+    /// What became of a commit.
+    pub fn commit(&self, name: &CommitName) -> Option<&Commit> {
+        self.get::<Commit>("", &name.to_string())
+    }
+
+    /// What became of a commit of a source.
+    pub fn commit_of(&self, source: &str, id: &CommitId) -> Option<&Commit> {
+        self.commit(&CommitName::new(source, id))
+    }
+
+    /// What became of the commits of a source.
+    pub fn commits_of<'a>(
+        &'a self,
+        source: &'a str,
+    ) -> impl Iterator<Item = (CommitName, &'a Object, &'a Commit)> {
+        let prefix = match source {
+            MAIN_SOURCE => String::new(),
+            other => format!("{other}."),
+        };
+        let start = Key::of::<Commit>("", &prefix);
+        let all = self.objects.range(start..).map(|(_, object)| object);
+        let all =
+            all.take_while(move |o| o.key().is::<Commit>() && o.key().name.starts_with(&prefix));
+        all.filter_map(move |object| {
+            let name = CommitName::parse(&object.key().name).filter(|n| n.source == source)?;
+            Some((name, object, object.view()?))
+        })
     }
 
     /// Where a desired object stands in Git; `None` for objects Git does not own.
@@ -445,7 +479,7 @@ impl View {
     }
 
     /// The commits whose notes must still be written, with their outbox entries.
-    pub fn due_notes(&self) -> impl Iterator<Item = (u64, &CommitId)> {
+    pub fn due_notes(&self) -> impl Iterator<Item = (u64, &CommitName)> {
         self.outbox().filter_map(|(id, item)| match item {
             OutboxItem::Note(commit) => Some((id, commit)),
             OutboxItem::Revert(_) | OutboxItem::Notice(_) => None,
@@ -461,7 +495,7 @@ impl View {
     }
 
     /// The failed commits that must still be taken back, with their outbox entries.
-    pub fn due_reverts(&self) -> impl Iterator<Item = (u64, &CommitId)> {
+    pub fn due_reverts(&self) -> impl Iterator<Item = (u64, &CommitName)> {
         self.outbox().filter_map(|(id, item)| match item {
             OutboxItem::Revert(bad) => Some((id, bad)),
             OutboxItem::Note(_) | OutboxItem::Notice(_) => None,

@@ -224,3 +224,125 @@ fn a_hook_that_reaches_any_server_is_heard_by_the_leader() {
         team.is("one", &value);
     }
 }
+
+/// A workload for which there is no node: it never comes up.
+fn stuck(namespace: &str) -> String {
+    format!(
+        "---\n{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: web, namespace: \
+         {namespace}}}, spec: {{selector: {{matchLabels: {{a: b}}}}, template: {{metadata: \
+         {{labels: {{a: b}}}}, spec: {{containers: [{{name: c, image: none}}]}}}}}}}}\n"
+    )
+}
+
+impl Team {
+    fn git(&self, args: &[&str]) -> String {
+        git(&self.world.work().join("../team.git"), args)
+    }
+
+    /// How many commits of a branch take a failed one back.
+    fn reverts(&self, branch: &str, bad: &str) -> usize {
+        let grep = format!("--grep=^Mainstay-Reverts: {bad}$");
+        self.git(&["log", "--format=%H", &grep, branch]).lines().count()
+    }
+
+    /// Takes the repository away, or brings it back.
+    fn hide(&self, away: bool) {
+        let (here, there) = ("../team.git", "../away.git");
+        let (from, to) = if away { (here, there) } else { (there, here) };
+        fs::rename(self.world.work().join(from), self.world.work().join(to)).unwrap();
+    }
+
+    /// The team goes on from what is on the branch.
+    fn pulls(&self) {
+        let place = self.world.work().join("../team");
+        git(&place, &["fetch", "--quiet", "../team.git", "main"]);
+        git(&place, &["reset", "--quiet", "--hard", "FETCH_HEAD"]);
+    }
+}
+
+/// What must not happen: a rollout of a team that fails and stays, is taken back twice, or takes
+/// what others run back with it.
+#[test]
+fn what_fails_of_a_team_goes_back_and_is_taken_back_once() {
+    if kubectls("what_fails_of_a_team_goes_back_and_is_taken_back_once").is_empty() {
+        return;
+    }
+    let team = Team::up();
+    team.pushes("one.yaml", &map("one", "team", "first"));
+    let source = team.source(", deadlineSeconds: 8");
+    team.world.pushes("team.yaml", &(source.clone() + "---\n" + &map("mine", "default", "x")));
+    team.is("one", "first");
+
+    // Its repository goes away, and the cluster goes back all the same; then another one leads.
+    let bad = team.pushes("one.yaml", &(map("one", "team", "second") + &stuck("team")));
+    team.is("one", "second");
+    team.hide(true);
+    team.is("one", "first");
+    assert_eq!(team.get(0, &["deploy", "-n", "team", "-o", "name"]), "");
+    team.says("its revert is on its way");
+    let leader = team.world.leader();
+    team.world.kill(leader);
+    team.world.until("another leads", || team.world.leader() != leader);
+    team.world.start_again(leader);
+    team.hide(false);
+    let name = format!("team.{bad}");
+    team.world.until("the revert is pushed", || team.reverts("main", &name) == 1);
+    let wait = ["wait", "gitsource/team", "--for=condition=Ready", "--timeout=30s"];
+    team.world.kubectl(0, "kubectl", &wait).unwrap();
+    let message = team.git(&["log", "-1", "--format=%B", "main"]);
+    for words in ["Revert \"one.yaml\"", "DeadlineExceeded", "one.yaml:3", "went back to"] {
+        assert!(message.contains(words), "{words} in {message}");
+    }
+    let state = ["commit", &name, "-o", "jsonpath={.status.failure.revert}"];
+    assert_eq!(team.get(1, &state), "Pushed");
+
+    // The same content is not run again, wherever it stands; without a word to that end.
+    team.pulls();
+    team.pushes("two.yaml", &stuck("team"));
+    team.pushes("one.yaml", &map("one", "team", "second"));
+    team.says("whose rollout failed");
+    assert_eq!(team.value("one"), "first");
+    team.pushes("two.yaml", "");
+    team.is("one", "second");
+    assert_eq!(team.reverts("main", &name), 1);
+    assert_eq!(team.get(0, &["cm", "mine", "-o", "jsonpath={.data.a}"]), "x");
+}
+
+/// Where nothing can be pushed to what is followed, the last good commit is held, the revert stands
+/// on a branch beside it, and all of that is said.
+#[test]
+fn a_team_that_follows_a_tag_is_held_and_has_the_revert_proposed() {
+    if kubectls("a_team_that_follows_a_tag_is_held_and_has_the_revert_proposed").is_empty() {
+        return;
+    }
+    let team = Team::of(World::up(1));
+    let releases = || {
+        team.git(&["tag", "--force", "v1", "main"]);
+    };
+    team.pushes("one.yaml", &map("one", "team", "first"));
+    releases();
+    let source = team.source(", reference: {tag: v1}, deadlineSeconds: 5");
+    team.world.pushes("team.yaml", &source);
+    let value = || team.get(0, &["cm", "one", "-n", "team", "-o", "jsonpath={.data.a}"]);
+    team.world.until("the first runs", || value() == "first");
+    let bad = team.pushes("one.yaml", &(map("one", "team", "second") + &stuck("team")));
+    releases();
+    let branch = format!("mainstay/revert/team.{bad}");
+    let told = || team.get(0, &["gitsource", "team", "-o", "jsonpath={.status}"]);
+    let words = format!("it is proposed on the branch {branch}");
+    team.world.until("it is proposed", || told().contains(&words));
+    assert_eq!(value(), "first");
+    assert_eq!(team.reverts(&branch, &format!("team.{bad}")), 1);
+    assert_eq!(team.git(&["rev-parse", "v1"]), bad);
+    let events = ["events", "-A", "-o", "jsonpath={.items[*].reason}"];
+    team.world.until("an event says so", || team.get(0, &events).contains("RevertNotPushed"));
+    // Where the source says so, nothing is pushed at all.
+    let hold = team.source(", reference: {tag: v1}, deadlineSeconds: 5, onFailure: hold");
+    team.world.pushes("team.yaml", &hold);
+    let third = team.pushes("one.yaml", &(map("one", "team", "third") + &stuck("team")));
+    releases();
+    team.world.until("it is held", || told().contains("is held: take it back"));
+    assert_eq!(value(), "first");
+    let branches = team.git(&["for-each-ref", "--format=%(refname)", "refs/heads/mainstay/revert"]);
+    assert!(!branches.contains(&third), "{branches}");
+}

@@ -4,7 +4,7 @@ use serde_json::json;
 use super::world::{World, deployment};
 use crate::{
     kinds::{Commit, CommitFailure, GitSource, RevertState},
-    model::{CommitId, Object},
+    model::{CommitId, CommitName, Object},
     plan::{
         Rollback,
         failure::{Settled, revert, settle, way_back},
@@ -15,6 +15,10 @@ use crate::{
 
 fn id(digit: char) -> CommitId {
     CommitId::parse(&digit.to_string().repeat(40)).unwrap()
+}
+
+fn named(digit: char) -> CommitName {
+    CommitName::new(MAIN_SOURCE, &id(digit))
 }
 
 /// `a` runs, and the rollout of `b` does not end.
@@ -46,12 +50,12 @@ fn check(settled: Settled, expect: &Expect) {
     let mut world = world();
     world.live(61);
     world.settle();
-    let commands = settle(world.view(), &id('b'), settled).unwrap();
+    let commands = settle(world.view(), &named('b'), settled).unwrap();
     world.apply(commands);
     let message = &world.view().get::<Commit>("", id('b').as_str()).unwrap().status.message;
     let (_, end) = message.split_once("; the cluster").unwrap();
     expect.assert_eq(end);
-    assert_eq!(revert(world.view(), &id('b')), None, "nothing is left to push");
+    assert_eq!(revert(world.view(), &named('b')), None, "nothing is left to push");
 }
 
 #[test]
@@ -59,12 +63,12 @@ fn a_rollout_that_fails_goes_back_and_is_taken_back_once() {
     let mut world = world();
     world.live(59);
     world.settle();
-    assert_eq!((way_back(world.view()), reverts(&world)), (None, 0));
+    assert_eq!((way_back(world.view(), MAIN_SOURCE), reverts(&world)), (None, 0));
     world.live(2);
     world.settle();
-    assert_eq!(way_back(world.view()), Some((id('b'), id('a'))));
+    assert_eq!(way_back(world.view(), MAIN_SOURCE), Some((id('b'), id('a'))));
     assert_eq!(reverts(&world), 1);
-    let due = revert(world.view(), &id('b')).unwrap();
+    let due = revert(world.view(), &named('b')).unwrap();
     let message = due.message(Some((&id('b'), "web: two")));
     let said = message.lines().filter(|line| !line.contains("web-"));
     expect![[r#"
@@ -120,7 +124,7 @@ fn the_source_says_what_a_failure_leads_to() {
         world.live(61);
         world.settle();
         assert_eq!(reverts(&world), 0, "{policy} pushes nothing");
-        assert_eq!(way_back(world.view()).is_some(), held, "{policy}");
+        assert_eq!(way_back(world.view(), MAIN_SOURCE).is_some(), held, "{policy}");
         if held {
             // Back on `a`, with `b` at the source: a rollback takes `b` away, not `a`.
             world.commit('a', vec![deployment("web", 1, "web:1", json!({}))], None);
@@ -138,5 +142,8 @@ fn the_first_commit_stays_as_there_is_nothing_to_go_back_to() {
     world.settle();
     world.live(61);
     world.settle();
-    assert_eq!((way_back(world.view()), failure(&world), reverts(&world)), (None, None, 0));
+    assert_eq!(
+        (way_back(world.view(), MAIN_SOURCE), failure(&world), reverts(&world)),
+        (None, None, 0)
+    );
 }

@@ -5,11 +5,14 @@ use serde_json::json;
 
 use super::world::World;
 use crate::{
-    kinds::{Commit, CommitSpec, GitSource, GitSourceSpec},
-    model::{CommitId, GroupKind, Key, Object},
-    plan::admission::{self, Candidate, Facts},
+    kinds::{Commit, CommitSpec, CommitState, GitSource, GitSourceSpec, RevertState},
+    model::{CommitId, CommitName, GroupKind, Key, Object},
+    plan::{
+        admission::{self, Candidate, Facts},
+        failure::{self, Settled},
+    },
     render::{self, Picture},
-    state::{Command, Expect as Expects, Op, Outcome, Part},
+    state::{Command, Expect as Expects, MAIN_SOURCE, Op, OutboxItem, Outcome, Part},
 };
 
 const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m, namespace: team}\n";
@@ -32,6 +35,17 @@ fn spec_of(world: &World) -> GitSourceSpec {
 
 /// A commit of a source, against what runs.
 fn candidate(world: &World, source: &str, digit: char, files: &[(&str, &str)]) -> Candidate {
+    saying(world, source, digit, files, &[])
+}
+
+/// A commit whose message has these trailers.
+fn saying(
+    world: &World,
+    source: &str,
+    digit: char,
+    files: &[(&str, &str)],
+    trailers: &[(&str, &str)],
+) -> Candidate {
     let mut picture = Picture::default();
     let mut touched = BTreeSet::new();
     for (path, text) in files {
@@ -40,7 +54,7 @@ fn candidate(world: &World, source: &str, digit: char, files: &[(&str, &str)]) -
     let facts = Facts {
         commit: CommitId::parse(&digit.to_string().repeat(40)).unwrap(),
         spec: CommitSpec { source: source.to_owned(), ..CommitSpec::default() },
-        trailers: Vec::new(),
+        trailers: trailers.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
         seen_at: world.now,
     };
     admission::candidate(world.view(), &spec_of(world), facts, &picture, None, Vec::new())
@@ -302,6 +316,26 @@ fn a_commit_is_judged_again_by_a_newer_policy() {
     assert!(is_news(&world));
 }
 
+/// Of another source than the main one a log of before has the `GitSource` as record.
+#[test]
+fn a_log_of_before_tells_a_source_alone() {
+    let mut world = world(json!({ "url": URL }));
+    let mut record = world.view().get::<GitSource>("", "team").unwrap().clone();
+    record.spec.url = "https://example.org/another.git".to_owned();
+    record.status.admitted_commit = Some(id('b').to_string());
+    let adopt = json!({ "adopt": {
+        "source": "team", "commit": id('b'), "base": null, "record": record, "upserts": [],
+        "deletes": [], "part": 0, "parts": 1,
+    } });
+    done(&mut world, vec![serde_json::from_value(adopt).unwrap()]);
+    let source = world.view().get::<GitSource>("", "team").unwrap();
+    assert_eq!(source.status.admitted_commit.as_deref(), Some(id('b').as_str()));
+    assert_eq!(source.spec.url, URL, "what it follows only the main source says");
+    assert_eq!(world.view().head_of("team").unwrap().commit, id('b'));
+    world.settle();
+    assert_eq!(world.full_pass(), Vec::<String>::new());
+}
+
 /// The main source's own commands carry what they did before there were others.
 #[test]
 fn a_log_of_before_reads_as_the_main_source() {
@@ -312,4 +346,211 @@ fn a_log_of_before_reads_as_the_main_source() {
     } });
     let Command::Adopt(adopt) = serde_json::from_value(text).unwrap() else { panic!("no Adopt") };
     assert_eq!(adopt.source, "main");
+}
+
+const URL: &str = "https://example.org/team.git";
+
+fn web(image: &str) -> String {
+    format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web, namespace: team}}\n\
+         spec:\n  selector: {{matchLabels: {{app: web}}}}\n  template:\n    \
+         metadata: {{labels: {{app: web}}}}\n    \
+         spec: {{containers: [{{name: web, image: '{image}'}}]}}\n"
+    )
+}
+
+/// A cluster with a node, on which `b` of the team runs well.
+fn running(spec: serde_json::Value) -> World {
+    let mut world = world(spec);
+    world.node("n", "8", "8Gi");
+    let first = candidate(&world, "team", 'b', &[("web.yaml", &web("web:1"))]);
+    take(&mut world, &first);
+    world.roll();
+    assert_eq!(ready(&world), "True Healthy: 1 workload is ready");
+    world
+}
+
+/// The same after a minute in which `c` did not come up.
+fn failed(spec: serde_json::Value, trailers: &[(&str, &str)]) -> World {
+    let mut world = running(spec);
+    let next = saying(&world, "team", 'c', &[("web.yaml", &web("web:2"))], trailers);
+    take(&mut world, &next);
+    world.settle();
+    world.live(61);
+    world.settle();
+    world
+}
+
+fn id(digit: char) -> CommitId {
+    CommitId::parse(&digit.to_string().repeat(40)).unwrap()
+}
+
+fn named(digit: char) -> CommitName {
+    CommitName::new("team", &id(digit))
+}
+
+fn due(world: &World) -> Vec<String> {
+    world.view().due_reverts().map(|(_, name)| name.to_string()).collect()
+}
+
+fn goes_back(world: &mut World) {
+    let (bad, good) = failure::way_back(world.view(), "team").unwrap();
+    assert_eq!((&bad, &good), (&id('c'), &id('b')));
+    let again = candidate(world, "team", 'b', &[("web.yaml", &web("web:1"))]);
+    let commands = admission::go_back(world.view(), &again, &bad).unwrap();
+    done(world, commands);
+    world.roll();
+}
+
+/// What must not happen: a source that fails takes the main one, or a third, back with it.
+#[test]
+fn a_rollout_of_another_source_that_fails_goes_back_and_is_taken_back_once() {
+    let mut world = failed(json!({ "url": URL, "deadlineSeconds": 60, "path": "apps" }), &[]);
+    assert_eq!(due(&world), [format!("team.{}", id('c'))]);
+    assert_eq!(failure::way_back(world.view(), MAIN_SOURCE), None);
+    goes_back(&mut world);
+    assert_eq!(world.view().head_of("team").unwrap().commit, id('b'));
+    assert_eq!(failure::way_back(world.view(), "team"), None, "once is enough");
+    assert_eq!(due(&world).len(), 1);
+    let told = ready(&world);
+    assert!(told.starts_with("False DeadlineExceeded: Deployment team/web"), "{told}");
+    let end = "the cluster went back to bbbbbbb; its revert is on its way";
+    assert!(told.ends_with(end), "{told}");
+    assert!(!admission::is_news(world.view(), "team", &id('c'), world.now));
+    assert_eq!(world.get_commit('a').status.state, CommitState::Healthy);
+    // What is pushed: of its folder alone, and found again by its own name.
+    let revert = failure::revert(world.view(), &named('c')).unwrap();
+    assert_eq!((revert.path.as_str(), &revert.good), ("apps", &id('b')));
+    assert_eq!(revert.branch(), format!("mainstay/revert/team.{}", id('c')));
+    let message = revert.message(None);
+    assert!(message.ends_with(&format!("Mainstay-Reverts: team.{}\n", id('c'))), "{message}");
+    let (state, commit, why) = (RevertState::Proposed, Some(id('e')), "protected".to_owned());
+    let settled = Settled { state, commit, why };
+    let commands = failure::settle(world.view(), &named('c'), settled).unwrap();
+    done(&mut world, commands);
+    world.settle();
+    assert_eq!(failure::revert(world.view(), &named('c')), None);
+    let told = ready(&world);
+    assert!(told.contains("no revert was pushed (protected): it is proposed on"), "{told}");
+    assert_eq!(world.said("RevertNotPushed").len(), 1);
+}
+
+#[test]
+fn the_content_that_failed_is_not_run_again_and_a_newer_push_counts() {
+    let mut world = failed(json!({ "url": URL, "deadlineSeconds": 60 }), &[]);
+    goes_back(&mut world);
+    let files = [("elsewhere.yaml", &*web("web:2"))];
+    let again = candidate(&world, "team", 'd', &files);
+    let problem = problems(&again);
+    assert!(problem.starts_with("has the content of ccccccc, whose rollout failed"), "{problem}");
+    let commands =
+        admission::refuse(world.view(), &again, again.problems.clone(), world.now).unwrap();
+    done(&mut world, commands);
+    let revert = failure::revert(world.view(), &named('c')).unwrap();
+    assert_eq!(revert.repeats, BTreeSet::from([id('d')]));
+    let main = candidate(&world, MAIN_SOURCE, 'd', &files);
+    assert!(main.repeats.is_none(), "it failed as the team's");
+    let wanted = saying(&world, "team", 'e', &files, &[("Retry-Failed", "yes")]);
+    take(&mut world, &wanted);
+    world.roll();
+    assert_eq!(ready(&world), "True Healthy: 1 workload is ready");
+    assert_eq!(world.view().head_of("team").unwrap().commit, id('e'));
+}
+
+/// By another policy the commit that failed is asked for again: it is refused, what became of it
+/// stays written, and it is not run.
+#[test]
+fn a_failed_commit_is_not_run_by_a_change_of_its_source() {
+    let mut world = failed(json!({ "url": URL, "deadlineSeconds": 60 }), &[]);
+    goes_back(&mut world);
+    let mut source = world.view().get::<GitSource>("", "team").unwrap().clone();
+    source.spec.interval_seconds = Some(7);
+    let (object, expect) = (Object::of(&source).unwrap(), Expects::Any);
+    done(&mut world, vec![Command::Write(vec![Op::Put { object, expect, part: Part::Main }])]);
+    assert!(admission::is_news(world.view(), "team", &id('c'), world.now));
+    let again = candidate(&world, "team", 'c', &[("web.yaml", &web("web:2"))]);
+    let commands =
+        admission::refuse(world.view(), &again, again.problems.clone(), world.now).unwrap();
+    done(&mut world, commands);
+    world.settle();
+    assert!(!admission::is_news(world.view(), "team", &id('c'), world.now));
+    assert!(world.view().commit(&named('c')).unwrap().status.failure.is_some());
+    assert_eq!(due(&world).len(), 1, "its revert is still due");
+}
+
+#[test]
+fn a_source_and_a_commit_of_it_say_what_a_failure_leads_to() {
+    for (policy, trailer, goes_back, pushes) in [
+        ("hold", None, true, 0),
+        ("ignore", None, false, 0),
+        ("hold", Some("revert"), true, 1),
+        ("revert", Some("ignore"), false, 0),
+    ] {
+        let spec = json!({ "url": URL, "deadlineSeconds": 60, "onFailure": policy });
+        let trailers: Vec<_> = trailer.iter().map(|said| ("On-Failure", *said)).collect();
+        let world = failed(spec, &trailers);
+        let goes = failure::way_back(world.view(), "team").is_some();
+        assert_eq!((goes, due(&world).len()), (goes_back, pushes), "{policy} {trailer:?}");
+        assert!(ready(&world).starts_with("False DeadlineExceeded"), "{}", ready(&world));
+    }
+}
+
+#[test]
+fn a_source_that_goes_takes_its_commits_and_what_was_to_be_pushed_there() {
+    let mut world = failed(json!({ "url": URL, "deadlineSeconds": 60 }), &[]);
+    let spaces = "apiVersion: v1\nkind: Namespace\nmetadata: {name: team}\n---\n\
+                  apiVersion: v1\nkind: Namespace\nmetadata: {name: other}\n";
+    let gone = candidate(&world, MAIN_SOURCE, 'd', &[("n.yaml", spaces)]);
+    take(&mut world, &gone);
+    world.settle();
+    assert_eq!((due(&world).len(), world.view().commits_of("team").count()), (0, 0));
+}
+
+/// What must not happen: a hook of one source that holds up what another one brings.
+#[test]
+fn hooks_of_another_source_run_with_its_commits() {
+    let mut world = running(json!({ "url": URL }));
+    let hook = "apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: migrate\n  namespace: team\n  \
+                annotations: {mainstay.io/hook: PreSync}\nspec:\n  template:\n    spec: \
+                {restartPolicy: Never, containers: [{name: c, image: migrate}]}\n";
+    let files = [("web.yaml", &*web("web:2")), ("hook.yaml", hook)];
+    let next = candidate(&world, "team", 'c', &files);
+    take(&mut world, &next);
+    world.roll();
+    let message = world.view().commit(&named('c')).unwrap().status.message.clone();
+    assert!(message.contains("waits for the PreSync hook Job team/migrate"), "{message}");
+    assert_eq!(world.get_commit('a').status.state, CommitState::Healthy);
+    let image = |world: &World| {
+        let pods = world.all::<k8s_openapi::api::core::v1::Pod>().into_iter();
+        let images = pods.map(|(_, p)| p.spec.clone().unwrap().containers[0].image.clone());
+        images.flatten().collect::<BTreeSet<_>>()
+    };
+    assert_eq!(image(&world), BTreeSet::from(["migrate".to_owned(), "web:1".to_owned()]));
+    let pods = world.all::<k8s_openapi::api::core::v1::Pod>();
+    let job = pods.iter().find(|(o, _)| o.key().name.starts_with("migrate")).unwrap();
+    let key = job.0.key().clone();
+    let status = k8s_openapi::api::core::v1::PodStatus {
+        phase: Some("Succeeded".to_owned()),
+        ..Default::default()
+    };
+    world.observe(&key, status, false);
+    world.roll();
+    assert!(image(&world).contains("web:2"), "{:?}", image(&world));
+    assert!(ready(&world).starts_with("True Healthy"), "{}", ready(&world));
+}
+
+/// A revert of before is that of the main source; of another one it is found by its name.
+#[test]
+fn the_names_of_commits_stand_in_the_log_as_before() {
+    let item = |item: &OutboxItem| serde_json::to_value(item).unwrap();
+    let main = CommitName::new(MAIN_SOURCE, &id('b'));
+    assert_eq!(item(&OutboxItem::Revert(main.clone())), json!({ "revert": "b".repeat(40) }));
+    let read: OutboxItem = serde_json::from_value(json!({ "note": "b".repeat(40) })).unwrap();
+    assert_eq!(read, OutboxItem::Note(main));
+    let team = item(&OutboxItem::Revert(named('c')));
+    assert_eq!(team, json!({ "revert": format!("team.{}", id('c')) }));
+    assert_eq!(serde_json::from_value::<OutboxItem>(team).unwrap(), OutboxItem::Revert(named('c')));
+    for wrong in ["", "team.", "team.abc", ".", &format!("main.{}", id('c'))] {
+        assert_eq!(CommitName::parse(wrong), None, "{wrong}");
+    }
 }

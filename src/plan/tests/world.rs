@@ -197,6 +197,7 @@ impl World {
             commit: commit.clone(),
             base: self.view().head().map(|h| h.commit.clone()),
             record: Object::of(&record).unwrap(),
+            told: None,
             upserts: objects.iter().map(desired).collect(),
             deletes,
             left: vec![],
