@@ -367,6 +367,11 @@ pub struct GitSourceSpec {
     /// (a private SSH key) and `known_hosts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
+    /// The sources that come first: a new commit is taken once each of them runs its newest commit,
+    /// and runs it well; one of the same repository and reference must have seen the same commit.
+    /// What runs is never held back. Of sources that Git names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<String>,
     /// Nothing new is taken from it; what it brought goes on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
@@ -614,6 +619,9 @@ impl super::Kind for GitSource {
         if name.len() > SOURCE_NAME_MAX {
             let why = format!("must have at most {SOURCE_NAME_MAX} characters");
             check.invalid("metadata.name", &name, &why);
+        }
+        if spec.depends_on.contains(&name) {
+            check.forbidden("spec.dependsOn", "may not name the source itself");
         }
     }
 }

@@ -11,7 +11,7 @@ use k8s_openapi::{
 use super::{
     bound, condition, deadline,
     failure::{self, FAILED_BEFORE, RETRY_TRAILER},
-    freeze, guest, order,
+    freeze, guest, order, precedence,
 };
 use crate::{
     kinds::{
@@ -118,6 +118,9 @@ pub fn candidate(
     let options = options(view, name);
     problems.extend(picture.problems(&options));
     problems.extend(guest::trespasses(name, source, picture));
+    if name == MAIN_SOURCE {
+        problems.extend(precedence::problems(picture));
+    }
     let (mut deletes, mut left) = (Vec::new(), Vec::new());
     if problems.is_empty() {
         match prune(view, name, picture, suspects, &trailers, &source.prune) {

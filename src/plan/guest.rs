@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::Condition};
 
-use super::{Controller, Inputs, Plan, admission::Candidate, batch::Batch, condition};
+use super::{Controller, Inputs, Plan, admission::Candidate, batch::Batch, condition, precedence};
 use crate::{
     kinds::{
         Commit, CommitState, CommitStatus, GitSource, GitSourceJudged, GitSourceSpec,
@@ -49,7 +49,7 @@ pub(super) fn is_news(view: &View, name: &str, tip: &CommitId) -> bool {
     let head = view.head_of(name).map(|head| &head.commit);
     let Some(source) = view.get::<GitSource>("", name) else { return head != Some(tip) };
     let GitSourceStatus { judged, refused_commit, .. } = &source.status;
-    let Some(judged) = judged.as_ref().filter(|_| is_judged(source)) else { return true };
+    let Some(judged) = judged.as_ref().filter(|_| is_judged_now(source)) else { return true };
     if view.commit_of(name, tip).is_some_and(|commit| commit.status.failure.is_some()) {
         return false;
     }
@@ -59,8 +59,12 @@ pub(super) fn is_news(view: &View, name: &str, tip: &CommitId) -> bool {
     refused_commit.is_some() || head != Some(tip)
 }
 
-/// Whether its newest commit was judged by what it says now.
-fn is_judged(source: &GitSource) -> bool {
+/// Whether the newest commit of a source was judged by what the source says now.
+pub(super) fn is_judged(name: &str, source: &GitSource) -> bool {
+    name == MAIN_SOURCE || is_judged_now(source)
+}
+
+fn is_judged_now(source: &GitSource) -> bool {
     let judged = source.status.judged.as_ref();
     judged.is_some_and(|judged| judged.generation == source.metadata.generation.unwrap_or_default())
 }
@@ -296,7 +300,12 @@ fn say(view: &View, source: &mut GitSource, now: Timestamp) {
     if let Some(failed) = failed(view, &name, source) {
         return set_ready(source, "False", &failed.reason, failed.message.clone(), now);
     }
-    if source.status.refused_commit.is_some() || !is_judged(source) {
+    let tip = source.status.observed_commit.as_deref().and_then(CommitId::parse);
+    let waits = tip.filter(|tip| is_news(view, &name, tip));
+    if let Some(why) = waits.and_then(|tip| precedence::waits_for(view, &name, &tip)) {
+        return set_ready(source, "False", "DependencyNotReady", why, now);
+    }
+    if source.status.refused_commit.is_some() || !is_judged_now(source) {
         // What runs is not, or may not be, what is asked for, however well it runs.
         return;
     }

@@ -60,6 +60,7 @@ mod offspring;
 mod order;
 mod owners;
 pub(crate) mod pods;
+pub mod precedence;
 mod priority;
 mod quota;
 mod rbac;

@@ -20,7 +20,7 @@ use crate::{
     plan::{
         admission::{self, Candidate, Facts, admit, is_news, refuse, tell_source},
         failure::way_back,
-        freeze, guest,
+        freeze, guest, precedence,
         signatures::{self, Descent},
     },
     raft::ProposeError,
@@ -122,6 +122,7 @@ impl Importer {
         let mut roles = self.store.roles();
         let mut watch = self.watch(self.mirror.remote().reference.full_name().as_deref());
         let (mut views, mut drifting) = (self.store.views(), self.store.views());
+        let mut waiting = self.store.views();
         let mut failures = 0;
         loop {
             let (mut stuck, mut again) = (false, None);
@@ -142,6 +143,7 @@ impl Importer {
                 () = self.nudge.notified() => {}
                 () = moved(&mut watch) => {}
                 () = self.failed(&mut views), if !stuck => {}
+                () = self.may_go_on(&mut waiting), if failures == 0 => {}
                 changed = roles.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep_until(tokio::time::Instant::now() + pause) => {}
             }
@@ -229,6 +231,10 @@ impl Importer {
         let is_current = guest::is_current(&view, &self.name, &self.spec);
         if is_current && is_news(&view, &self.name, &fetched.tip, clock::now()) {
             let (source, relation) = (&self.name, fetched.relation);
+            if let Some(why) = precedence::waits_for(&view, source, &fetched.tip) {
+                tracing::info!(event = "commit waits", source, why);
+                return Ok(fetched.tip);
+            }
             tracing::info!(event = "commit seen", source, commit = %fetched.tip, ?relation);
             self.consider(&fetched.tip).await?;
         }
@@ -340,6 +346,19 @@ impl Importer {
                 return std::future::pending().await;
             }
             if way_back(&views.borrow_and_update(), &self.name).is_some() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until a commit that waited for other sources waits no more.
+    async fn may_go_on(&self, views: &mut tokio::sync::watch::Receiver<View>) {
+        loop {
+            if views.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            let view = views.borrow_and_update().clone();
+            if self.store.is_leader() && precedence::is_due(&view, &self.name) {
                 return;
             }
         }

@@ -346,3 +346,55 @@ fn a_team_that_follows_a_tag_is_held_and_has_the_revert_proposed() {
     let branches = team.git(&["for-each-ref", "--format=%(refname)", "refs/heads/mainstay/revert"]);
     assert!(!branches.contains(&third), "{branches}");
 }
+
+/// Folders of one repository in their order: of one push the second is taken when the first runs
+/// well, and a first one that fails takes its own folder back, not the other.
+#[test]
+fn a_source_is_taken_after_those_it_depends_on() {
+    if kubectls("a_source_is_taken_after_those_it_depends_on").is_empty() {
+        return;
+    }
+    let team = Team::of(World::up(1));
+    let place = team.world.work().join("../team");
+    let url = fs::canonicalize(team.world.work().join("../team.git")).unwrap();
+    let of = |folder: &str, more: &str| {
+        format!(
+            "apiVersion: mainstay.io/v1\nkind: GitSource\nmetadata: {{name: {folder}}}\n\
+             spec: {{url: \"file://{}\", path: {folder}, intervalSeconds: 1, deadlineSeconds: 5{more}}}\n",
+            url.display()
+        )
+    };
+    let sources = |before: &str| {
+        format!(
+            "{TEAM}{}---\n{}",
+            of("first", ""),
+            of("second", &format!(", dependsOn: [{before}]"))
+        )
+    };
+    team.world.pushes("team.yaml", &sources("nowhere"));
+    let refused = || team.get(0, &["commits", "-o", "jsonpath={.items[*].status.problems}"]);
+    team.world.until("who is nowhere is told", || {
+        refused().contains("second waits for the source nowhere, which is nowhere: add it")
+    });
+    fs::create_dir_all(place.join("first")).unwrap();
+    fs::create_dir_all(place.join("second")).unwrap();
+    fs::write(place.join("first/map.yaml"), map("of-first", "team", "one")).unwrap();
+    team.pushes("second/map.yaml", &map("of-second", "team", "one"));
+    team.world.pushes("team.yaml", &sources("first"));
+    let value = |name: &str| team.get(0, &["cm", name, "-n", "team", "-o", "jsonpath={.data.a}"]);
+    team.world.until("both run", || value("of-first") == "one" && value("of-second") == "one");
+
+    fs::write(place.join("first/map.yaml"), map("of-first", "team", "two") + &stuck("team"))
+        .unwrap();
+    let bad = team.pushes("second/map.yaml", &map("of-second", "team", "two"));
+    let told = || team.get(0, &["gitsource", "second", "-o", "jsonpath={.status.conditions}"]);
+    team.world.until("the second waits", || told().contains("DependencyNotReady"));
+    assert_eq!(value("of-second"), "one");
+    let name = format!("first.{bad}");
+    team.world.until("the first is taken back", || team.reverts("main", &name) == 1);
+    // Then the first is as it was, and the second has its turn.
+    team.world.until("the second runs", || value("of-second") == "two");
+    assert_eq!(value("of-first"), "one");
+    assert!(team.git(&["show", "main:second/map.yaml"]).contains("two"));
+    assert!(!team.git(&["show", "main:first/map.yaml"]).contains("two"));
+}

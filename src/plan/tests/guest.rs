@@ -10,6 +10,7 @@ use crate::{
     plan::{
         admission::{self, Candidate, Facts},
         failure::{self, Settled},
+        precedence,
     },
     render::{self, Picture},
     state::{Command, Expect as Expects, MAIN_SOURCE, Op, OutboxItem, Outcome, Part},
@@ -537,6 +538,106 @@ fn hooks_of_another_source_run_with_its_commits() {
     world.roll();
     assert!(image(&world).contains("web:2"), "{:?}", image(&world));
     assert!(ready(&world).starts_with("True Healthy"), "{}", ready(&world));
+}
+
+/// A second source, which waits for the first.
+fn pair() -> World {
+    let mut world = World::new();
+    let source = |name: &str, spec: serde_json::Value| {
+        json!({
+            "apiVersion": "mainstay.io/v1", "kind": "GitSource", "metadata": { "name": name },
+            "spec": spec,
+        })
+    };
+    let team = source("team", json!({ "url": URL, "deadlineSeconds": 60 }));
+    let app = json!({ "url": "https://example.org/app.git", "dependsOn": ["team"] });
+    let space = json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "team" },
+    });
+    world.commit('a', vec![team, source("app", app), space], None);
+    world.node("n", "8", "8Gi");
+    world.settle();
+    world
+}
+
+fn sees(world: &mut World, name: &str, digit: char) {
+    let mut source = world.view().get::<GitSource>("", name).unwrap().clone();
+    source.status.observed_commit = Some(id(digit).to_string());
+    let (object, expect) = (Object::of(&source).unwrap(), Expects::Any);
+    done(world, vec![Command::Write(vec![Op::Put { object, expect, part: Part::Status }])]);
+    world.settle();
+}
+
+#[test]
+fn a_commit_waits_for_the_sources_that_come_first_and_what_runs_does_not() {
+    let mut world = pair();
+    let waits = |world: &World, digit| {
+        precedence::waits_for(world.view(), "app", &id(digit)).unwrap_or_default()
+    };
+    sees(&mut world, "app", '1');
+    assert_eq!(waits(&world, '1'), "1111111 waits for the source team, which runs nothing yet");
+    let app = world.view().get::<GitSource>("", "app").unwrap();
+    let told = app.status.conditions.iter().find(|c| c.type_ == "Ready").unwrap();
+    assert_eq!((told.reason.as_str(), &told.message), ("DependencyNotReady", &waits(&world, '1')));
+    assert!(!precedence::is_due(world.view(), "app"));
+    let first = candidate(&world, "team", 'b', &[("web.yaml", &web("web:1"))]);
+    take(&mut world, &first);
+    world.settle();
+    let why = waits(&world, '1');
+    assert!(why.starts_with("1111111 waits for the source team, which is not healthy: 0 of 1"));
+    world.roll();
+    assert_eq!(waits(&world, '1'), "");
+    assert!(precedence::is_due(world.view(), "app"));
+    let taken = candidate(&world, "app", '1', &[("m.yaml", MAP)]);
+    take(&mut world, &taken);
+    world.settle();
+    assert!(!precedence::is_due(world.view(), "app"));
+    // One that was seen and does not run yet counts, too.
+    sees(&mut world, "team", 'c');
+    assert!(waits(&world, '2').ends_with("whose newest commit is not what runs"));
+    let next = candidate(&world, "team", 'c', &[("web.yaml", &web("web:2"))]);
+    take(&mut world, &next);
+    world.settle();
+    world.live(61);
+    world.settle();
+    goes_back(&mut world);
+    // It failed: the next commit of the other one waits, the one that runs goes on.
+    assert!(waits(&world, '2').ends_with("whose newest commit is not what runs"));
+    assert_eq!(waits(&world, '1'), "");
+    assert!(world.view().object(&map("m")).is_some());
+}
+
+#[test]
+fn sources_that_wait_for_nobody_or_for_each_other_are_refused_with_their_place() {
+    let source = |name: &str, before: &str| {
+        format!(
+            "apiVersion: mainstay.io/v1\nkind: GitSource\nmetadata: {{name: {name}}}\n\
+             spec: {{url: 'https://example.org/{name}.git', dependsOn: [{before}]}}\n"
+        )
+    };
+    let check = |sources: &[(&str, &str)], expect: Expect| {
+        let files: Vec<(String, String)> = sources
+            .iter()
+            .map(|(name, before)| (format!("{name}.yaml"), source(name, before)))
+            .collect();
+        let files: Vec<(&str, &str)> =
+            files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+        expect.assert_eq(&problems(&candidate(&World::new(), MAIN_SOURCE, 'b', &files)));
+    };
+    check(&[("a", "main"), ("b", "a"), ("c", "'a', b")], expect![[""]]);
+    check(
+        &[("a", "x"), ("b", "b")],
+        expect![[r#"
+        a.yaml:1: spec.dependsOn: a waits for the source x, which is nowhere: add it
+        b.yaml:4: spec.dependsOn: Forbidden: may not name the source itself
+    "#]],
+    );
+    check(
+        &[("a", "b"), ("b", "c"), ("c", "a"), ("d", "a")],
+        expect![[r#"
+        a.yaml:1: spec.dependsOn: a waits for b waits for c waits for a: no new commit of these is ever taken: take one of these waits away
+    "#]],
+    );
 }
 
 /// A revert of before is that of the main source; of another one it is found by its name.
