@@ -69,6 +69,10 @@ pub(crate) fn pairs() -> Result<()> {
         "admitted after {:.0} ms (below 5000), peak {:.0} MiB (below 150): {verdict}",
         admitted["ms"], admitted["peak_mib"]
     );
+    eprintln!(
+        "status branch {:.0} ms later; peak {:.0} MiB, resident then {:.0} MiB",
+        admitted["shown_ms"], admitted["peak_shown_mib"], admitted["rss_mib"]
+    );
     Ok(())
 }
 

@@ -1,6 +1,5 @@
 //! From JSON to a typed object: unknown fields, wrong types, quantities.
 
-use k8s_openapi::Resource;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -77,10 +76,7 @@ pub(super) fn object(value: &Value) -> Result<Object, FieldError> {
 }
 
 /// Whether an object, made of `value`, decodes as `T`; the decoded view stays with the object.
-pub(super) fn decodes<T: Resource + DeserializeOwned + Send + Sync + 'static>(
-    object: &Object,
-    value: &Value,
-) -> bool {
+pub(super) fn decodes<T: Kind>(object: &Object, value: &Value) -> bool {
     object.view_of::<T>(value).is_some()
 }
 

@@ -134,7 +134,7 @@ pub fn order_faults(object: &Object) -> Vec<OrderFault> {
 
 fn read(object: &Object) -> (Order, Vec<OrderFault>) {
     let (mut order, mut faults) = (Order::default(), Vec::new());
-    if object.meta().annotations.as_ref().is_none_or(|all| all.is_empty()) {
+    if !object.is_annotated() {
         return (order, faults);
     }
     let said = |names: [&'static str; 2]| {

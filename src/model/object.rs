@@ -6,9 +6,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{Metadata, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use smol_str::SmolStr;
 
 use super::{GroupKind, Key, ReadError, Revision, read, read_slice};
 
@@ -16,17 +17,48 @@ use super::{GroupKind, Key, ReadError, Revision, read, read_slice};
 /// once.
 ///
 /// Cheap to clone. A list or a watch sends [`bytes`](Object::bytes) as they are. Two objects are
-/// equal when their bytes are.
+/// equal when their bytes are. What is decoded takes several times the bytes: where many objects
+/// wait to be read, they are [`lean`](Object::lean).
 #[derive(Clone)]
 pub struct Object(Arc<Inner>);
 
 struct Inner {
     key: Key,
-    api_version: Box<str>,
-    meta: ObjectMeta,
+    api_version: SmolStr,
     bytes: Box<[u8]>,
+    revision: Revision,
+    is_terminating: bool,
+    is_annotated: bool,
+    /// Empty where the typed view has it too, and in a lean object until somebody asks.
+    meta: OnceLock<Box<ObjectMeta>>,
     /// `None` inside: the bytes do not decode as the type that was asked for first.
-    typed: OnceLock<Option<Box<dyn Any + Send + Sync>>>,
+    typed: OnceLock<Option<Box<dyn Typed>>>,
+}
+
+impl Inner {
+    fn lean_copy(&self) -> Self {
+        Self {
+            key: self.key.clone(),
+            api_version: self.api_version.clone(),
+            bytes: self.bytes.clone(),
+            revision: self.revision,
+            is_terminating: self.is_terminating,
+            is_annotated: self.is_annotated,
+            meta: OnceLock::new(),
+            typed: OnceLock::new(),
+        }
+    }
+}
+
+/// A typed view, whatever its type.
+trait Typed: Any + Send + Sync {
+    fn meta(&self) -> &ObjectMeta;
+}
+
+impl<T: Metadata<Ty = ObjectMeta> + Send + Sync + 'static> Typed for T {
+    fn meta(&self) -> &ObjectMeta {
+        self.metadata()
+    }
 }
 
 /// Bytes that are not an object.
@@ -47,7 +79,7 @@ pub enum ObjectError {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Head {
-    api_version: Option<Box<str>>,
+    api_version: Option<SmolStr>,
     kind: Option<String>,
     metadata: Option<ObjectMeta>,
 }
@@ -68,13 +100,65 @@ impl Object {
         let namespace = meta.namespace.as_deref().unwrap_or_default();
         let key = Key::new(GroupKind::from_api_version(&api_version, &kind), namespace, name);
         let bytes = serde_json::to_vec(value)?.into();
-        Ok(Self(Arc::new(Inner { key, api_version, meta, bytes, typed: OnceLock::new() })))
+        let revision = meta.resource_version.as_deref().and_then(|text| text.parse().ok());
+        Ok(Self(Arc::new(Inner {
+            key,
+            api_version,
+            bytes,
+            revision: Revision(revision.unwrap_or_default()),
+            is_terminating: meta.deletion_timestamp.is_some(),
+            is_annotated: meta.annotations.as_ref().is_some_and(|all| !all.is_empty()),
+            meta: OnceLock::from(Box::new(meta)),
+            typed: OnceLock::new(),
+        })))
+    }
+
+    /// The object without what was decoded of it; whoever asks decodes it again. When somebody else
+    /// holds it as well, it is a copy.
+    #[must_use]
+    pub fn lean(mut self) -> Self {
+        match Arc::get_mut(&mut self.0) {
+            Some(inner) => (inner.meta, inner.typed) = (OnceLock::new(), OnceLock::new()),
+            None => self = Self(Arc::new(self.0.lean_copy())),
+        }
+        self
+    }
+
+    /// Whether nothing is held of it but its bytes.
+    pub fn is_lean(&self) -> bool {
+        self.0.meta.get().is_none() && self.0.typed.get().is_none()
+    }
+
+    /// The object for whoever looks at many once: what is decoded of it goes with it, unless it was
+    /// decoded already.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        match self.0.typed.get() {
+            Some(_) => self.clone(),
+            None => self.clone().lean(),
+        }
+    }
+
+    /// Whether both are one and the same in memory.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// The object with its metadata held once: by the typed view, where there is one.
+    #[must_use]
+    pub fn trimmed(mut self) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0)
+            && let Some(Some(_)) = inner.typed.get()
+        {
+            inner.meta = OnceLock::new();
+        }
+        self
     }
 
     /// Makes an object of a typed one; it must have a name.
     pub fn of<T>(typed: &T) -> Result<Self, ObjectError>
     where
-        T: Resource + Metadata<Ty = ObjectMeta> + Serialize,
+        T: Metadata<Ty = ObjectMeta> + Serialize,
     {
         Self::from_value(&serde_json::to_value(typed)?)
     }
@@ -91,34 +175,49 @@ impl Object {
 
     /// The metadata.
     pub fn meta(&self) -> &ObjectMeta {
-        &self.0.meta
+        match self.0.typed.get() {
+            Some(Some(typed)) => (**typed).meta(),
+            _ => self.0.meta.get_or_init(|| Box::new(self.decoded_meta())),
+        }
+    }
+
+    fn decoded_meta(&self) -> ObjectMeta {
+        let head: Option<Head> = read_slice(&self.0.bytes).ok();
+        head.and_then(|head| head.metadata).unwrap_or_default()
     }
 
     /// The uid; empty when it was not stored yet.
     pub fn uid(&self) -> &str {
-        self.0.meta.uid.as_deref().unwrap_or_default()
+        self.meta().uid.as_deref().unwrap_or_default()
     }
 
     /// The revision at which this version was stored; zero when it was not stored yet.
     pub fn revision(&self) -> Revision {
-        let text = self.0.meta.resource_version.as_deref();
-        Revision(text.and_then(|t| t.parse().ok()).unwrap_or_default())
+        self.0.revision
+    }
+
+    /// Whether it has annotations.
+    pub fn is_annotated(&self) -> bool {
+        self.0.is_annotated
     }
 
     /// The value of one annotation.
     pub fn annotation(&self, name: &str) -> Option<&str> {
-        self.0.meta.annotations.as_ref()?.get(name).map(String::as_str)
+        if !self.0.is_annotated {
+            return None;
+        }
+        self.meta().annotations.as_ref()?.get(name).map(String::as_str)
     }
 
     /// The uid of the owner that controls this object.
     pub fn controller_uid(&self) -> Option<&str> {
-        let owners = self.0.meta.owner_references.as_ref()?;
+        let owners = self.meta().owner_references.as_ref()?;
         owners.iter().find(|o| o.controller == Some(true)).map(|o| o.uid.as_str())
     }
 
     /// Whether a deletion was asked for and is waiting for its grace period or its finalizers.
     pub fn is_terminating(&self) -> bool {
-        self.0.meta.deletion_timestamp.is_some()
+        self.0.is_terminating
     }
 
     /// Canonical JSON.
@@ -136,7 +235,7 @@ impl Object {
     /// does not happen).
     pub fn view<T>(&self) -> Option<&T>
     where
-        T: Resource + DeserializeOwned + Send + Sync + 'static,
+        T: Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + Sync + 'static,
     {
         self.decoded(|| read_slice(&self.0.bytes))
     }
@@ -145,20 +244,32 @@ impl Object {
     /// parsed again.
     pub fn view_of<T>(&self, value: &Value) -> Option<&T>
     where
-        T: Resource + DeserializeOwned + Send + Sync + 'static,
+        T: Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + Sync + 'static,
     {
         self.decoded(|| read(value))
     }
 
-    fn decoded<T>(&self, decode: impl FnOnce() -> Result<T, ReadError>) -> Option<&T>
+    /// As [`view`](Self::view), for whoever looks at many objects once: nothing is kept.
+    pub fn read<T>(&self) -> Option<T>
     where
-        T: Resource + Send + Sync + 'static,
+        T: Metadata<Ty = ObjectMeta> + DeserializeOwned,
     {
         if !self.0.key.is::<T>() {
             return None;
         }
-        let boxed = || decode().ok().map(|typed| Box::new(typed) as Box<dyn Any + Send + Sync>);
-        self.0.typed.get_or_init(boxed).as_deref()?.downcast_ref()
+        read_slice(&self.0.bytes).ok()
+    }
+
+    fn decoded<T>(&self, decode: impl FnOnce() -> Result<T, ReadError>) -> Option<&T>
+    where
+        T: Metadata<Ty = ObjectMeta> + Send + Sync + 'static,
+    {
+        if !self.0.key.is::<T>() {
+            return None;
+        }
+        let boxed = || decode().ok().map(|typed| Box::new(typed) as Box<dyn Typed>);
+        let typed: &dyn Any = self.0.typed.get_or_init(boxed).as_deref()?;
+        typed.downcast_ref()
     }
 }
 
@@ -188,5 +299,58 @@ impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
         Self::from_value(&value).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+    use serde_json::json;
+
+    use super::*;
+
+    fn map() -> Object {
+        let value = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "data": {"word": "first"},
+            "metadata": {"name": "web", "resourceVersion": "7", "labels": {"app": "web"}},
+        });
+        Object::from_value(&value).unwrap()
+    }
+
+    fn holds(object: &Object) -> (bool, bool) {
+        (object.0.meta.get().is_some(), object.0.typed.get().is_some())
+    }
+
+    /// What must not happen: an object that answers differently once what was decoded is dropped.
+    #[test]
+    fn what_is_decoded_may_go_and_comes_back() {
+        let label = |object: &Object| object.meta().labels.clone().unwrap()["app"].clone();
+        let word = |object: &Object| object.view::<ConfigMap>().unwrap().data.clone().unwrap();
+        let whole = map();
+        assert_eq!((label(&whole), word(&whole)["word"].as_str()), ("web".into(), "first"));
+        assert_eq!(holds(&whole), (true, true));
+        let trimmed = whole.trimmed();
+        assert_eq!(holds(&trimmed), (false, true));
+        assert_eq!(label(&trimmed), "web", "the view says it");
+        let lean = trimmed.lean();
+        assert_eq!(lean.revision(), Revision(7));
+        assert!(!lean.is_terminating() && lean.annotation("any").is_none());
+        assert!(lean.read::<ConfigMap>().is_some() && lean.read::<Secret>().is_none());
+        assert_eq!(holds(&lean), (false, false), "nothing of that had to be kept");
+        assert_eq!((label(&lean), word(&lean)["word"].as_str()), ("web".into(), "first"));
+        assert_eq!(lean, map());
+    }
+
+    #[test]
+    fn what_somebody_else_holds_stays_as_it_is() {
+        let one = map();
+        let other = one.clone();
+        let lean = one.lean();
+        assert_eq!((holds(&lean), holds(&other)), ((false, false), (true, false)));
+        assert!(lean == other && !lean.is_same(&other));
+        // Looked at once: nothing stays behind.
+        assert!(lean.apart().view::<ConfigMap>().is_some());
+        assert_eq!(holds(&lean), (false, false));
+        assert!(lean.view::<ConfigMap>().is_some() && lean.apart().is_same(&lean));
     }
 }

@@ -586,7 +586,7 @@ fn differs(view: &View, desired: &Desired) -> bool {
 /// The order in which State takes the objects of a commit: a kind before its objects, what asks for
 /// an address or a node port before what takes any.
 pub(super) fn rank(object: &Object) -> u8 {
-    let Some(service) = object.view::<Service>() else {
+    let Some(service) = object.read::<Service>() else {
         return u8::from(!object.key().is::<CustomResourceDefinition>());
     };
     let spec = service.spec.as_ref();

@@ -13,6 +13,11 @@ use crate::{
 /// range.
 const RETRY_SECONDS: i64 = 5;
 
+/// Commands from which on a round is full and the rest waits for the next one. What a round decides
+/// is held in memory until it is applied, about 10 KiB for each command; and its changes must stay
+/// well below what the history keeps, or the next round would have to look at everything again.
+pub(super) const ROUND_COMMANDS_MAX: usize = 1024;
+
 /// What one controller wants done for one object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Planned {
@@ -35,30 +40,39 @@ pub struct Planned {
 pub struct Agenda {
     seen: Option<Revision>,
     wakes: BTreeMap<(usize, Key), Timestamp>,
+    /// What a full round left for the next one.
+    waiting: BTreeSet<(usize, Key)>,
 }
 
 impl Agenda {
-    /// Plans what changed since the last round and what is due at `inputs.now`.
+    /// Plans what changed since the last round and what is due at `inputs.now`, in the order of the
+    /// controllers, until there are [`ROUND_COMMANDS_MAX`] commands. No commands at all means that
+    /// nothing is left to do.
     ///
     /// Every command in the result must be applied (or refused) before the next round is asked for.
     /// Costs what changed; the first round, and one after more changes than the history keeps,
-    /// costs a full pass.
+    /// looks for everything there is.
     pub fn round(&mut self, view: &View, inputs: &Inputs<'_>) -> Vec<Planned> {
-        let due = self.due(view, inputs.now);
+        let mut due = self.due(view, inputs.now);
+        due.append(&mut self.waiting);
         self.seen = Some(view.revision());
-        let mut planned = Vec::new();
-        for (index, key) in due {
+        let (mut planned, mut commands) = (Vec::new(), 0);
+        while commands < ROUND_COMMANDS_MAX
+            && let Some((index, key)) = due.pop_first()
+        {
             let controller = &CONTROLLERS[index];
             let plan = (controller.plan)(view, &key, inputs);
             match plan.wake_at {
                 Some(at) => self.wakes.insert((index, key.clone()), at),
                 None => self.wakes.remove(&(index, key.clone())),
             };
+            commands += plan.commands.len();
             if !plan.commands.is_empty() || !plan.notes.is_empty() {
                 let (commands, notes) = (plan.commands, plan.notes);
                 planned.push(Planned { controller: controller.name, key, commands, notes });
             }
         }
+        self.waiting = due;
         planned
     }
 

@@ -1,10 +1,11 @@
 //! Roles and their bindings (kubernetes.io/docs/reference/access-authn-authz/rbac).
 
 use k8s_openapi::{
-    Resource,
+    Metadata,
     api::rbac::v1::{
         ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
     },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use serde::de::DeserializeOwned;
 
@@ -61,7 +62,7 @@ pub fn may(view: &View, who: Who<'_>, verb: &str, what: What<'_>) -> bool {
 pub fn newest(view: &View) -> Revision {
     fn of<T>(view: &View) -> Revision
     where
-        T: Resource + DeserializeOwned + Send + Sync + 'static,
+        T: Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + Sync + 'static,
     {
         view.list::<T>(None).map(|(object, _)| object.revision()).max().unwrap_or_default()
     }

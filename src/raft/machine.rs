@@ -70,7 +70,7 @@ impl<M: Machine> Driver<M> {
     ) -> io::Result<Self> {
         let members = StoredMembers::default();
         let mut driver = Self { machine, applied: None, members, snapshots, digests, progress };
-        if let Some((meta, data)) = driver.snapshots.current() {
+        if let Some((meta, data)) = driver.snapshots.read()? {
             driver.restore(&meta, &data)?;
         }
         Ok(driver)
@@ -174,7 +174,8 @@ impl<M: Machine> RaftStateMachine<Types> for Driver<M> {
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
-        let current = self.snapshots.current();
+        let snapshots = self.snapshots.clone();
+        let current = tokio::task::spawn_blocking(move || snapshots.read()).await??;
         Ok(current.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
     }
 }

@@ -1,5 +1,6 @@
 //! Snapshot files: one checksummed file each, made under another name and renamed when durable.
-//! The two newest are kept, so that one gone bad leaves something to start from.
+//! The two newest are kept, so that one gone bad leaves something to start from. What they hold is
+//! read when somebody needs it: a snapshot is as large as the state, and hardly ever sent.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,34 +26,32 @@ pub(super) struct Snapshots(Arc<Shared>);
 struct Shared {
     dir: PathBuf,
     disk: Arc<dyn Disk>,
-    current: Mutex<Option<(SnapshotMeta, SnapshotBytes)>>,
+    current: Mutex<Option<SnapshotMeta>>,
 }
 
 impl Snapshots {
-    /// Opens the directory and reads the newest good snapshot.
+    /// Opens the directory and looks for the newest good snapshot.
     pub(super) fn open(dir: &Path, disk: Arc<dyn Disk>) -> Result<Self, Error> {
         let at = format!("read the snapshots in {}", dir.display());
         std::fs::create_dir_all(dir).map_err(Error::io(&at))?;
-        let mut current = None;
-        for path in files(dir).map_err(Error::io(&at))? {
-            let bytes = std::fs::read(&path).map_err(Error::io(&at))?;
-            current = decode(&bytes);
-            if current.is_some() {
-                break;
-            }
-            tracing::error!(file = %path.display(), "a snapshot is damaged: trying an older one");
-        }
-        Ok(Self(Arc::new(Shared { dir: dir.to_owned(), disk, current: Mutex::new(current) })))
+        let newest = newest(dir).map_err(Error::io(&at))?;
+        let current = Mutex::new(newest.map(|(meta, _)| meta));
+        Ok(Self(Arc::new(Shared { dir: dir.to_owned(), disk, current })))
     }
 
-    /// The newest snapshot.
-    pub(super) fn current(&self) -> Option<(SnapshotMeta, SnapshotBytes)> {
-        lock(&self.0.current).clone()
+    /// Reads the newest good snapshot. Blocks.
+    pub(super) fn read(&self) -> io::Result<Option<(SnapshotMeta, SnapshotBytes)>> {
+        let newest = newest(&self.0.dir)?;
+        if newest.is_none() && lock(&self.0.current).is_some() {
+            let text = format!("no good snapshot is left in {}", self.0.dir.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        Ok(newest)
     }
 
     /// The newest snapshot's last entry.
     pub(super) fn covered(&self) -> Option<LogId> {
-        lock(&self.0.current).as_ref().and_then(|(meta, _)| meta.last_log_id)
+        lock(&self.0.current).as_ref().and_then(|meta| meta.last_log_id)
     }
 
     /// Makes a snapshot durable and the current one, unless a newer one is there.
@@ -61,7 +60,7 @@ impl Snapshots {
     /// changes nothing.
     pub(super) fn save(&self, meta: &SnapshotMeta, data: &SnapshotBytes) -> io::Result<()> {
         let mut current = lock(&self.0.current);
-        if current.as_ref().is_some_and(|(there, _)| there.last_log_id >= meta.last_log_id) {
+        if current.as_ref().is_some_and(|there| there.last_log_id >= meta.last_log_id) {
             return Ok(());
         }
         let json = serde_json::to_vec(meta)?;
@@ -78,13 +77,25 @@ impl Snapshots {
         }
         std::fs::rename(&partial, path)?;
         sync_dir(&self.0.dir)?;
-        *current = Some((meta.clone(), data.clone()));
+        *current = Some(meta.clone());
         drop(current);
         for old in files(&self.0.dir)?.into_iter().skip(KEEP) {
             std::fs::remove_file(old)?;
         }
         Ok(())
     }
+}
+
+/// The newest snapshot that is not damaged.
+fn newest(dir: &Path) -> io::Result<Option<(SnapshotMeta, SnapshotBytes)>> {
+    for path in files(dir)? {
+        let found = decode(std::fs::read(&path)?);
+        if found.is_some() {
+            return Ok(found);
+        }
+        tracing::error!(file = %path.display(), "a snapshot is damaged: trying an older one");
+    }
+    Ok(None)
 }
 
 /// All snapshot files, newest first.
@@ -111,7 +122,7 @@ fn header(json: &[u8], data: &[u8]) -> Vec<u8> {
     header
 }
 
-fn decode(bytes: &[u8]) -> Option<(SnapshotMeta, SnapshotBytes)> {
+fn decode(mut bytes: Vec<u8>) -> Option<(SnapshotMeta, SnapshotBytes)> {
     let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     if word(0)? != MAGIC {
         return None;
@@ -127,5 +138,7 @@ fn decode(bytes: &[u8]) -> Option<(SnapshotMeta, SnapshotBytes)> {
     {
         return None;
     }
-    Some((serde_json::from_slice(json).ok()?, Arc::new(data.to_vec())))
+    let meta = serde_json::from_slice(json).ok()?;
+    bytes.drain(..split);
+    Some((meta, Arc::new(bytes)))
 }

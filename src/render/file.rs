@@ -118,6 +118,8 @@ impl<'a> Reader<'a> {
 pub(super) fn finish(result: &mut FileResult, more: usize) {
     result.problems.sort();
     result.warnings.sort();
+    // Most files hold one object, and all files are kept.
+    result.objects.shrink_to_fit();
     if more > 0 {
         let (file, message) = (result.path.clone(), format!("and {more} more in this file"));
         result.problems.push(Problem { file, message, ..Problem::default() });
@@ -365,7 +367,7 @@ fn admit(
             }
             let digest = digest(admitted.object.bytes());
             let line = spot.line;
-            let (object, file) = (admitted.object, other_file(spot, result));
+            let (object, file) = (admitted.object.lean(), other_file(spot, result));
             result.objects.push(FileObject { object, file, line, digest, open });
         }
         Err(errors) => {

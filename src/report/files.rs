@@ -265,8 +265,9 @@ impl Subject {
     fn content(&self, view: &View) -> Option<Vec<u8>> {
         match self {
             Self::Object(key) => {
-                let object = view.object(key).filter(|o| has_file(view, o))?;
-                Some(yaml(&object_file(view, object)))
+                // There may be very many, and nobody asks for most of them soon.
+                let object = view.object(key).filter(|o| has_file(view, o))?.apart();
+                Some(yaml(&object_file(view, &object)))
             }
             Self::Node(name) => Some(yaml(&node_file(view, view.get("", name.as_str())?))),
             Self::Commit(id) => Some(yaml(&commit_file(view.get("", id)?))),

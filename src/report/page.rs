@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     kinds::{Commit, CommitState, GitSource},
-    model::Object,
+    model::{GroupKind, Object},
     state::View,
 };
 
@@ -33,31 +33,19 @@ pub(super) fn readme(view: &View) -> String {
     let mut page = String::from("# The cluster\n\n");
     page += &headline(view);
     sources(view, &mut page);
-    let workloads: Vec<Vec<String>> = workloads(view).map(|o| workload_row(view, o)).collect();
-    table(&mut page, "Workloads", &["Workload", "Ready", "State", "Commit", "Nodes"], workloads);
-    let services = view.list::<Service>(None).map(|(object, service)| {
-        let line = service_line(view, object, service);
-        let name = format!("{}/{}", object.key().namespace, object.key().name);
-        vec![name, line.cluster_ip, line.ports.join(", "), line.ready_endpoints.to_string()]
-    });
+    let columns = ["Workload", "Ready", "State", "Commit", "Nodes"];
+    table(&mut page, "Workloads", &columns, workloads(view), |o| workload_row(view, o));
     let columns = ["Service", "Address", "Ports", "Ready endpoints"];
-    table(&mut page, "Services", &columns, services.collect());
-    let nodes = view.list::<Node>(None).map(|(_, node)| node_row(view, node)).collect();
-    table(
-        &mut page,
-        "Nodes",
-        &["Node", "State", "Pods", "CPU asked for", "Memory asked for"],
-        nodes,
-    );
-    let commits = history(view).into_iter().take(COMMITS_MAX).map(|line| {
-        vec![
-            short(&line.commit).to_owned(),
-            state_word(line.state).to_owned(),
-            line.subject,
-            line.author,
-        ]
+    let services = view.of_kind(&GroupKind::of::<Service>(), None);
+    table(&mut page, "Services", &columns, services, |o| service_row(view, o));
+    let columns = ["Node", "State", "Pods", "CPU asked for", "Memory asked for"];
+    let nodes = view.list::<Node>(None).map(|(_, node)| node);
+    table(&mut page, "Nodes", &columns, nodes, |node| node_row(view, node));
+    let commits = history(view).into_iter().take(COMMITS_MAX);
+    table(&mut page, "Commits", &["Commit", "State", "Subject", "Author"], commits, |line| {
+        let state = state_word(line.state).to_owned();
+        vec![short(&line.commit).to_owned(), state, line.subject, line.author]
     });
-    table(&mut page, "Commits", &["Commit", "State", "Subject", "Author"], commits.collect());
     page
 }
 
@@ -116,10 +104,10 @@ fn sources(view: &View, page: &mut String) {
 
 /// Workloads nothing else controls, Deployments first.
 fn workloads(view: &View) -> impl Iterator<Item = &Object> {
-    let deployments = view.list::<Deployment>(None).map(|(o, _)| o);
-    let sets = view.list::<ReplicaSet>(None).map(|(o, _)| o);
-    let jobs = view.list::<Job>(None).map(|(o, _)| o);
-    let pods = view.list::<Pod>(None).map(|(o, _)| o);
+    let deployments = view.of_kind(&GroupKind::of::<Deployment>(), None);
+    let sets = view.of_kind(&GroupKind::of::<ReplicaSet>(), None);
+    let jobs = view.of_kind(&GroupKind::of::<Job>(), None);
+    let pods = view.of_kind(&GroupKind::of::<Pod>(), None);
     let alone = sets.chain(jobs).chain(pods).filter(|o| controller(view, o).is_none());
     deployments.chain(alone)
 }
@@ -133,6 +121,13 @@ fn workload_row(view: &View, object: &Object) -> Vec<String> {
     let commit = view.origin(key).map_or("", |o| o.commit.short()).to_owned();
     let name = format!("{} {}/{}", key.kind.kind, key.namespace, key.name);
     vec![name, health.ratio(), state, commit, nodes_of(view, object).join(", ")]
+}
+
+fn service_row(view: &View, object: &Object) -> Vec<String> {
+    let name = format!("{}/{}", object.key().namespace, object.key().name);
+    let Some(service) = object.view::<Service>() else { return vec![name] };
+    let line = service_line(view, object, service);
+    vec![name, line.cluster_ip, line.ports.join(", "), line.ready_endpoints.to_string()]
 }
 
 fn node_row(view: &View, node: &Node) -> Vec<String> {
@@ -155,8 +150,16 @@ fn node_row(view: &View, node: &Node) -> Vec<String> {
     vec![line.name, state.to_owned(), line.pods.to_string(), cpu, memory]
 }
 
-fn table(page: &mut String, title: &str, columns: &[&str], rows: Vec<Vec<String>>) {
-    if rows.is_empty() {
+/// A table of what there is; only what it shows is looked at.
+fn table<T>(
+    page: &mut String,
+    title: &str,
+    columns: &[&str],
+    all: impl Iterator<Item = T>,
+    row: impl Fn(T) -> Vec<String>,
+) {
+    let mut all = all.peekable();
+    if all.peek().is_none() {
         return;
     }
     *page += &format!(
@@ -164,13 +167,14 @@ fn table(page: &mut String, title: &str, columns: &[&str], rows: Vec<Vec<String>
         columns.join(" | "),
         "---|".repeat(columns.len())
     );
-    for row in rows.iter().take(ROWS_MAX) {
-        let cells: Vec<String> = row.iter().map(|text| cell(text)).collect();
+    for one in all.by_ref().take(ROWS_MAX) {
+        let cells: Vec<String> = row(one).iter().map(|text| cell(text)).collect();
         let written = writeln!(page, "| {} |", cells.join(" | "));
         debug_assert!(written.is_ok(), "writing to a String does not fail");
     }
-    if rows.len() > ROWS_MAX {
-        *page += &format!("\nand {} more\n", rows.len() - ROWS_MAX);
+    let more = all.count();
+    if more > 0 {
+        *page += &format!("\nand {more} more\n");
     }
 }
 

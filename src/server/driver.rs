@@ -103,8 +103,7 @@ async fn lead(
         let inputs = Inputs { now, heard, timing, root_ca, servers };
         let begun = tokio::time::Instant::now();
         let planned = agenda.round(&view, &inputs);
-        let commands: Vec<Command> = planned.iter().flat_map(|p| p.commands.clone()).collect();
-        if commands.is_empty() {
+        if planned.iter().all(|p| p.commands.is_empty()) {
             let wake = agenda.wake_at().map(clock::instant_of);
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -116,7 +115,7 @@ async fn lead(
             continue;
         }
         stats.rounds.fetch_add(1, Ordering::Relaxed);
-        let proposed = propose(store, commands).await;
+        let proposed = propose(store, &planned).await;
         let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         stats.round_micros.store(took, Ordering::Relaxed);
         match proposed {
@@ -149,13 +148,12 @@ fn heard_or(start: Timestamp, heard: &Heard, view: &View) -> BTreeMap<NodeName, 
     known
 }
 
-/// Proposes commands in as few entries as their size allows.
-async fn propose(store: &Store, commands: Vec<Command>) -> Result<Vec<Outcome>, ProposeError> {
+/// Proposes what was planned in as few entries as its size allows.
+async fn propose(store: &Store, planned: &[Planned]) -> Result<Vec<Outcome>, ProposeError> {
+    let commands: Vec<&Command> = planned.iter().flat_map(|p| &p.commands).collect();
     let mut outcomes = Vec::with_capacity(commands.len());
-    let mut commands = commands.into_iter().peekable();
-    while commands.peek().is_some() {
-        let entry: Vec<Command> = commands.by_ref().take(ENTRY_COMMANDS_MAX).collect();
-        outcomes.extend(store.propose(entry).await?);
+    for entry in commands.chunks(ENTRY_COMMANDS_MAX) {
+        outcomes.extend(store.propose(entry.iter().copied().cloned().collect()).await?);
     }
     Ok(outcomes)
 }

@@ -33,7 +33,7 @@ impl State {
             return Err(Refusal::Misplaced(text));
         }
         let last = adopt.part + 1 == adopt.parts;
-        self.staged.push(adopt);
+        self.staged.push(lean(adopt));
         if !last {
             return Ok(());
         }
@@ -160,4 +160,11 @@ impl State {
                 && (is_hook(object) || object.key().is::<Job>() && other(live))
         })
     }
+}
+
+/// A part that waits for the others: a commit may have many objects, and nobody reads them yet.
+fn lean(part: Adopt) -> Adopt {
+    let all = part.upserts.into_iter();
+    let upserts = all.map(|Desired { object, origin }| Desired { object: object.lean(), origin });
+    Adopt { upserts: upserts.collect(), ..part }
 }

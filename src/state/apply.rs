@@ -259,7 +259,7 @@ impl State {
             self.remove(key);
             return Ok(());
         }
-        self.set(value)
+        self.store(value, way)
     }
 
     pub(super) fn put_status(&mut self, object: &Object, expect: Expect) -> Result<(), Refusal> {
@@ -443,15 +443,29 @@ impl State {
         self.put_status(node, Expect::Any)
     }
 
-    /// Stores one object at the next revision; the only place where one enters State.
-    fn set(&mut self, mut value: Value) -> Result<(), Refusal> {
+    /// Stores an object that its owner says.
+    fn set(&mut self, value: Value) -> Result<(), Refusal> {
+        self.store(value, Way::Owner)
+    }
+
+    /// Stores one object at the next revision; the only place where one enters State. What its
+    /// owner changes is read at once by whoever follows it; a commit may bring more than anybody
+    /// reads soon.
+    fn store(&mut self, mut value: Value, way: Way) -> Result<(), Refusal> {
         let revision = self.view.revision.next();
         value["metadata"]["resourceVersion"] = revision.to_string().into();
         let object = Object::from_value(&value).map_err(|e| Refusal::Misplaced(e.to_string()))?;
         if !self.view.kinds.decodes(&object, &value) {
             return Err(shapeless(object.key()));
         }
-        self.replace(&object.key().clone(), Some(object), revision);
+        let old = self.unindex(object.key());
+        self.view.index(&object);
+        let object = match way {
+            Way::Owner => object.trimmed(),
+            Way::Git => object.lean(),
+        };
+        self.view.objects.insert(object.key().clone(), object.clone());
+        self.note(object.key().clone(), old, Some(object), revision);
         Ok(())
     }
 
@@ -462,27 +476,30 @@ impl State {
             if let Some(origin) = self.view.origins.get_mut(key).filter(|o| o.ended.is_none()) {
                 origin.ended = ending;
             }
-            self.replace(key, None, self.view.revision.next());
+            let old = self.unindex(key);
+            self.view.objects.remove(key);
+            self.note(key.clone(), old, None, self.view.revision.next());
         }
     }
 
-    fn replace(&mut self, key: &Key, new: Option<Object>, revision: Revision) {
+    /// Takes the stored object of a key out of every index.
+    fn unindex(&mut self, key: &Key) -> Option<Object> {
+        let old = self.view.objects.get(key).cloned();
+        old.iter().for_each(|old| self.view.forget(old));
+        old
+    }
+
+    /// Remembers a change that was made.
+    fn note(&mut self, key: Key, old: Option<Object>, new: Option<Object>, revision: Revision) {
         let view = &mut self.view;
         view.revision = revision;
-        let old = match &new {
-            Some(object) => view.objects.insert(key.clone(), object.clone()),
-            None => view.objects.remove(key),
-        };
-        if let Some(old) = &old {
-            view.forget(old);
-        }
-        if let Some(new) = &new {
-            view.index(new);
-        }
-        view.note_drift(key);
-        view.history.push_back(Change { revision, key: key.clone(), old, new });
+        view.note_drift(&key);
+        view.history.push_back(Change { revision, key, old, new });
         while view.history.len() > HISTORY_MAX {
-            view.history.pop_front();
+            let oldest = view.history.pop_front();
+            if let Some(object) = oldest.and_then(|change| change.new) {
+                view.cool(object);
+            }
         }
     }
 }

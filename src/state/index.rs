@@ -50,6 +50,16 @@ impl View {
         }
     }
 
+    /// Drops what was decoded of an object that has not changed for a whole history: what is read
+    /// all the time is decoded again at once, the rest only takes memory. Tells nobody, as nothing
+    /// changes.
+    pub(super) fn cool(&mut self, object: Object) {
+        let live = self.objects.get(object.key());
+        if !object.is_lean() && live.is_some_and(|live| live.is_same(&object)) {
+            self.objects.insert(object.key().clone(), object.lean());
+        }
+    }
+
     /// Takes an object out of every index.
     pub(super) fn forget(&mut self, object: &Object) {
         self.digest ^= digest(object);

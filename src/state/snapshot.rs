@@ -12,6 +12,9 @@ use super::{
 };
 use crate::model::{Key, MAIN_SOURCE, Object, RequestId, Revision, Timestamp};
 
+/// What the origin of an object takes in a snapshot, about.
+const ORIGIN_BYTES: usize = 320;
+
 /// Everything that indexes cannot be made from. The history is left out: a watch that was on this
 /// replica lists again.
 #[derive(Serialize, Deserialize)]
@@ -57,8 +60,13 @@ impl State {
             staged: self.staged.clone(),
             objects: view.objects.values().cloned().collect(),
         };
-        serde_json::to_vec(&snapshot)
-            .unwrap_or_else(|e| panic!("a snapshot holds only values that serialize, and yet: {e}"))
+        // Growing by doubling would hold the whole three times for a moment.
+        let objects: usize = view.objects.values().map(|object| object.bytes().len()).sum();
+        let mut bytes = Vec::with_capacity(objects + view.origins.len() * ORIGIN_BYTES);
+        serde_json::to_writer(&mut bytes, &snapshot).unwrap_or_else(|e| {
+            panic!("a snapshot holds only values that serialize, and yet: {e}")
+        });
+        bytes
     }
 
     /// State from bytes. Errors when they are no snapshot or come from a newer version.

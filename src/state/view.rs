@@ -4,8 +4,9 @@ use std::{net::Ipv4Addr, ops::Bound, sync::Arc};
 
 use imbl::{OrdMap, OrdSet, Vector};
 use k8s_openapi::{
-    Resource,
+    Metadata,
     api::{batch::v1::Job, core::v1::Pod},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use smol_str::SmolStr;
@@ -142,7 +143,8 @@ impl Ending {
 
 /// Whether an object is one that runs once with each commit.
 pub(super) fn is_hook(object: &Object) -> bool {
-    order(object).hook.is_some()
+    let may_be = object.key().is::<Job>() || object.key().is::<Pod>();
+    may_be && order(object).hook.is_some()
 }
 
 impl Origin {
@@ -367,7 +369,7 @@ impl View {
     /// One object, typed.
     pub fn get<T>(&self, namespace: &str, name: &str) -> Option<&T>
     where
-        T: Resource + DeserializeOwned + Send + Sync + 'static,
+        T: Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + Sync + 'static,
     {
         self.objects.get(&Key::of::<T>(namespace, name))?.view()
     }
@@ -408,7 +410,7 @@ impl View {
     /// The objects of one typed kind.
     pub fn list<T>(&self, namespace: Option<&str>) -> impl Iterator<Item = (&Object, &T)>
     where
-        T: Resource + DeserializeOwned + Send + Sync + 'static,
+        T: Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + Sync + 'static,
     {
         let kind = GroupKind::of::<T>();
         self.of_kind(&kind, namespace).filter_map(|object| Some((object, object.view::<T>()?)))

@@ -17,11 +17,12 @@ use std::{
 };
 
 use k8s_openapi::{
-    Metadata, Resource,
+    Metadata,
     api::{
         core::v1::{Node, Service},
         discovery::v1::EndpointSlice,
     },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use serde::de::DeserializeOwned;
 use tokio::{
@@ -368,7 +369,7 @@ impl Loop {
 /// The objects of one kind, decoded.
 fn views<T>(desired: &Desired) -> impl Iterator<Item = &T> + Clone
 where
-    T: Resource + Metadata + DeserializeOwned + Send + Sync + 'static,
+    T: Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + Sync + 'static,
 {
     desired.objects.iter().filter_map(Object::view::<T>)
 }

@@ -1,9 +1,13 @@
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use serde_json::json;
+
+use super::world::{World, deployment};
 use crate::{
     model::{RequestId, Timestamp},
-    plan::{Agenda, Inputs, Timing},
-    state::{ClusterConfig, Command, Entry, State},
+    plan::{Agenda, Inputs, Timing, agenda::ROUND_COMMANDS_MAX},
+    state::{ClusterConfig, Command, Entry, HISTORY_MAX, State},
 };
 
 /// The agenda of a new leader plans everything once, then only what changed or is due.
@@ -35,4 +39,30 @@ fn a_round_costs_what_changed() {
     assert_eq!(agenda.wake_at(), None);
     // A new leader knows as much.
     assert_eq!(Agenda::default().round(state.view(), &at(0)), planned);
+}
+
+/// What must not happen: a large commit that is decided in one go, so that all of it is in memory at
+/// once and the history forgets what the next round has to look at.
+#[test]
+fn a_large_commit_is_decided_in_rounds() {
+    const WORKLOADS: usize = 1500;
+    let mut world = World::new();
+    for n in 0..WORKLOADS {
+        world.put(deployment(&format!("web-{n:04}"), 0, "web:1", json!({})));
+    }
+    let mut rounds = 0;
+    loop {
+        let before = world.view().revision();
+        if !world.step() {
+            break;
+        }
+        rounds += 1;
+        let changes = usize::try_from(world.view().revision().0 - before.0).unwrap();
+        assert!(changes < HISTORY_MAX / 2, "{changes} in one round");
+    }
+    assert!(rounds > WORKLOADS / ROUND_COMMANDS_MAX);
+    assert_eq!(world.all::<ReplicaSet>().len(), WORKLOADS);
+    let seen = |d: &Deployment| d.status.as_ref().and_then(|s| s.observed_generation);
+    assert!(world.all::<Deployment>().iter().all(|(_, d)| seen(d) == d.metadata.generation));
+    assert_eq!(world.full_pass(), [""; 0], "nothing was left behind");
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    Resource,
+    Metadata, Resource,
     api::core::v1::{Event, Node, Pod, PodCondition, PodStatus},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -225,14 +226,14 @@ impl World {
 
     pub(super) fn all<T>(&self) -> Vec<(&Object, &T)>
     where
-        T: Resource + DeserializeOwned + Send + Sync + 'static,
+        T: Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + Sync + 'static,
     {
         self.view().list::<T>(None).collect()
     }
 
     pub(super) fn get<T>(&self, name: &str) -> &T
     where
-        T: Resource + DeserializeOwned + Send + Sync + 'static,
+        T: Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + Sync + 'static,
     {
         let namespace = if T::KIND == "Node" { "" } else { "default" };
         self.view().get::<T>(namespace, name).unwrap()
