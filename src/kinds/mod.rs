@@ -77,6 +77,7 @@ mod stateful_set;
 mod storage_class;
 mod structural;
 pub mod table;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod tidy;
@@ -117,6 +118,7 @@ pub use schemas::{field_names, schemas};
 pub use served::ServedAs;
 pub use service::{needs_cluster_ip, needs_node_ports};
 pub use signing_request::Asked;
+pub use tally::{COMMIT_SECONDS, CommitTally};
 
 use field::Check;
 use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta};

@@ -9,6 +9,7 @@ use k8s_openapi::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::CommitTally;
 use crate::model::{Problem, Timestamp};
 
 /// The group of our own kinds.
@@ -176,6 +177,10 @@ pub struct CommitStatus {
     /// What holds it, while it is held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<CommitHold>,
+    /// What the metrics count beside this: commits that the cluster has forgotten, and how this one
+    /// ended when it ran before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<CommitTally>,
 }
 
 /// A freeze that holds a commit.
@@ -289,6 +294,12 @@ pub struct CommitTimings {
     /// Admitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admitted_at: Option<i64>,
+    /// The last pod that it started was given a node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_at: Option<i64>,
+    /// The last pod that it started was running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running_at: Option<i64>,
     /// Healthy for the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthy_at: Option<i64>,

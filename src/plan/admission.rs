@@ -16,7 +16,8 @@ use super::{
 use crate::{
     kinds::{
         Apply, Commit, CommitChanges, CommitHold, CommitSpec, CommitState, CommitStatus,
-        CommitTimings, GitSource, GitSourceSpec, Hook, HookPhase, Kinds, OnFailure, PruneSpec,
+        CommitTally, CommitTimings, GitSource, GitSourceSpec, Hook, HookPhase, Kinds, OnFailure,
+        PruneSpec,
     },
     model::{CommitId, CommitName, GroupKind, Key, Object, ObjectError, Problem, Timestamp},
     render::{self, Picture, PruneOptions, RenderedObject},
@@ -360,7 +361,7 @@ pub fn admit(
             admitted_at: Some(now.0),
             ..CommitTimings::default()
         },
-        ..status_of(candidate)
+        ..status_of(view, candidate)
     };
     let mut commands = match candidate.name().is_main() {
         true => freeze::displaced(view, &candidate.commit)?,
@@ -404,7 +405,7 @@ pub(super) fn held(
             seen_at: Some(first_seen(view, candidate)),
             ..CommitTimings::default()
         },
-        ..status_of(candidate)
+        ..status_of(view, candidate)
     };
     record(candidate, status)
 }
@@ -441,7 +442,7 @@ pub fn go_back(
     let candidate = &without_hooks(view, candidate);
     let changed = changed(view, candidate);
     let before = view.commit(&candidate.name());
-    let mut status = before.map(|c| c.status.clone()).unwrap_or_else(|| status_of(candidate));
+    let mut status = before.map(|c| c.status.clone()).unwrap_or_else(|| status_of(view, candidate));
     status.state = CommitState::Progressing;
     status.reason = "WentBack".to_owned();
     // What it was before says nothing of now.
@@ -536,7 +537,7 @@ pub fn refuse(
             failed_at: Some(now.0),
             ..CommitTimings::default()
         },
-        ..status_of(candidate)
+        ..status_of(view, candidate)
     };
     let object = record(candidate, status)?;
     let put = |part| Op::Put { object: object.clone(), expect: Expect::Any, part };
@@ -553,8 +554,14 @@ fn record(candidate: &Candidate, status: CommitStatus) -> Result<Object, ObjectE
     Object::of(&commit)
 }
 
-fn status_of(candidate: &Candidate) -> CommitStatus {
+fn status_of(view: &View, candidate: &Candidate) -> CommitStatus {
+    // One that ran before is counted again, not anew.
+    let mut before = CommitTally::default();
+    if let Some(known) = view.commit(&candidate.name()) {
+        before.add(&known.status);
+    }
     CommitStatus {
+        before: Some(before).filter(|before| !before.is_empty()),
         counts: candidate.counts.clone(),
         warnings: candidate.warnings.clone(),
         deadline_seconds: candidate.deadline_seconds,

@@ -19,7 +19,7 @@ use super::{
     deployment::REVISION,
     failure::{self, Failed},
     order::WAITING,
-    pods, standing,
+    pods, stages, standing,
     stuck::{self, Outlook},
 };
 use crate::{
@@ -136,7 +136,8 @@ fn let_go(view: &View, object: &Object, name: &CommitName) -> Plan {
     Plan { commands, ..plan }
 }
 
-/// Deletes the oldest commits of a source beyond the bound; their notes in Git stay.
+/// Deletes the oldest commits of a source beyond the bound; their notes in Git stay, and the oldest
+/// one that stays stands for them where commits are counted.
 fn forget(view: &View, head: &CommitName, batch: &mut Batch) {
     let commits = || view.commits_of(&head.source);
     let most = if head.is_main() { COMMITS_MAX } else { GUEST_COMMITS_MAX };
@@ -147,7 +148,17 @@ fn forget(view: &View, head: &CommitName, batch: &mut Batch) {
     let mut old: Vec<&Object> =
         commits().filter(|(name, ..)| name != head).map(|(_, o, _)| o).collect();
     old.sort_by_key(|o| (o.meta().creation_timestamp.clone(), o.revision()));
-    old.into_iter().take(surplus).for_each(|o| batch.delete(o));
+    let (gone, stay) = old.split_at(surplus.min(old.len()));
+    gone.iter().for_each(|o| batch.delete(o));
+    let Some((object, commit)) = stay.first().and_then(|o| Some((o, o.view::<Commit>()?))) else {
+        return;
+    };
+    let mut commit = commit.clone();
+    let mut before = commit.status.before.take().unwrap_or_default();
+    let forgotten = gone.iter().filter_map(|o| o.view::<Commit>());
+    forgotten.for_each(|commit| before.add(&commit.status));
+    commit.status.before = Some(before);
+    batch.status(object, &commit);
 }
 
 /// Brings the head's status up to date; gives the time at which it has to be looked at again.
@@ -162,6 +173,9 @@ fn judge(
     let since = status.timings.admitted_at.map_or(head.at, Timestamp);
     let deadline = since.plus_seconds(seconds);
     let mut verdicts = verdicts(view, &name.source);
+    if status.timings.failed_at.is_none() {
+        stages::note(view, name, &mut status.timings, inputs.now);
+    }
     let late = deadline <= inputs.now;
     let ran = status.timings.healthy_at.is_some();
     // What changed nothing broke nothing: a revert is as good as what it brings back.
@@ -228,7 +242,7 @@ fn give_up_early(
 }
 
 /// The pods of the version that is being rolled out.
-fn version<'a>(view: &'a View, object: &'a Object) -> Vec<&'a Object> {
+pub(super) fn version<'a>(view: &'a View, object: &'a Object) -> Vec<&'a Object> {
     if !object.key().is::<Deployment>() {
         return newest_pods(view, object);
     }

@@ -70,6 +70,7 @@ mod rollback;
 pub mod rollout;
 mod scheduler;
 mod slices;
+mod stages;
 mod standing;
 mod stuck;
 #[cfg(test)]

@@ -166,8 +166,8 @@ const ROLES: [BuiltIn; 16] = [
         aggregates: false,
         rules: &[Rule::Paths(
             "get",
-            "/healthz,/healthz/*,/livez,/livez/*,/metrics,/metrics/slis,\
-            /readyz,/readyz/*",
+            "/healthz,/healthz/*,/livez,/livez/*,/metrics,/metrics/argocd,/metrics/flux,\
+            /metrics/slis,/readyz,/readyz/*",
         )],
     },
     BuiltIn {

@@ -134,7 +134,7 @@ pub const METRICS: &[Metric] = &[
         Counter,
         "argocd_app_sync_total",
         &["namespace", "name", "project", "dest_server", "phase", "dry_run"],
-        "Commits by what became of them, in commits",
+        "Commits that are over, by what became of them, in commits",
     ),
     of(Agent, Counter, "container_cpu_usage_seconds_total", CADVISOR, "CPU time used, in seconds"),
     of(Agent, Gauge, "container_memory_working_set_bytes", CADVISOR, "Memory in use, in bytes"),
@@ -143,7 +143,7 @@ pub const METRICS: &[Metric] = &[
         Histogram,
         "gotk_reconcile_duration_seconds",
         &["kind", "name", "namespace"],
-        "From a commit seen to its end, of the commits that the cluster remembers, in seconds",
+        "From a commit seen to its end, in seconds",
     ),
     of(Flux, Gauge, "gotk_resource_info", TOOLKIT, "A source and what runs of it, always 1"),
     of(
@@ -339,7 +339,7 @@ pub const METRICS: &[Metric] = &[
         Gauge,
         "mainstay_commit_lag_seconds",
         &["stage"],
-        "What the newest admitted commit needed (or needs so far) for each stage, in seconds",
+        "What the newest admitted commit needed (or needs so far) until it was seen, admitted, scheduled and running, each from the one before, and healthy from admitted, in seconds",
     ),
     of(State, Gauge, "mainstay_commit_objects", &["kind"], "Objects Git owns, in objects"),
     of(
@@ -437,7 +437,7 @@ pub const METRICS: &[Metric] = &[
         Counter,
         "mainstay_reverts_total",
         &["reason"],
-        "Commits gone back from because their rollout failed, of those State keeps, in commits",
+        "Commits gone back from because their rollout failed, in commits",
     ),
     of(
         Server,

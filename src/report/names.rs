@@ -4,10 +4,11 @@
 use super::{
     Sample, Spread,
     cluster::{newest_commit, running, without_credentials},
+    samples::tally,
 };
 use crate::{
-    kinds::{Commit, CommitState, GitSource, GitSourceSpec},
-    model::{CommitId, Timestamp},
+    kinds::{COMMIT_SECONDS, CommitState, CommitTally, GitSource, GitSourceSpec},
+    model::CommitId,
     state::{MAIN_SOURCE, View},
 };
 
@@ -17,9 +18,6 @@ const NAMESPACE: &str = "mainstay";
 const SERVER: &str = "https://kubernetes.default.svc";
 /// Argo CD's name of what is in no project.
 const PROJECT: &str = "default";
-
-/// Bounds of the buckets of how long commits take, in seconds.
-const BOUNDS: [f64; 10] = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
 /// One source, as both see it.
 struct Followed<'a> {
@@ -114,7 +112,7 @@ pub fn flux(view: &View) -> Vec<Sample> {
     }
     if view.head().is_some() {
         let labels = ["Kustomization", MAIN_SOURCE, NAMESPACE];
-        let (sum, spread) = spread(view);
+        let (sum, spread) = spread(&main_tally(view));
         out.push(Sample::histogram("gotk_reconcile_duration_seconds", &labels, sum, spread));
     }
     out
@@ -129,19 +127,21 @@ fn ready(source: &Followed<'_>) -> &'static str {
     }
 }
 
-/// From seen to the end, for each commit of the main source that State still knows.
-fn spread(view: &View) -> (f64, Spread) {
-    let took = |commit: &Commit| {
-        let timings = &commit.status.timings;
-        let end = timings.healthy_at.or(timings.failed_at)?;
-        Some(Timestamp(end).since(Timestamp(timings.seen_at?)).as_secs_f64())
+fn main_tally(view: &View) -> CommitTally {
+    tally(view.commits_of(MAIN_SOURCE).map(|(.., commit)| commit))
+}
+
+/// From seen to the end, for each commit of the main source.
+fn spread(tally: &CommitTally) -> (f64, Spread) {
+    let mut count = 0;
+    let below = |(bound, within): (&f64, &u64)| {
+        count += within;
+        (*bound, count)
     };
-    let took: Vec<f64> =
-        view.commits_of(MAIN_SOURCE).filter_map(|(.., commit)| took(commit)).collect();
-    let below =
-        |bound: f64| (bound, took.iter().filter(|seconds| **seconds <= bound).count() as u64);
-    let spread = Spread { buckets: BOUNDS.map(below).to_vec(), count: took.len() as u64 };
-    (took.iter().sum(), spread)
+    let none = [0; COMMIT_SECONDS.len()];
+    let took = if tally.took.is_empty() { &none[..] } else { &tally.took };
+    let buckets = COMMIT_SECONDS.iter().zip(took).map(below).collect();
+    (tally.took_ms as f64 / 1000.0, Spread { buckets, count: took.iter().sum() })
 }
 
 /// The samples of `GET /metrics/argocd`.
@@ -150,18 +150,12 @@ pub fn argocd(view: &View) -> Vec<Sample> {
     if view.head().is_none() {
         return out;
     }
-    let (mut succeeded, mut failed, mut refused) = (0u32, 0u32, 0u32);
-    for (.., commit) in view.commits_of(MAIN_SOURCE) {
-        match commit.status.state {
-            CommitState::Refused => refused += 1,
-            _ if commit.status.failure.is_some() => failed += 1,
-            _ if commit.status.timings.admitted_at.is_some() => succeeded += 1,
-            _ => {}
-        }
-    }
-    for (phase, count) in [("Error", refused), ("Failed", failed), ("Succeeded", succeeded)] {
+    let tally = main_tally(view);
+    let failed = tally.failed.values().sum();
+    let phases = [("Error", tally.refused), ("Failed", failed), ("Succeeded", tally.succeeded)];
+    for (phase, count) in phases {
         let labels = [NAMESPACE, MAIN_SOURCE, PROJECT, SERVER, phase, "false"];
-        out.push(Sample::new("argocd_app_sync_total", &labels, f64::from(count)));
+        out.push(Sample::new("argocd_app_sync_total", &labels, count as f64));
     }
     out
 }
@@ -263,7 +257,7 @@ mod tests {
             argocd_app_info{namespace=mainstay name=main project=default autosync_enabled=true repo=https://git.example.org/shop.git dest_server=https://kubernetes.default.svc sync_status=Unknown health_status=Progressing operation=sync} 1
             argocd_app_sync_total{namespace=mainstay name=main project=default dest_server=https://kubernetes.default.svc phase=Error dry_run=false} 1
             argocd_app_sync_total{namespace=mainstay name=main project=default dest_server=https://kubernetes.default.svc phase=Failed dry_run=false} 0
-            argocd_app_sync_total{namespace=mainstay name=main project=default dest_server=https://kubernetes.default.svc phase=Succeeded dry_run=false} 2
+            argocd_app_sync_total{namespace=mainstay name=main project=default dest_server=https://kubernetes.default.svc phase=Succeeded dry_run=false} 1
         "#]],
         );
     }

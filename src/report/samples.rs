@@ -14,7 +14,7 @@ use super::{
     metrics::{Metric, metric},
 };
 use crate::{
-    kinds::{Commit, CommitState, GitSource},
+    kinds::{Commit, CommitState, CommitTally, GitSource},
     model::{Object, Quantity, Timestamp},
     state::{MAIN_SOURCE, View},
 };
@@ -125,12 +125,18 @@ const REVERT_REASONS: [&str; 2] = ["DeadlineExceeded", "ProgressDeadlineExceeded
 /// How many commits were gone back from, for each reason.
 fn reverts(view: &View, out: &mut Vec<Sample>) {
     let mut counts = BTreeMap::from(REVERT_REASONS.map(|reason| (reason, 0)));
-    for (_, commit) in view.list::<Commit>(None).filter(|(_, c)| c.status.failure.is_some()) {
-        *counts.entry(commit.status.reason.as_str()).or_default() += 1;
-    }
+    let tally = tally(view.list::<Commit>(None).map(|(_, commit)| commit));
+    counts.extend(tally.failed.iter().map(|(reason, count)| (reason.as_str(), *count)));
     for (reason, count) in counts {
         out.push(Sample::new("mainstay_reverts_total", &[reason], number(count)));
     }
+}
+
+/// The commits that are over, and those before them that State has forgotten.
+pub(super) fn tally<'a>(commits: impl Iterator<Item = &'a Commit>) -> CommitTally {
+    let mut tally = CommitTally::default();
+    commits.for_each(|commit| tally.add(&commit.status));
+    tally
 }
 
 /// What each stage took, or has taken so far for the stage the commit is in.
@@ -138,9 +144,13 @@ fn lag(commit: &Commit, now: Timestamp, out: &mut Vec<Sample>) {
     let timings = &commit.status.timings;
     let committed = (commit.spec.committed_at > 0).then_some(commit.spec.committed_at);
     let ended = timings.healthy_at.or(timings.failed_at).or(Some(now.0));
+    // A commit that was healthy before this was noted of commits has nothing to tell.
+    let so_far = |at: Option<i64>| at.or(ended.filter(|_| timings.healthy_at.is_none()));
     let stages = [
         ("seen", committed, timings.seen_at),
         ("admitted", timings.seen_at, timings.admitted_at),
+        ("scheduled", timings.admitted_at, so_far(timings.scheduled_at)),
+        ("running", timings.scheduled_at, so_far(timings.running_at)),
         ("healthy", timings.admitted_at, ended),
     ];
     for (stage, start, end) in stages {

@@ -605,6 +605,42 @@ fn samples_follow_the_list_and_no_series_comes_twice() {
 }
 
 #[test]
+fn the_stages_of_a_commit_are_told_as_far_as_it_came() {
+    let check = |timings: serde_json::Value, expect: &[&str]| {
+        let mut cluster = Cluster::web();
+        cluster.commit_status(FIRST, json!({ "state": "Progressing", "timings": timings }));
+        let found = samples(cluster.state.view(), Timestamp(START + 9_000));
+        let found = found.iter().filter(|s| s.metric.name == "mainstay_commit_lag_seconds");
+        let told: Vec<_> = found.map(|s| format!("{}={}", s.labels[0], s.value)).collect();
+        assert_eq!(told[1..], *expect);
+    };
+    let (seen, admitted) = (START, START + 400);
+    let (scheduled, running, healthy) = (START + 1_400, START + 3_400, START + 8_400);
+    check(
+        json!({ "seenAt": seen, "admittedAt": admitted }),
+        &["admitted=0.4", "scheduled=8.6", "healthy=8.6"],
+    );
+    check(
+        json!({ "seenAt": seen, "admittedAt": admitted, "scheduledAt": scheduled }),
+        &["admitted=0.4", "scheduled=1", "running=7.6", "healthy=8.6"],
+    );
+    check(
+        json!({
+            "seenAt": seen, "admittedAt": admitted, "scheduledAt": scheduled,
+            "failedAt": healthy,
+        }),
+        &["admitted=0.4", "scheduled=1", "running=7", "healthy=8"],
+    );
+    check(
+        json!({
+            "seenAt": seen, "admittedAt": admitted, "scheduledAt": scheduled,
+            "runningAt": running, "healthyAt": healthy,
+        }),
+        &["admitted=0.4", "scheduled=1", "running=2", "healthy=8"],
+    );
+}
+
+#[test]
 fn metric_names_are_sorted_single_and_say_their_unit() {
     let names: Vec<&str> = METRICS.iter().map(|m| m.name).collect();
     let mut sorted = names.clone();

@@ -2,6 +2,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use serde_json::json;
 
 use super::world::World;
+use crate::policy::rbac::{self, What, Who};
 
 #[test]
 fn built_in_roles_are_there_and_come_back() {
@@ -19,6 +20,19 @@ fn built_in_roles_are_there_and_come_back() {
     assert_eq!(names(&world), before);
     let bound = world.all::<ClusterRoleBinding>();
     assert!(bound.iter().any(|(o, _)| o.key().name == "system:discovery"));
+}
+
+/// What must not happen: a Prometheus that may ask for our names and is refused the other two.
+#[test]
+fn who_watches_may_ask_for_every_name_of_a_metric() {
+    let world = World::new();
+    let groups = ["system:monitoring".to_owned()];
+    let watcher = Who { name: "prometheus", groups: &groups };
+    let may = |path| rbac::may(world.view(), watcher, "get", What::Path(path));
+    for path in ["/metrics", "/metrics/flux", "/metrics/argocd"] {
+        assert!(may(path), "{path}");
+    }
+    assert!(!may("/api"));
 }
 
 #[test]
