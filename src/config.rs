@@ -276,6 +276,9 @@ pub struct TimingConfig {
     pub commit_deadline_seconds: Option<i64>,
     /// Least seconds between two nodes whose pods are evicted (Kubernetes' default: 10).
     pub eviction_interval_seconds: Option<i64>,
+    /// Seconds a new cluster awaits the nodes that the status branch names, before it makes anew
+    /// what may still run on them (120).
+    pub node_return_seconds: Option<i64>,
 }
 
 impl From<&TimingConfig> for Timing {
@@ -290,6 +293,7 @@ impl From<&TimingConfig> for Timing {
             eviction_interval_seconds: config
                 .eviction_interval_seconds
                 .unwrap_or(usual.eviction_interval_seconds),
+            node_return_seconds: config.node_return_seconds.unwrap_or(usual.node_return_seconds),
         }
     }
 }

@@ -229,6 +229,7 @@ impl Agent {
             repairs: 0,
             unsaved: false,
             behind: false,
+            brought: false,
             tell,
             options,
         };
@@ -336,6 +337,8 @@ struct Main {
     unsaved: bool,
     /// Some reports did not fit into the session's queue.
     behind: bool,
+    /// The session was told what still runs of the cluster before.
+    brought: bool,
     tell: watch::Sender<Health>,
 }
 
@@ -400,6 +403,7 @@ impl Main {
                 save_at = Some(Instant::now() + SAVE_AFTER);
             }
             self.catch_up(&reports);
+            self.bring_survivors(&reports);
             hello_tell.send_replace(self.hello());
             self.tell_health();
         }
@@ -437,7 +441,7 @@ impl Main {
     ) {
         match news {
             News::Closed => {
-                self.open = false;
+                (self.open, self.brought) = (false, false);
                 self.known.drop_coming();
             }
             News::Open => {
@@ -449,10 +453,7 @@ impl Main {
                     let known = welcome.servers.iter().chain(&self.options.servers);
                     let unique: BTreeSet<String> = known.cloned().collect();
                     servers.send_replace(unique.into_iter().collect());
-                    if self.known.welcome.as_ref() != Some(&welcome) {
-                        self.known.welcome = Some(welcome);
-                        self.unsaved = true;
-                    }
+                    self.unsaved |= self.known.greet(welcome);
                 }
                 ToAgent::Desired(desired) => match self.known.take(desired) {
                     Ok(true) => {
@@ -492,11 +493,16 @@ impl Main {
         }
     }
 
-    /// Once the servers have given the node its pod range: makes the network and starts the proxy.
-    async fn find_range(&mut self) {
+    /// The range that the servers gave the node.
+    fn pod_range(&self) -> Option<String> {
         let key = Key::of::<Node>("", self.options.node.as_str());
         let node = self.known.objects.get(&key).and_then(|o| o.view::<Node>());
-        let Some(cidr) = node.and_then(|n| n.spec.as_ref()?.pod_cidr.clone()) else { return };
+        node.and_then(|n| n.spec.as_ref()?.pod_cidr.clone())
+    }
+
+    /// Once the servers have given the node its pod range: makes the network and starts the proxy.
+    async fn find_range(&mut self) {
+        let Some(cidr) = self.pod_range() else { return };
         let cluster = self.known.welcome.as_ref().and_then(|w| w.cluster_cidr.parse().ok());
         let parsed = PodRange::parse(&cidr).zip(cidr.parse::<Cidr>().ok());
         let (Some((range, pods)), Some(cluster_cidr)) = (parsed, cluster) else { return };
@@ -574,8 +580,12 @@ impl Main {
         self.report(ToServer::Events(vec![event]), reports);
     }
 
+    /// What was programmed for another cluster says nothing to this one.
     fn report_programmed(&mut self, reports: &mpsc::Sender<ToServer>) {
-        if let Some(generation) = self.programmed {
+        let known = self.known.generation;
+        if let Some(generation) = self.programmed.filter(|programmed| *programmed <= known)
+            && !self.known.is_elsewhere()
+        {
             self.report(ToServer::Programmed(generation), reports);
         }
     }
@@ -594,6 +604,17 @@ impl Main {
         if self.behind && reports.capacity() == reports.max_capacity() {
             self.behind = false;
             self.report_all(reports);
+        }
+    }
+
+    /// Tells a server of another cluster what still runs here, once each pod was seen.
+    fn bring_survivors(&mut self, reports: &mpsc::Sender<ToServer>) {
+        if self.brought || !self.open {
+            return;
+        }
+        if let Some(survivors) = self.known.survivors(&self.latest) {
+            tracing::info!(event = "survivors", pods = survivors.len());
+            self.brought = reports.try_send(ToServer::Survivors(survivors)).is_ok();
         }
     }
 
@@ -627,6 +648,8 @@ impl Main {
             node: self.options.node.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             generation: self.known.generation,
+            cluster: self.known.cluster().to_owned(),
+            pod_range: self.pod_range().unwrap_or_default(),
             labels,
             status: Box::new(self.facts.status(self.images.clone(), self.started)),
         }

@@ -48,7 +48,7 @@ pub(super) struct Verb {
 
 #[derive(clap::Subcommand, Debug)]
 enum AgentVerb {
-    /// Join a cluster as a node and run
+    /// Join a cluster as a node and run; a node of a cluster that is gone keeps its containers
     Join {
         /// Address and port of a server of the cluster
         server: String,
@@ -84,11 +84,14 @@ pub(super) fn run(verb: &Verb) -> Result<(), Error> {
     match &verb.verb {
         Some(AgentVerb::Stop { clean }) => return stop(&dir, *clean),
         Some(AgentVerb::Join { server, token, ca_hash, node, address, docker, config }) => {
-            let mut own = match config {
-                Some(path) => read_config(path)?,
-                None => AgentConfig::default(),
+            let before = Before::find(&dir, ca_hash)?;
+            let mut own = match (config, &before) {
+                (Some(path), _) => read_config(path)?,
+                (None, Some(before)) => before.config()?,
+                (None, None) => AgentConfig::default(),
             };
             own.node = node.clone().or(own.node);
+            before.iter().try_for_each(|before| before.agrees(&own))?;
             own.address = address.or(own.address);
             own.docker = docker.clone().or(own.docker);
             if own.servers.is_empty() {
@@ -149,10 +152,6 @@ async fn join(
     config: AgentConfig,
 ) -> Result<(), Error> {
     let keys = KeyFiles::new(dir.join(PKI));
-    if keys.has("node") {
-        let text = format!("{} belongs to a cluster already", dir.display());
-        return Err(Error::yours(text).hint("start its agent with `mainstay agent`"));
-    }
     let ours = |e: trust::Error| Error::ours(e.to_string());
     let request = Request::new().map_err(ours)?;
     let node = node_of(&config)?;
@@ -170,13 +169,59 @@ async fn join(
             config.servers.push(address);
         }
     }
-    keys.write_ca_certificate(&answer.ca_certificate).map_err(ours)?;
     let text = serde_yaml::to_string(&config).map_err(|e| Error::ours(e.to_string()))?;
     machine::write(&dir.join(CONFIG), text.as_bytes())?;
     let issued = Issued { certificate: answer.certificate, key: request.key };
-    keys.write_issued("node", &issued).map_err(ours)?;
+    keys.replace_issued("node", &issued).map_err(ours)?;
+    // Last: as long as it is the one before, the machine may join again.
+    keys.write_ca_certificate(&answer.ca_certificate).map_err(ours)?;
     output::say(&format!("this machine has joined the cluster as node {node}"));
     Ok(())
+}
+
+/// A node that belongs to another cluster. It may change over: what that one had on it is kept
+/// until the new cluster has said what it keeps.
+struct Before {
+    dir: PathBuf,
+    /// Held until the machine has changed over.
+    _pid: PidFile,
+}
+
+impl Before {
+    /// The node that a folder is, if it is one. That it is a node of the cluster it shall join, or
+    /// that its agent runs, is an error.
+    fn find(dir: &Path, ca_hash: &str) -> Result<Option<Self>, Error> {
+        let keys = KeyFiles::new(dir.join(PKI));
+        if !keys.has("node") {
+            return Ok(None);
+        }
+        let known = keys.ca_hash().unwrap_or_default();
+        if known.eq_ignore_ascii_case(ca_hash) {
+            let text = format!("{} belongs to this cluster already", dir.display());
+            return Err(Error::yours(text).hint("start its agent with `mainstay agent`"));
+        }
+        let pid = PidFile::take(dir, PID)
+            .map_err(|e| e.hint("`mainstay agent stop` stops it; its containers keep running"))?;
+        Ok(Some(Self { dir: dir.to_owned(), _pid: pid }))
+    }
+
+    /// Its configuration, without the servers that are gone.
+    fn config(&self) -> Result<AgentConfig, Error> {
+        Ok(AgentConfig { servers: Vec::new(), ..read_config(&self.dir.join(CONFIG))? })
+    }
+
+    /// Its containers are those of pods of one node, so it stays that node.
+    fn agrees(&self, config: &AgentConfig) -> Result<(), Error> {
+        let (was, is) = (node_of(&self.config()?)?, node_of(config)?);
+        if was == is {
+            return Ok(());
+        }
+        let text = format!("{} is node {was}, and cannot join as {is}", self.dir.display());
+        let hint = format!(
+            "join as --node {was}, or remove what it runs with `mainstay agent stop --clean` first"
+        );
+        Err(Error::yours(text).hint(hint))
+    }
 }
 
 fn node_of(config: &AgentConfig) -> Result<NodeName, Error> {

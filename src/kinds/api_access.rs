@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1::{PodSpec, ServiceAccount, Volume};
 use serde_json::{Value, json};
 
-use crate::model::{fnv1a, name_suffix};
+use crate::model::{Object, fnv1a, name_suffix};
 
 /// Where programs look for the files (`rest.InClusterConfig` of client-go).
 const PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -26,8 +26,8 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 /// admission (kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin).
 pub fn give_api_access(pod: &mut Value, account: Option<&ServiceAccount>) {
     let meta = &pod["metadata"];
-    let name = format!("{}/{}", meta["namespace"].as_str().unwrap_or_default(), meta["name"]);
     let mirror = meta["annotations"].get(MIRROR).is_some();
+    let fresh = fresh_name(meta);
     let spec = &mut pod["spec"];
     let wanted = spec["automountServiceAccountToken"].as_bool();
     let wanted = wanted.or(account.and_then(|a| a.automount_service_account_token));
@@ -35,8 +35,7 @@ pub fn give_api_access(pod: &mut Value, account: Option<&ServiceAccount>) {
         return;
     }
     let own = items(spec, "volumes").find_map(|v| Some(volume_name(v)?.to_owned()));
-    let volume =
-        own.clone().unwrap_or_else(|| format!("{PREFIX}{}", name_suffix(fnv1a(name.as_bytes()))));
+    let volume = own.clone().unwrap_or(fresh);
     let mut used = false;
     for field in ["initContainers", "containers"] {
         for container in spec.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten() {
@@ -45,6 +44,36 @@ pub fn give_api_access(pod: &mut Value, account: Option<&ServiceAccount>) {
     }
     if own.is_none() && used {
         push(spec, "volumes", json!({ "name": volume, "projected": projection() }));
+    }
+}
+
+/// A pod as it would be under another name: its volume is called after it, unless the pod chose
+/// that name itself.
+pub fn renamed_pod(pod: &Object, name: &str) -> Value {
+    let mut value = pod.value();
+    let before = fresh_name(&value["metadata"]);
+    value["metadata"]["name"] = name.into();
+    let after = fresh_name(&value["metadata"]);
+    let spec = &mut value["spec"];
+    rename(spec, "volumes", (&before, &after));
+    for field in ["initContainers", "containers"] {
+        for container in spec.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten() {
+            rename(container, "volumeMounts", (&before, &after));
+        }
+    }
+    value
+}
+
+/// What the volume of a pod is called that has these metadata.
+fn fresh_name(meta: &Value) -> String {
+    let name = format!("{}/{}", meta["namespace"].as_str().unwrap_or_default(), meta["name"]);
+    format!("{PREFIX}{}", name_suffix(fnv1a(name.as_bytes())))
+}
+
+fn rename(of: &mut Value, field: &str, (before, after): (&str, &str)) {
+    let items = of.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten();
+    for item in items.filter(|item| item["name"] == before) {
+        item["name"] = after.into();
     }
 }
 
@@ -158,6 +187,28 @@ mod tests {
         for odd in [json!({ "containers": "x" }), json!({ "containers": [7], "volumes": {} })] {
             give_api_access(&mut pod(odd), None);
         }
+    }
+
+    /// What must not happen: a pod that goes on under another name and whose containers are made
+    /// anew because a volume is called otherwise.
+    #[test]
+    fn a_pod_of_another_name_is_what_it_would_have_been() {
+        let made = |name: &str| {
+            let mut value = pod(json!({ "containers": [{ "name": "c" }], "volumes": [
+                { "name": "kube-api-access-own", "emptyDir": {} },
+            ] }));
+            value["apiVersion"] = "v1".into();
+            value["kind"] = "Pod".into();
+            value["metadata"]["name"] = name.into();
+            if name != "as it is" {
+                value["spec"]["volumes"] = json!([{ "name": "data", "emptyDir": {} }]);
+                give_api_access(&mut value, None);
+            }
+            Object::from_value(&value).unwrap()
+        };
+        assert_eq!(renamed_pod(&made("a"), "b"), made("b").value());
+        let own = renamed_pod(&made("as it is"), "b");
+        assert_eq!(own["spec"], made("as it is").value()["spec"]);
     }
 
     /// Git says nothing of the volume; a change of the file takes nothing from the pod.

@@ -89,7 +89,7 @@ mod webhook;
 pub use ailment::{Ailment, ailment, steady};
 pub use all::{Kinds, Served};
 pub use answered::{ANSWERED, Answered, ContainerMetrics, METRICS, NodeMetrics, PodMetrics};
-pub use api_access::give_api_access;
+pub use api_access::{give_api_access, renamed_pod};
 pub use api_service::{group_priority, group_versions};
 pub use container::of_ephemeral;
 pub use custom::{CLEANUP, ScalePaths, accept_names, mark_for_cleanup};

@@ -18,6 +18,8 @@
 //! | server | a control-plane replica |
 //! | assignment | what one agent is told to run |
 //! | observed | what an agent has seen and reports |
+//! | survivor | a pod of a cluster that is gone, whose node still runs it; [`session::Survivor`] |
+//! | awaited | of a node: the cluster before had it, and it has not come back yet |
 //! | sealed | encrypted until whoever may read it reads it; [`Seal`] |
 
 mod hash;

@@ -33,6 +33,10 @@ pub enum ToAgent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Welcome {
+    /// Which cluster this is (`state::ClusterConfig::cluster_id`). An agent that knows another one
+    /// tells what survived it ([`ToServer::Survivors`]) and waits for a whole set.
+    #[serde(default)]
+    pub cluster: String,
     /// The range of all pods (`10.244.0.0/16`).
     pub cluster_cidr: String,
     /// Addresses of all servers, for when the one that sent this is gone.
@@ -74,6 +78,19 @@ pub enum ToServer {
     Programmed(Revision),
     /// Things worth telling a user.
     Events(Vec<ObservedEvent>),
+    /// What still runs of the cluster that the agent belonged to before; said once in a session
+    /// with a server of another one, also when that is nothing.
+    Survivors(Vec<Survivor>),
+}
+
+/// A pod of a cluster that is gone, whose node still runs it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Survivor {
+    /// The pod as that cluster described it last.
+    pub pod: Object,
+    /// Its status as its node sees it.
+    pub status: Box<PodStatus>,
 }
 
 /// Who an agent is. The name must be the one in its certificate (`system:node:<name>`).
@@ -86,6 +103,12 @@ pub struct Hello {
     pub version: String,
     /// The highest generation the agent has on disk.
     pub generation: Revision,
+    /// The cluster that this is a generation of; empty when the agent knows none.
+    #[serde(default)]
+    pub cluster: String,
+    /// The range that its pods had addresses from so far; empty when it had none.
+    #[serde(default)]
+    pub pod_range: String,
     /// Labels the agent gives its node (`kubernetes.io/arch`, `kubernetes.io/hostname`, …).
     pub labels: super::Labels,
     /// The node's status as first seen.

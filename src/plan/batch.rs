@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Longest prefix of a generated name, so that prefix and suffix fit 63 characters.
-const PREFIX_MAX: usize = 58;
+pub(super) const PREFIX_MAX: usize = 58;
 
 /// The operations of one step, in order.
 #[derive(Debug, Default)]

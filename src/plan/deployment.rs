@@ -24,6 +24,7 @@ use super::{
     order::{self, WAITING},
     owners, pods,
     rollout::{self, Limits, Part, Share},
+    survivors::Survivors,
 };
 use crate::{
     kinds,
@@ -113,7 +114,7 @@ fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
         return Plan::default();
     }
     let mut rollout = Rollout::new(view, object, deployment, inputs.now);
-    let held = rollout.held();
+    let held = rollout.held().filter(|_| !rollout.goes_on(inputs.survivors));
     let progress = match &held {
         Some(_) => Progress::Ignored,
         None => rollout.step(),
@@ -237,6 +238,16 @@ impl<'a> Rollout<'a> {
             true => order::hold_back(self.view, self.object),
             false => order::hold(self.view, self.object),
         }
+    }
+
+    /// Whether pods of the template still run that a cluster before this one started: they go on,
+    /// whatever is to come first where they start.
+    fn goes_on(&self, survivors: &Survivors) -> bool {
+        let collisions = self.status.collision_count.unwrap_or(0);
+        let hash = kinds::template_hash(&self.deployment.spec.template, collisions);
+        let Key { namespace, name, .. } = self.object.key();
+        let set = Key::of::<ReplicaSet>(namespace, &format!("{name}-{hash}"));
+        survivors.of_set(self.view, &set) > 0
     }
 
     /// What Kubernetes' `syncDeployment` does in one pass.

@@ -35,21 +35,23 @@ pub fn answering(
 }
 
 /// What a message of a node's agent asks of the log; nothing for what is kept out of it
-/// (heartbeats, generations).
+/// (heartbeats, generations, survivors).
 pub fn command(node: &NodeName, message: ToServer) -> Option<Command> {
     let node = node.clone();
     match message {
         ToServer::Hello(hello) => {
             let status = serde_json::to_value(&*hello.status).unwrap_or_default();
-            Some(Command::ObserveNode { node, labels: hello.labels, status })
+            let (labels, pod_range) = (hello.labels, hello.pod_range);
+            Some(Command::ObserveNode { node, labels, status, pod_range })
         }
         ToServer::Node(status) => {
             let status = serde_json::to_value(&*status).unwrap_or_default();
-            Some(Command::ObserveNode { node, labels: Labels::new(), status })
+            let (labels, pod_range) = (Labels::new(), String::new());
+            Some(Command::ObserveNode { node, labels, status, pod_range })
         }
         ToServer::Pods(pods) => Some(Command::Observe { node, pods }),
         ToServer::Events(events) => Some(Command::Write(events.into_iter().map(event).collect())),
-        ToServer::Heartbeat(_) | ToServer::Programmed(_) => None,
+        ToServer::Heartbeat(_) | ToServer::Programmed(_) | ToServer::Survivors(_) => None,
     }
 }
 

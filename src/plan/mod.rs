@@ -18,6 +18,7 @@ pub mod hearing;
 pub mod recall;
 pub mod signatures;
 pub mod signing;
+pub mod survivors;
 pub mod token;
 
 use std::{
@@ -25,6 +26,7 @@ use std::{
     net::SocketAddr,
 };
 
+use self::survivors::Survivors;
 use crate::{
     model::{Key, NodeName, Timestamp},
     state::{Change, Command, View},
@@ -97,6 +99,8 @@ pub struct Inputs<'a> {
     pub root_ca: &'a str,
     /// Where the servers listen; none where nothing in the cluster can reach one.
     pub servers: &'a [SocketAddr],
+    /// What still runs of the cluster before this one.
+    pub survivors: &'a Survivors,
 }
 
 /// Times that an administrator may change; the defaults are Kubernetes'.
@@ -111,6 +115,8 @@ pub struct Timing {
     /// Least time between two nodes whose pods are evicted, so that a fault of the network that
     /// looks like a fault of nodes does not empty them all at once (Kubernetes: one node in 10 s).
     pub eviction_interval_seconds: i64,
+    /// How long a new cluster awaits the nodes of the one before, which may still run its pods.
+    pub node_return_seconds: i64,
 }
 
 impl Default for Timing {
@@ -120,6 +126,8 @@ impl Default for Timing {
             event_ttl_seconds: 3600,
             commit_deadline_seconds: 600,
             eviction_interval_seconds: 10,
+            // Enough to run one command on each machine; after that, pods are missed.
+            node_return_seconds: 120,
         }
     }
 }

@@ -10,7 +10,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
-use super::{Controller, Inputs, Plan, batch::Batch, pods};
+use super::{Controller, Inputs, Plan, batch::Batch, pods, survivors};
 use crate::{
     model::{GroupKind, Key, NodeName, Object, Timestamp},
     state::{Change, View},
@@ -76,6 +76,17 @@ fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
     let mut batch = Batch::default();
     let silence = silence(&key.name, inputs);
     let mut wake_at = silence.next(inputs.now);
+    if let Some(until) = survivors::awaited_until(object) {
+        match (until <= inputs.now, has_spoken(&node)) {
+            (true, true) => node = survivors::arrived(&node),
+            (true, false) => batch.delete(object),
+            (false, _) => wake_at = wake_at.min(until),
+        }
+        if !has_spoken(&node) {
+            // There is nothing to judge yet.
+            return batch.into_plan(Some(until));
+        }
+    }
     match silence {
         Silence::Until(_) if object.annotation(BEFORE_SILENCE).is_some() => {
             speak_again(view, object, &mut node, &mut batch, inputs)
@@ -122,6 +133,11 @@ fn silence(name: &str, inputs: &Inputs<'_>) -> Silence {
     let heard = inputs.heard.get(&NodeName::new(name)).copied().unwrap_or(inputs.now);
     let limit = heard.plus_seconds(inputs.timing.node_silence_seconds);
     if limit <= inputs.now { Silence::Over } else { Silence::Until(limit) }
+}
+
+/// Whether its agent has said how it is.
+fn has_spoken(node: &Node) -> bool {
+    status_of(node, "Ready").is_some()
 }
 
 fn status_of<'a>(node: &'a Node, kind: &str) -> Option<&'a str> {

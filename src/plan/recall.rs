@@ -1,13 +1,15 @@
-//! Addresses that Services had in the cluster before this one, which the status branch remembers.
+//! What the status branch remembers of the cluster before this one: addresses of Services, and the
+//! nodes with their pod ranges.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use k8s_openapi::api::core::v1::Service;
-use serde_json::Value;
+use k8s_openapi::api::core::v1::{Node, Service};
+use serde_json::{Value, json};
 
+use super::survivors;
 use crate::{
-    model::{Key, Object},
-    state::{ClusterConfig, Desired},
+    model::{Key, NodeName, Object, Timestamp},
+    state::{ClusterConfig, Command, Desired, Expect, Op, Part, View},
 };
 
 /// What a Service had.
@@ -18,14 +20,19 @@ struct Address {
     node_ports: BTreeMap<String, u16>,
 }
 
-/// What Services had, by key.
+/// What was, as far as the branch tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recalled(BTreeMap<Key, Address>);
+pub struct Recalled {
+    /// What Services had, by key.
+    services: BTreeMap<Key, Address>,
+    /// The pod ranges of nodes.
+    nodes: BTreeMap<NodeName, String>,
+}
 
 impl Recalled {
-    /// Remembers one, as its file on the status branch says it: an address and ports like
+    /// Remembers a Service, as its file on the status branch says it: an address and ports like
     /// `80:30080/TCP`. What cannot be read was not remembered.
-    pub fn put(&mut self, namespace: &str, name: &str, cluster_ip: &str, ports: &[String]) {
+    pub fn put_service(&mut self, namespace: &str, name: &str, cluster_ip: &str, ports: &[String]) {
         let node_port = |port: &String| {
             let (numbers, protocol) = port.split_once('/')?;
             let (port, node_port) = numbers.split_once(':')?;
@@ -33,24 +40,40 @@ impl Recalled {
         };
         let node_ports = ports.iter().filter_map(node_port).collect();
         let address = Address { cluster_ip: cluster_ip.parse().ok(), node_ports };
-        self.0.insert(Key::of::<Service>(namespace, name), address);
+        self.services.insert(Key::of::<Service>(namespace, name), address);
     }
 
-    /// How many are remembered.
-    pub fn len(&self) -> usize {
-        self.0.len()
+    /// Remembers a node that was ready, and the range its pods had addresses from.
+    pub fn put_node(&mut self, name: &str, pod_range: &str) {
+        self.nodes.insert(NodeName::new(name), pod_range.to_owned());
     }
 
-    /// Whether nothing is remembered.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// How many Services and nodes are remembered.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.services.len(), self.nodes.len())
+    }
+
+    /// Makes the nodes awaited until a moment, with their ranges as far as those are free; those
+    /// that have spoken already keep what they have.
+    pub fn await_nodes(&self, view: &View, until: Timestamp) -> Vec<Command> {
+        let awaited = |(name, range): (&NodeName, &String)| {
+            let live = view.object(&Key::of::<Node>("", name.as_str()));
+            let mut value = live.map_or_else(|| node(view, name, range), Object::value);
+            survivors::await_until(&mut value, until);
+            let expect = live.map_or(Expect::Absent, |live| Expect::At(live.revision()));
+            // It is a Node of State, or has nothing but a name.
+            let object = Object::from_value(&value).ok()?;
+            Some(Op::Put { object, expect, part: Part::Main })
+        };
+        let ops: Vec<Op> = self.nodes.iter().filter_map(awaited).collect();
+        if ops.is_empty() { Vec::new() } else { vec![Command::Write(ops)] }
     }
 
     /// Lets Services that leave the choice to the cluster ask for what they had, as far as this
     /// cluster's ranges hold it.
     pub fn give(&self, wanted: &mut [Desired], config: &ClusterConfig) {
         for desired in wanted {
-            let Some(address) = self.0.get(desired.object.key()) else { continue };
+            let Some(address) = self.services.get(desired.object.key()) else { continue };
             let mut value = desired.object.value();
             address.give(&mut value, config);
             // It is what was read a moment ago, with a number more.
@@ -59,6 +82,17 @@ impl Recalled {
             }
         }
     }
+}
+
+/// A node that has not spoken yet.
+fn node(view: &View, name: &NodeName, range: &str) -> Value {
+    let mut value = json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": { "name": name.as_str() }, "spec": {},
+    });
+    if view.is_free_pod_range(range) {
+        value["spec"]["podCIDR"] = range.into();
+    }
+    value
 }
 
 impl Address {
@@ -97,8 +131,8 @@ mod tests {
     fn check(spec: Value, expect: Value) {
         let mut recalled = Recalled::default();
         let ports = ["80:30080/TCP".to_owned(), "53/UDP".to_owned(), "81:9/TCP".to_owned()];
-        recalled.put("shop", "web", "10.96.7.7", &ports);
-        recalled.put("shop", "far", "192.168.1.1", &[]);
+        recalled.put_service("shop", "web", "10.96.7.7", &ports);
+        recalled.put_service("shop", "far", "192.168.1.1", &[]);
         let name = if spec["far"] == true { "far" } else { "web" };
         let object = json!({
             "apiVersion": "v1", "kind": "Service",

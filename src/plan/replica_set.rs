@@ -111,10 +111,13 @@ fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
             true => order::hold_back(view, object),
             false => order::hold(view, object),
         };
+        let missing = wanted.saturating_sub(active.len());
         if held.is_some() {
-            // Whoever asks for its pods is told by the commit.
-        } else if active.len() < wanted {
-            made = create(view, object, set, wanted - active.len(), &mut batch);
+            // Whoever asks for its pods is told by the commit. What runs already does not start.
+            let missing = missing.min(inputs.survivors.of_set(view, key));
+            made = create(view, object, set, missing, &mut batch);
+        } else if missing > 0 {
+            made = create(view, object, set, missing, &mut batch);
         } else if active.len() > wanted {
             let surplus = (active.len() - wanted).min(BURST_MAX);
             delete(view, object, &mut active, surplus, inputs.now, &mut batch);

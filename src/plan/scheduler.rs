@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Node, NodeStatus, Pod, PodCondition};
 
-use super::{Controller, Inputs, Note, Plan, batch::Batch, order, pods};
+use super::{Controller, Inputs, Note, Plan, batch::Batch, order, pods, survivors};
 use crate::{
     model::{GroupKind, Key, Object, Timestamp},
     schedule::{Cluster, Why},
@@ -49,8 +49,13 @@ fn affected(change: &Change, view: &View) -> BTreeSet<Key> {
 }
 
 /// What of a node the scheduler looks at.
-type Seen =
-    (Option<k8s_openapi::api::core::v1::NodeSpec>, Option<crate::model::Labels>, bool, NodeStatus);
+type Seen = (
+    Option<k8s_openapi::api::core::v1::NodeSpec>,
+    Option<crate::model::Labels>,
+    bool,
+    Option<Timestamp>,
+    NodeStatus,
+);
 
 fn of_node(object: Option<&Object>) -> Option<Seen> {
     let node = object?.view::<Node>()?;
@@ -62,8 +67,8 @@ fn of_node(object: Option<&Object>) -> Option<Seen> {
         phase: ready.map(|c| c.status),
         ..NodeStatus::default()
     };
-    let terminating = object?.is_terminating();
-    Some((node.spec.clone(), node.metadata.labels.clone(), terminating, kept))
+    let (terminating, awaited) = (object?.is_terminating(), survivors::awaited_until(object?));
+    Some((node.spec.clone(), node.metadata.labels.clone(), terminating, awaited, kept))
 }
 
 fn plan(view: &View, _queue: &Key, inputs: &Inputs<'_>) -> Plan {
@@ -79,9 +84,22 @@ fn plan(view: &View, _queue: &Key, inputs: &Inputs<'_>) -> Plan {
     let mut cluster = Cluster::of(view);
     let mut plan = Plan::default();
     let mut failed: BTreeMap<&str, (&Pod, Why)> = BTreeMap::new();
+    let mut offers = survivors::Offers::of(view, inputs.survivors);
+    let wait = survivors::wait(view, inputs.now);
+    plan.wake_at = wait.as_ref().map(|wait| wait.until);
     for (object, pod) in waiting {
+        if let Some((node, survivor)) = offers.take(object) {
+            cluster.assume(object, node);
+            plan.commands.extend(survivors::keep(object, node, survivor));
+            continue;
+        }
         if let Some(why) = order::hold(view, object) {
             explain(object, pod, (order::WAITING, why), inputs.now, &mut plan);
+            continue;
+        }
+        if let Some(wait) = &wait {
+            let reason = (survivors::WAITING, wait.why.clone());
+            explain(object, pod, reason, inputs.now, &mut plan);
             continue;
         }
         // While the cluster only fills up, what failed fails again: pods of one template are judged

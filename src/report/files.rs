@@ -144,6 +144,13 @@ pub struct NodeFile {
     pub pod_names: Vec<String>,
 }
 
+impl NodeFile {
+    /// Reads a file of the status branch; `None` when it is none, or of another version.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        serde_yaml::from_slice(bytes).ok()
+    }
+}
+
 /// `commits/<sha>.yaml`: what became of one commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

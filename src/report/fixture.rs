@@ -72,6 +72,7 @@ impl Cluster {
         self.run(Command::ObserveNode {
             node: crate::model::NodeName::new(name),
             labels: [("kubernetes.io/hostname".to_owned(), name.to_owned())].into(),
+            pod_range: String::new(),
             status: json!({
                 "capacity": amounts, "allocatable": amounts,
                 "addresses": [{ "type": "InternalIP", "address": "10.0.0.1" }],

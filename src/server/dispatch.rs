@@ -11,14 +11,19 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Heard, Store, clock, sealed::Opener};
+use super::{Heard, Store, clock, driver::Returns, sealed::Opener};
 use crate::{
     model::{
         NodeName, Revision, Timestamp,
-        session::{Hello, ToAgent, ToServer, Welcome},
+        session::{Hello, Survivor, ToAgent, ToServer, Welcome},
     },
-    plan::{assign::Told, hearing},
+    plan::{
+        assign::Told,
+        hearing,
+        survivors::{Homecoming, Next},
+    },
     raft::{ProposeError, Role},
+    state::View,
     trust::{Identity, read_frame, write_frame},
 };
 
@@ -39,6 +44,7 @@ pub(super) type Programmed = Arc<watch::Sender<BTreeMap<NodeName, Revision>>>;
 pub(super) struct Dispatch {
     store: Store,
     heard: Heard,
+    returns: Returns,
     opener: Opener,
     programmed: Programmed,
     /// The session each node has; a later one ends the earlier.
@@ -64,11 +70,17 @@ pub(super) enum Error {
 }
 
 impl Dispatch {
-    /// A dispatcher that writes when it heard whom into `heard`.
-    pub(super) fn new(store: Store, heard: Heard, opener: Opener, stop: CancellationToken) -> Self {
+    /// A dispatcher that writes when it heard whom into `heard`, and what they brought into
+    /// `returns`.
+    pub(super) fn new(
+        store: Store,
+        (heard, returns): (Heard, Returns),
+        opener: Opener,
+        stop: CancellationToken,
+    ) -> Self {
         let programmed = Arc::new(watch::Sender::new(BTreeMap::new()));
         let current = Arc::new(watch::Sender::new(BTreeMap::new()));
-        Self { store, heard, opener, programmed, current, stop }
+        Self { store, heard, returns, opener, programmed, current, stop }
     }
 
     /// How many agents have a session here.
@@ -94,8 +106,9 @@ impl Dispatch {
         let node = hello.node.clone();
         let session = self.register(&node);
         tracing::info!(event = "session", %node, version = hello.version);
+        let home = Homecoming::of(&hello, &self.cluster());
         self.greet(hello).await?;
-        let result = self.converse(&node, session, reader, writer).await;
+        let result = self.converse(home, session, reader, writer).await;
         self.forget(&node, session);
         result
     }
@@ -106,10 +119,16 @@ impl Dispatch {
         leader.map(|l| l.address).unwrap_or_default()
     }
 
+    /// Which cluster this is; empty before it is one.
+    fn cluster(&self) -> String {
+        self.store.view().config().map(|config| config.cluster_id.clone()).unwrap_or_default()
+    }
+
     fn welcome(&self) -> Welcome {
         let view = self.store.view();
         let range = view.config().map(|c| format!("{}/{}", c.pod_base, c.pod_prefix));
         Welcome {
+            cluster: self.cluster(),
             cluster_cidr: range.unwrap_or_default(),
             servers: self.store.members().into_iter().map(|m| m.address).collect(),
         }
@@ -140,6 +159,7 @@ impl Dispatch {
             self.programmed.send_modify(|all| {
                 all.remove(node);
             });
+            self.returns.survivors.send_if_modified(|all| all.leave(node));
         }
     }
 
@@ -161,7 +181,7 @@ impl Dispatch {
 
     async fn converse<S>(
         &self,
-        node: &NodeName,
+        home: Homecoming,
         session: u64,
         mut reader: ReadHalf<S>,
         writer: WriteHalf<S>,
@@ -169,11 +189,20 @@ impl Dispatch {
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
+        let node = &home.node().clone();
         let (answers, to_send) = mpsc::channel(BACKLOG_MAX);
-        let teller = self.tell(node.clone(), writer, to_send);
+        let (bring, brought) = watch::channel(None);
+        let mut asked = home.is_asked();
+        let teller = self.tell((home, brought), writer, to_send);
         let listener = async {
             loop {
                 match within_silence(read_frame::<ToServer>(&mut reader)).await? {
+                    Some(ToServer::Survivors(pods)) if std::mem::take(&mut asked) => {
+                        self.hear_survivors(node, pods, &bring);
+                    }
+                    Some(ToServer::Survivors(_)) => {
+                        return Err(Error::Protocol("survivors that nobody asked for".into()));
+                    }
                     Some(message) => self.hear_message(node, message, &answers).await?,
                     None => return Ok(()),
                 }
@@ -195,7 +224,7 @@ impl Dispatch {
     /// Sends what the agent must know, as Views appear, and the answers to its heartbeats.
     async fn tell<S>(
         &self,
-        node: NodeName,
+        (mut home, mut brought): (Homecoming, watch::Receiver<Option<usize>>),
         mut writer: WriteHalf<S>,
         mut answers: mpsc::Receiver<ToAgent>,
     ) -> Result<(), Error>
@@ -205,20 +234,39 @@ impl Dispatch {
         let mut views = self.store.views();
         let mut roles = self.store.roles();
         let mut programmed = self.programmed.subscribe();
-        let mut told = Told::nothing(node);
+        let mut rested = self.returns.rested.subscribe();
+        let mut told = Told::nothing(home.node().clone());
         write_frame(&mut writer, &ToAgent::Welcome(self.welcome())).await?;
         loop {
             let view = views.borrow_and_update().clone();
             let confirmed = programmed.borrow_and_update().clone();
-            for desired in told.update(&view, &confirmed, clock::now()) {
-                let desired = self.opener.open_for_agent(desired);
-                write_frame(&mut writer, &ToAgent::Desired(desired)).await?;
+            rested.mark_unchanged();
+            if let Some(count) = *brought.borrow_and_update() {
+                home.bring(count);
             }
+            let next = self.next(&mut home, &view);
+            let waits = matches!(next, Next::Wait(_));
+            let wake = match next {
+                Next::Propose(commands) => {
+                    self.store.propose(commands).await?;
+                    continue;
+                }
+                Next::Wait(at) => at,
+                Next::Tell => {
+                    for desired in told.update(&view, &confirmed, clock::now()) {
+                        let desired = self.opener.open_for_agent(desired);
+                        write_frame(&mut writer, &ToAgent::Desired(desired)).await?;
+                    }
+                    told.wake_at()
+                }
+            };
             // Only who keeps something back waits for time or for proxies.
-            let wake = told.wake_at().map(clock::instant_of);
+            let wake = wake.map(clock::instant_of);
             let goodbye = tokio::select! {
                 changed = views.changed() => changed.is_err(),
                 changed = programmed.changed(), if wake.is_some() => changed.is_err(),
+                changed = rested.changed(), if waits => changed.is_err(),
+                changed = brought.changed(), if waits => changed.is_err(),
                 () = wait_until(wake) => false,
                 answer = answers.recv() => match answer {
                     Some(answer) => {
@@ -235,6 +283,36 @@ impl Dispatch {
                 return Ok(());
             }
         }
+    }
+
+    /// What to do about a session now; of what its agent brought nothing is left once it is told
+    /// what to run.
+    fn next(&self, home: &mut Homecoming, view: &View) -> Next {
+        let Returns { survivors, rested, seconds } = &self.returns;
+        let times = (clock::now(), *seconds);
+        let next = home.next(view, &rested.borrow(), &survivors.borrow(), times);
+        if next == Next::Tell {
+            let (node, lost) = (home.node(), home.lost(view, &survivors.borrow()));
+            if survivors.send_if_modified(|all| all.leave(node)) {
+                tracing::info!(event = "survivors judged", %node, not_kept = lost.len());
+                lost.iter().for_each(|why| tracing::info!(event = "survivor", %node, why));
+            }
+        }
+        next
+    }
+
+    /// Takes what an agent still runs of another cluster.
+    fn hear_survivors(
+        &self,
+        node: &NodeName,
+        pods: Vec<Survivor>,
+        bring: &watch::Sender<Option<usize>>,
+    ) {
+        self.hear(node);
+        tracing::info!(event = "survivors", %node, pods = pods.len());
+        let mut count = 0;
+        self.returns.survivors.send_modify(|all| count = all.bring(node, pods));
+        bring.send_replace(Some(count));
     }
 
     async fn hear_message(

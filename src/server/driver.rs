@@ -17,7 +17,11 @@ use tokio_util::sync::CancellationToken;
 use super::{Store, clock};
 use crate::{
     model::{NodeName, Timestamp},
-    plan::{Agenda, ENTRY_COMMANDS_MAX, Inputs, Planned, Timing, hearing::answering},
+    plan::{
+        Agenda, ENTRY_COMMANDS_MAX, Inputs, Planned, Timing,
+        hearing::answering,
+        survivors::{Rested, Survivors},
+    },
     raft::{Member, ProposeError},
     state::{Command, Outcome, View},
 };
@@ -27,6 +31,18 @@ const SERVERS_EVERY: Duration = Duration::from_secs(10);
 
 /// When each node's agent was last heard, by this server's clock. Written by the sessions.
 pub type Heard = Arc<watch::Sender<BTreeMap<NodeName, Timestamp>>>;
+
+/// What agents brought from a cluster before, and how far that was thought through. Written by the
+/// sessions and the driver.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Returns {
+    /// What agents brought, written by their sessions.
+    pub survivors: Arc<watch::Sender<Survivors>>,
+    /// The last picture in which nothing was left to do about them, written by the driver.
+    pub rested: Arc<watch::Sender<Rested>>,
+    /// How long nodes are awaited.
+    pub seconds: i64,
+}
 
 /// What the driver has done; read by metrics.
 #[derive(Debug, Default)]
@@ -52,7 +68,7 @@ pub(super) struct Given {
 /// Drives the controllers whenever this server leads, until `stop`.
 pub(super) async fn run(
     store: Store,
-    heard: Heard,
+    (heard, returns): (Heard, Returns),
     given: Given,
     stats: Arc<DriverStats>,
     stop: CancellationToken,
@@ -60,7 +76,7 @@ pub(super) async fn run(
     let mut roles = store.roles();
     while !stop.is_cancelled() {
         if roles.borrow_and_update().is_leader {
-            lead(&store, &heard, &given, &stats, &stop).await;
+            lead(&store, (&heard, &returns), &given, &stats, &stop).await;
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -72,7 +88,7 @@ pub(super) async fn run(
 /// One term of leadership.
 async fn lead(
     store: &Store,
-    heard: &Heard,
+    (heard, returns): (&Heard, &Returns),
     given: &Given,
     stats: &DriverStats,
     stop: &CancellationToken,
@@ -83,6 +99,10 @@ async fn lead(
     // Every node gets a whole period to be heard by the new leader before it counts as silent.
     let start = clock::now();
     heard.send_modify(|all| all.clear());
+    returns.rested.send_replace(Rested::default());
+    let mut brought = returns.survivors.subscribe();
+    brought.mark_changed();
+    let mut survivors = Survivors::default();
     let mut views = store.views();
     let mut roles = store.roles();
     let mut agenda = Agenda::default();
@@ -98,17 +118,30 @@ async fn lead(
             agenda = Agenda::default();
             known_servers.clone_from(&servers);
         }
+        if brought.has_changed().unwrap_or_default() {
+            // Neither does it know what agents brought.
+            agenda = Agenda::default();
+            survivors.clone_from(&brought.borrow_and_update());
+            returns.rested.send_replace(Rested::default());
+        }
         let (now, heard, servers) = (clock::now(), &known, servers.as_slice());
         let Given { timing, root_ca, .. } = given;
-        let inputs = Inputs { now, heard, timing, root_ca, servers };
+        let inputs = Inputs { now, heard, timing, root_ca, servers, survivors: &survivors };
         let begun = tokio::time::Instant::now();
         let planned = agenda.round(&view, &inputs);
         if planned.iter().all(|p| p.commands.is_empty()) {
+            if !survivors.is_empty() {
+                returns.rested.send_replace(Rested::new(&view, &survivors));
+            }
             let wake = agenda.wake_at().map(clock::instant_of);
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = views.changed() => if changed.is_err() { return },
                 changed = roles.changed() => if changed.is_err() { return },
+                changed = brought.changed() => match changed {
+                    Ok(()) => brought.mark_changed(),
+                    Err(_) => return,
+                },
                 () = wait_until(wake) => {}
                 () = tokio::time::sleep(SERVERS_EVERY) => {}
             }

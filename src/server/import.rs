@@ -18,9 +18,11 @@ use crate::{
     kinds::{CommitSpec, GitSourceSpec, VerifyMode},
     model::{CommitId, Problem, Signature, Timestamp},
     plan::{
+        Timing,
         admission::{self, Candidate, Facts, admit, is_news, refuse, tell_source},
         failure::way_back,
         freeze, guest, precedence,
+        recall::Recalled,
         signatures::{self, Descent},
     },
     raft::ProposeError,
@@ -77,6 +79,8 @@ pub(super) struct Importer {
     keys: Arc<Keys>,
     /// What opens sealed files.
     pub(super) keyring: Arc<Keyring>,
+    /// How long the nodes of a cluster before this one are awaited.
+    return_seconds: i64,
     /// What was read last.
     pub(super) known: Arc<Mutex<Option<Known>>>,
     nudge: Arc<Notify>,
@@ -104,12 +108,32 @@ impl Importer {
         let turn = tokio::sync::Mutex::default();
         let writes = super::commit::Queue::default();
         let (stats, keyring, drift) = (Arc::default(), Arc::default(), Arc::default());
-        Self { store, mirror, name, spec, keys, keyring, known, nudge, turn, drift, writes, stats }
+        let return_seconds = Timing::default().node_return_seconds;
+        Self {
+            store,
+            mirror,
+            name,
+            spec,
+            keys,
+            keyring,
+            return_seconds,
+            known,
+            nudge,
+            turn,
+            drift,
+            writes,
+            stats,
+        }
     }
 
     /// With keys that open what is sealed.
     pub(super) fn opening(self, keyring: Arc<Keyring>) -> Self {
         Self { keyring, ..self }
+    }
+
+    /// With another time for which nodes are awaited.
+    pub(super) fn awaiting(self, return_seconds: i64) -> Self {
+        Self { return_seconds, ..self }
     }
 
     /// What makes the importer look at once: a hook, a person.
@@ -246,13 +270,15 @@ impl Importer {
         let seen_at = clock::now();
         let view = self.store.view();
         let mut candidate = self.candidate(tip, &view, seen_at).await?;
+        let mut before = Recalled::default();
         if let (None, Some(config)) = (view.head(), view.config())
             && self.is_main()
         {
             let mirror = self.mirror.clone();
-            let recalled = tokio::task::spawn_blocking(move || recalled(&mirror)).await??;
-            tracing::info!(event = "addresses recalled", services = recalled.len());
-            recalled.give(&mut candidate.wanted, config);
+            before = tokio::task::spawn_blocking(move || recalled(&mirror)).await??;
+            let (services, nodes) = before.counts();
+            tracing::info!(event = "cluster recalled", services, nodes);
+            before.give(&mut candidate.wanted, config);
         }
         if let Some(commands) = freeze::record_hold(&view, &candidate)? {
             tracing::info!(event = "commit held", commit = %tip, hold = ?candidate.held);
@@ -262,6 +288,10 @@ impl Importer {
             return Ok(());
         }
         let refusal = if candidate.problems.is_empty() {
+            let until = clock::now().plus_seconds(self.return_seconds);
+            for command in before.await_nodes(&self.store.view(), until) {
+                done(self.store.propose(vec![command]).await?)?;
+            }
             self.adopt(&view, &candidate).await?
         } else {
             Some(candidate.problems.clone())

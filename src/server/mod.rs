@@ -71,6 +71,7 @@ pub use join::{
     CERTIFICATE_DAYS, JoinAnswer, JoinRequest, JoinRole, LEADER_HEADER, MemberRequest,
     RenewRequest, TokenAnswer, TokenRequest, node_leaf_of, server_leaf,
 };
+pub(crate) use recall::{is_remembered, recall};
 pub use store::Store;
 
 /// The group of servers in their certificates.
@@ -173,6 +174,9 @@ impl Server {
         let stop = CancellationToken::new();
         let mut loops = JoinSet::new();
         let heard: Heard = Arc::default();
+        let timing = crate::plan::Timing::from(&config.timing);
+        let returns =
+            driver::Returns { seconds: timing.node_return_seconds, ..driver::Returns::default() };
         let opener = sealed::Opener::new(store.clone(), Arc::new(age_keys(&config.source)?));
         let importer = import::Importer::new(
             store.clone(),
@@ -180,9 +184,14 @@ impl Server {
             (MAIN_SOURCE, source(&config.source, &config.timing)),
             signers(&config.source)?,
         );
-        let importer = Arc::new(importer.opening(opener.keyring()));
-        let agents =
-            dispatch::Dispatch::new(store.clone(), heard.clone(), opener.clone(), stop.clone());
+        let importer = importer.opening(opener.keyring()).awaiting(timing.node_return_seconds);
+        let importer = Arc::new(importer);
+        let agents = dispatch::Dispatch::new(
+            store.clone(),
+            (heard.clone(), returns.clone()),
+            opener.clone(),
+            stop.clone(),
+        );
         let sources = sources::Sources::new(store.clone(), dir, mirror.remote(), opener.clone());
         let sources = Arc::new(sources);
         let exports = Arc::new(export::ExportStats::default());
@@ -234,9 +243,9 @@ impl Server {
             store.propose(setup.commands).await?;
         }
         let address = advertised(config, api_address);
-        let given = driver::Given { timing: (&config.timing).into(), root_ca, address };
+        let given = driver::Given { timing, root_ca, address };
         loops.spawn(signer::run(store.clone(), signing_ca, stop.clone()));
-        loops.spawn(driver::run(store.clone(), heard, given, drives, stop.clone()));
+        loops.spawn(driver::run(store.clone(), (heard, returns), given, drives, stop.clone()));
         loops.spawn(preview::Previewer::new(importer.clone()).run(branches, stop.clone()));
         loops.spawn({
             let stop = stop.clone();

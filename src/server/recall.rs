@@ -1,5 +1,6 @@
-//! What the status branch remembers of the cluster before this one: `git clone` is the backup, and
-//! a cluster made anew from it gives Services the addresses that they had.
+//! What the status branch remembers of the cluster before this one: `git clone` is the backup. A
+//! cluster made anew from it gives Services the addresses that they had, and awaits the nodes that
+//! there were.
 
 use std::time::Duration;
 
@@ -12,23 +13,39 @@ use crate::{
 /// How long fetching the branch may take.
 const FETCH_SECONDS_MAX: u64 = 60;
 
-/// Reads the addresses of Services from the status branch of the remote; nothing where it has none.
+/// Reads what the status branch of the remote remembers; nothing where it has none.
 pub(super) fn recalled(mirror: &Mirror) -> git::Result<Recalled> {
     let mut recalled = Recalled::default();
     let within = Duration::from_secs(FETCH_SECONDS_MAX);
     let Some(tip) = mirror.branch(STATUS_BRANCH, within)? else { return Ok(recalled) };
     let reader = mirror.reader()?;
-    let is_service = |path: &str| {
-        let mut parts = path.split('/');
-        parts.next() == Some("objects") && parts.nth(1).is_some_and(|n| n.starts_with("Service-"))
-    };
-    for file in reader.files(&tip, "", &is_service, &Limits::default())?.files {
-        let bytes = reader.read(file.blob)?;
-        let Some(object) = report::ObjectFile::read(&bytes) else { continue };
-        if let (Some(service), "Service") = (&object.service, object.kind.as_str()) {
-            let (namespace, name) = (&object.namespace, &object.name);
-            recalled.put(namespace, name, &service.cluster_ip, &service.ports);
-        }
+    for file in reader.files(&tip, "", &is_remembered, &Limits::default())?.files {
+        recall(&mut recalled, &file.path, &reader.read(file.blob)?);
     }
     Ok(recalled)
+}
+
+/// Whether a file of the branch is of a Service or a node.
+pub(crate) fn is_remembered(path: &str) -> bool {
+    let mut parts = path.split('/');
+    match parts.next() {
+        Some("nodes") => true,
+        Some("objects") => parts.nth(1).is_some_and(|name| name.starts_with("Service-")),
+        _ => false,
+    }
+}
+
+/// Remembers what one of those files says.
+pub(crate) fn recall(recalled: &mut Recalled, path: &str, bytes: &[u8]) {
+    if path.starts_with("nodes/") {
+        // Of a node that was lost before its cluster was, nothing comes back.
+        if let Some(node) = report::NodeFile::read(bytes).filter(|node| node.summary.ready) {
+            recalled.put_node(&node.summary.name, &node.pod_range);
+        }
+    } else if let Some(object) = report::ObjectFile::read(bytes)
+        && let (Some(service), "Service") = (&object.service, object.kind.as_str())
+    {
+        let (namespace, name) = (&object.namespace, &object.name);
+        recalled.put_service(namespace, name, &service.cluster_ip, &service.ports);
+    }
 }

@@ -15,16 +15,22 @@ use super::{
 };
 use crate::{
     kinds::{GitReference, GitSourceSpec, RevertState},
-    model::{CommitId, NodeName, Problem, RequestId, Revision, Timestamp, session::ToAgent},
+    model::{
+        CommitId, NodeName, Problem, RequestId, Revision, Timestamp,
+        session::{Survivor, ToAgent},
+    },
     plan::{
         Agenda, ENTRY_COMMANDS_MAX, Inputs, Planned,
         admission::{self, Candidate},
         assign::Told,
         failure::{self, way_back},
         freeze,
+        recall::Recalled,
+        survivors::{Homecoming, Next, Rested, Survivors},
     },
     render,
     report::{self, Burst},
+    server::{is_remembered, recall},
     state::{Command, MAIN_SOURCE, Outcome, Refusal, View},
 };
 
@@ -52,6 +58,7 @@ const ROUNDS_MAX: u32 = 300;
 pub(super) struct Session {
     pub(super) id: u64,
     told: Told,
+    home: Homecoming,
 }
 
 /// What a server keeps while it leads; a new leader starts with nothing.
@@ -64,6 +71,8 @@ pub(super) struct Leading {
     pub(super) sessions: BTreeMap<NodeName, Session>,
     /// What the proxies of each node are programmed to.
     pub(super) programmed: BTreeMap<NodeName, Revision>,
+    pub(super) survivors: Survivors,
+    rested: Rested,
     drive_at: Option<Timestamp>,
     tell_at: Option<Timestamp>,
     burst: Burst,
@@ -87,6 +96,8 @@ impl Leading {
             heard: BTreeMap::new(),
             sessions: BTreeMap::new(),
             programmed: BTreeMap::new(),
+            survivors: Survivors::default(),
+            rested: Rested::default(),
             drive_at: None,
             tell_at: None,
             burst: Burst::default(),
@@ -235,12 +246,20 @@ impl World {
             heard.entry(NodeName::new(&node.key().name)).or_insert(leading.start);
         }
         let (timing, root_ca) = (&timing, ROOT_CA);
-        let inputs = Inputs { now, heard: &heard, timing, root_ca, servers: &[] };
+        let survivors = &leading.survivors;
+        let inputs = Inputs { now, heard: &heard, timing, root_ca, servers: &[], survivors };
         let planned = leading.agenda.round(&view, &inputs);
         let commands: Vec<Command> = planned.iter().flat_map(|p| p.commands.clone()).collect();
         if commands.is_empty() {
             leading.rounds = 0;
-            match leading.agenda.wake_at() {
+            if !leading.survivors.is_empty() {
+                leading.rested = Rested::new(&view, &leading.survivors);
+            }
+            let wake = leading.agenda.wake_at();
+            if !leading.survivors.is_empty() {
+                self.tell_by(now);
+            }
+            match wake {
                 Some(at) if at <= now => {
                     let text = format!("the driver would spin: {at:?} is due and gave nothing");
                     self.fail(text);
@@ -343,22 +362,41 @@ impl World {
         if !admission::is_news(&view, MAIN_SOURCE, tip, self.now) {
             return Ok(());
         }
-        let Some(candidate) = self.candidate(tip, &view) else {
+        let Some(mut candidate) = self.candidate(tip, &view) else {
             return Err(("ReferenceMissing", format!("there is no commit {tip}")));
         };
+        let before = self.recalled(&view, &mut candidate);
         match freeze::record_hold(&view, &candidate) {
             Ok(None) => {}
             Ok(Some(commands)) => return self.propose(commands).map(drop).map_err(|_| gone()),
             Err(error) => return Err(("NotRecorded", error.to_string())),
         }
         let refusal = match candidate.problems.is_empty() {
-            true => self.adopt(&view, &candidate)?,
+            true => {
+                let until = self.now.plus_seconds(self.timing.node_return_seconds);
+                for command in before.await_nodes(&view, until) {
+                    self.propose(vec![command]).map_err(|_| gone())?;
+                }
+                self.adopt(&view, &candidate)?
+            }
             false => Some(candidate.problems.clone()),
         };
         let Some(problems) = refusal else { return Ok(()) };
         let commands = admission::refuse(&view, &candidate, problems, self.now)
             .map_err(|e| ("NotRecorded", e.to_string()))?;
         self.propose(commands).map(drop).map_err(|_| gone())
+    }
+
+    /// What the status branch remembers, for a cluster that runs nothing yet.
+    fn recalled(&self, view: &View, candidate: &mut Candidate) -> Recalled {
+        let mut before = Recalled::default();
+        let Some(config) = view.config().filter(|_| view.head().is_none()) else { return before };
+        let files = self.repository.status_tree.iter();
+        for (path, bytes) in files.filter(|(path, _)| is_remembered(path)) {
+            recall(&mut before, path, bytes);
+        }
+        before.give(&mut candidate.wanted, config);
+        before
     }
 
     /// A commit read and rendered against a View.
@@ -547,25 +585,58 @@ impl World {
             return;
         }
         leading.tell_at = None;
-        let mut words = Vec::new();
+        let return_seconds = self.timing.node_return_seconds;
+        let (mut words, mut asked, mut waits) = (Vec::new(), Vec::new(), Vec::new());
         for (node, session) in &mut leading.sessions {
+            let times = (now, return_seconds);
+            match session.home.next(&view, &leading.rested, &leading.survivors, times) {
+                Next::Propose(commands) => {
+                    asked.extend(commands);
+                    continue;
+                }
+                Next::Wait(at) => {
+                    waits.extend(at);
+                    continue;
+                }
+                Next::Tell => {
+                    leading.survivors.leave(node);
+                }
+            }
             for desired in session.told.update(&view, &leading.programmed, now) {
                 words.push((node.clone(), session.id, ToAgent::Desired(desired)));
             }
         }
-        let wake = leading.sessions.values().filter_map(|s| s.told.wake_at()).min();
+        let wake = leading.sessions.values().filter_map(|s| s.told.wake_at()).chain(waits).min();
         wake.into_iter().for_each(|at| self.tell_by(at));
         for (node, session, message) in words {
             self.send_to_agent(&node, session, message);
         }
+        if !asked.is_empty() {
+            // Whoever leads then asks again.
+            drop(self.propose(asked));
+        }
+    }
+
+    /// Takes what an agent still runs of another cluster.
+    pub(super) fn bring(&mut self, node: &NodeName, pods: Vec<Survivor>) {
+        let Some(leading) = &mut self.leading else { return };
+        let count = leading.survivors.bring(node, pods);
+        if let Some(session) = leading.sessions.get_mut(node) {
+            session.home.bring(count);
+        }
+        // No change of State tells what they touch.
+        leading.agenda = Agenda::default();
+        self.drive_by(self.now + ROUND);
+        self.tell_by(self.now + TELL);
     }
 
     /// Begins a session, which ends the node's earlier one.
-    pub(super) fn begin_session(&mut self, node: &NodeName, id: u64) {
+    pub(super) fn begin_session(&mut self, node: &NodeName, id: u64, home: Homecoming) {
         let now = self.now;
         if let Some(leading) = &mut self.leading {
             let told = Told::nothing(node.clone());
-            leading.sessions.insert(node.clone(), Session { id, told });
+            leading.survivors.leave(node);
+            leading.sessions.insert(node.clone(), Session { id, told, home });
             leading.programmed.insert(node.clone(), Revision::default());
             leading.heard.insert(node.clone(), now);
         }

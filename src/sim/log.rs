@@ -61,6 +61,14 @@ impl Log {
         self.servers.extend((0..count).map(|_| Server { up: true, ..Server::default() }));
     }
 
+    /// The servers are other machines from now on, which do not run yet and have nothing. The next
+    /// leader is a later one all the same.
+    pub(super) fn lose_all(&mut self) {
+        let (term, examine_every) = (self.term, self.examine_every);
+        let servers = self.servers.iter().map(|_| Server::default()).collect();
+        *self = Self { term, examine_every, servers, ..Self::default() };
+    }
+
     /// How many entries count.
     pub(super) fn len(&self) -> usize {
         self.entries.len()

@@ -58,6 +58,8 @@ pub(super) struct Agent {
     pub(super) session: Option<u64>,
     /// The session has brought a first word.
     open: bool,
+    /// The session was told what still runs of the cluster before.
+    brought: bool,
     pub(super) pause: Duration,
     /// The watch of the container runtime is there.
     pub(super) watches: bool,
@@ -124,6 +126,7 @@ impl Node {
             latest: BTreeMap::new(),
             session: None,
             open: false,
+            brought: false,
             pause: DIAL_PAUSE.0,
             watches: false,
             started: now,
@@ -146,6 +149,8 @@ impl Node {
             node: self.name.clone(),
             version: "sim".to_owned(),
             generation: agent.known.generation,
+            cluster: agent.known.cluster().to_owned(),
+            pod_range: self.pod_range().unwrap_or_default(),
             labels,
             status: Box::new(self.facts.status(Vec::new(), since)),
         })
@@ -158,7 +163,7 @@ impl Node {
         if agent.open {
             agent.pause = DIAL_PAUSE.0;
         }
-        agent.open = false;
+        (agent.open, agent.brought) = (false, false);
         agent.known.drop_coming();
         let pause = agent.pause;
         agent.pause = (pause * 2).min(DIAL_PAUSE.1);
@@ -177,12 +182,7 @@ impl Node {
             }
         }
         match message {
-            ToAgent::Welcome(welcome) => {
-                if agent.known.welcome.as_ref() != Some(&welcome) {
-                    agent.known.welcome = Some(welcome);
-                    wants.save = true;
-                }
-            }
+            ToAgent::Welcome(welcome) => wants.save |= agent.known.greet(welcome),
             ToAgent::Desired(desired) => match agent.known.take(desired) {
                 Ok(true) => {
                     wants.save = true;
@@ -198,7 +198,17 @@ impl Node {
             },
             ToAgent::Heard(_) | ToAgent::Goodbye(_) => {}
         }
+        self.bring(&mut wants);
         wants
+    }
+
+    /// Tells a server of another cluster what still runs here, once each pod was seen.
+    fn bring(&mut self, wants: &mut Wants) {
+        let Some(agent) = self.agent.as_mut().filter(|a| a.open && !a.brought) else { return };
+        if let Some(survivors) = agent.known.survivors(&agent.latest) {
+            agent.brought = true;
+            wants.reports.push(ToServer::Survivors(survivors));
+        }
     }
 
     /// Hands what is known to the pods.
@@ -216,11 +226,15 @@ impl Node {
         self.apply_into(event, now, wants);
     }
 
-    fn find_range(&mut self, now: Timestamp, wants: &mut Wants) {
-        let Some(agent) = &mut self.agent else { return };
+    fn pod_range(&self) -> Option<String> {
         let key = Key::of::<CoreNode>("", self.name.as_str());
-        let node = agent.known.objects.get(&key).and_then(|o| o.view::<CoreNode>());
-        let cidr = node.and_then(|n| n.spec.as_ref()?.pod_cidr.clone());
+        let known = &self.agent.as_ref()?.known;
+        known.objects.get(&key)?.view::<CoreNode>()?.spec.as_ref()?.pod_cidr.clone()
+    }
+
+    fn find_range(&mut self, now: Timestamp, wants: &mut Wants) {
+        let cidr = self.pod_range();
+        let Some(agent) = &mut self.agent else { return };
         let range = cidr.and_then(|cidr| PodRange::parse(&cidr));
         if range.is_none() || agent.range == range {
             return;
@@ -254,6 +268,7 @@ impl Node {
                 other => wants.effects.push_back(other),
             }
         }
+        self.bring(wants);
     }
 
     /// When the agent wants a tick.

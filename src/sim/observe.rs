@@ -109,6 +109,10 @@ impl World {
         };
         let told = told_of(new);
         let was = old.map(told_of).unwrap_or_default();
+        if let (None, Some(node)) = (old, self.ran_on.get(new.uid())) {
+            self.story.tell(now, "keep", &format!("{name} on {node}"));
+            return;
+        }
         if old.is_none() {
             self.story.tell(now, "create", &name);
         }

@@ -193,8 +193,8 @@ impl Repository {
         branch.filter(|c| trailers(&c.message).contains(&own)).count()
     }
 
-    /// Puts a commit on the status branch unless one with the same `Index:` is there; tells whether
-    /// it did.
+    /// Puts a commit on the status branch unless one of the same cluster and `Index:` is there;
+    /// tells whether it did.
     pub(super) fn write_status(
         &mut self,
         changes: BTreeMap<String, Option<Vec<u8>>>,
@@ -235,9 +235,13 @@ impl Repository {
     }
 }
 
-fn index_of(message: &str) -> Option<String> {
-    let found = trailers(message).into_iter().rev().find(|(key, _)| key == "Index");
-    found.map(|(_, value)| value)
+/// The cluster and its index: another cluster counts from the beginning.
+fn index_of(message: &str) -> [Option<String>; 2] {
+    let all = trailers(message);
+    ["Cluster", "Index"].map(|name| {
+        let found = all.iter().rev().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.clone())
+    })
 }
 
 /// `Key: value` lines of the last paragraph, when all of it is such lines.

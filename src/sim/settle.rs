@@ -98,7 +98,8 @@ impl World {
             heard.entry(NodeName::new(&node.key().name)).or_insert(self.now);
         }
         let (now, timing) = (self.now, &self.timing);
-        let inputs = Inputs { now, heard: &heard, timing, root_ca: ROOT_CA, servers: &[] };
+        let (root_ca, survivors) = (ROOT_CA, &leading.survivors);
+        let inputs = Inputs { now, heard: &heard, timing, root_ca, servers: &[], survivors };
         let planned = Agenda::default().round(view, &inputs);
         let mut busy = planned.into_iter().filter(|p| !p.commands.is_empty());
         if let Some(planned) = busy.next() {

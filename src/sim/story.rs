@@ -9,7 +9,8 @@ use crate::model::Timestamp;
 const LINE_MAX: usize = 96;
 
 /// What shares a line with others of its kind.
-const SHARED: [&str; 11] = [
+const SHARED: [&str; 12] = [
+    "keep",
     "create",
     "bind",
     "ready",

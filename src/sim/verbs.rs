@@ -130,6 +130,7 @@ impl Stage {
             ("kill", ["servers"]) => {
                 (0..world.log.servers.len()).for_each(|server| world.kill_server(server));
             }
+            ("lose", ["cluster"]) => world.lose_cluster(),
             ("kill", ["server", number]) => world.kill_server(parse::<usize>(number)? - 1),
             ("start", ["servers"]) => {
                 (0..world.log.servers.len()).for_each(|server| world.start_server(server));

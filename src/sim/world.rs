@@ -28,7 +28,7 @@ use crate::{
         session::{ToAgent, ToServer, Welcome},
     },
     node::{Step, tokens::Token},
-    plan::{Timing, hearing},
+    plan::{Timing, hearing, survivors::Homecoming},
     render::FileResult,
     state::{ClusterConfig, Command},
 };
@@ -155,12 +155,14 @@ pub(super) struct World {
     /// The leader dies after so many more entries.
     pub(super) fuse: Option<u32>,
     /// The uids that ran, and where.
-    ran_on: BTreeMap<String, NodeName>,
+    pub(super) ran_on: BTreeMap<String, NodeName>,
     /// Commands of controllers that State refused.
     pub(super) refusals: Vec<String>,
     /// The first promise that broke.
     pub(super) failure: Option<String>,
     electing: bool,
+    /// How many clusters there were before this one.
+    clusters: u32,
 }
 
 impl World {
@@ -190,6 +192,7 @@ impl World {
             refusals: Vec::new(),
             failure: None,
             electing: false,
+            clusters: 0,
         }
     }
 
@@ -309,7 +312,8 @@ impl World {
     pub(super) fn set_up(&mut self) {
         let configured = self.view().is_some_and(|view| view.config().is_some());
         if !configured {
-            let config = Command::Configure(ClusterConfig::with_id("sim"));
+            let id = format!("sim-{}", self.clusters);
+            let config = Command::Configure(ClusterConfig::with_id(&id));
             if self.propose(vec![config]).is_err() {
                 self.fail("a new cluster could not be set up".to_owned());
             }
@@ -321,6 +325,13 @@ impl World {
         if self.log.leader.is_none() {
             self.lose_leader();
         }
+    }
+
+    /// Every server is lost, disks and all. What is left are the repository and the nodes.
+    pub(super) fn lose_cluster(&mut self) {
+        (0..self.log.servers.len()).for_each(|server| self.kill_server(server));
+        self.log.lose_all();
+        self.clusters += 1;
     }
 
     pub(super) fn start_server(&mut self, server: usize) {
@@ -367,11 +378,12 @@ impl World {
             return;
         };
         agent.session = Some(id);
-        self.begin_session(name, id);
+        self.begin_session(name, id, Homecoming::of(&hello, &config.cluster_id));
         if let Some(command) = hearing::command(name, ToServer::Hello(hello)) {
             drop(self.propose(vec![command]));
         }
         let welcome = Welcome {
+            cluster: config.cluster_id,
             cluster_cidr: format!("{}/{}", config.pod_base, config.pod_prefix),
             servers: vec!["192.0.2.1:6443".to_owned()],
         };
@@ -456,7 +468,9 @@ impl World {
             }
             _ => {}
         }
-        if let Some(command) = hearing::command(name, message) {
+        if let ToServer::Survivors(pods) = message {
+            self.bring(name, pods);
+        } else if let Some(command) = hearing::command(name, message) {
             drop(self.propose(vec![command]));
         }
     }

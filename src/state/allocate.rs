@@ -4,7 +4,7 @@
 //! The first choice follows from the object's name, so a cluster rebuilt from its repository comes
 //! up with the same addresses wherever names did not collide.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use k8s_openapi::api::core::v1::{Node, Service};
 use serde_json::{Value, json};
@@ -139,22 +139,26 @@ pub(super) fn node(view: &View, value: &mut Value) -> Result<(), Refusal> {
     if value["spec"]["podCIDR"].is_string() {
         return Ok(());
     }
-    let taken: Vec<&str> = view
-        .list::<Node>(None)
-        .filter_map(|(_, node)| node.spec.as_ref()?.pod_cidr.as_deref())
-        .collect();
-    let ranges = 1u32 << config.node_prefix.saturating_sub(config.pod_prefix);
-    let cidr = (0..ranges)
-        .map(|i| {
-            let offset = i << (32 - u32::from(config.node_prefix));
-            let base = Ipv4Addr::from(u32::from(config.pod_base) + offset);
-            format!("{base}/{}", config.node_prefix)
-        })
-        .find(|cidr| !taken.contains(&cidr.as_str()))
+    let cidr = free_pod_ranges(view, config)
+        .next()
         .ok_or_else(|| Refusal::Exhausted("no pod range is left for another node".into()))?;
     value["spec"]["podCIDR"] = cidr.as_str().into();
     value["spec"]["podCIDRs"] = json!([cidr]);
     Ok(())
+}
+
+/// The parts of the range of pods that no node has.
+pub(super) fn free_pod_ranges(view: &View, config: &ClusterConfig) -> impl Iterator<Item = String> {
+    let nodes = view.list::<Node>(None);
+    let taken: BTreeSet<String> =
+        nodes.filter_map(|(_, node)| node.spec.as_ref()?.pod_cidr.clone()).collect();
+    let ranges = 1u32 << config.node_prefix.saturating_sub(config.pod_prefix);
+    let (base, prefix) = (u32::from(config.pod_base), config.node_prefix);
+    let all = (0..ranges).map(move |i| {
+        let base = Ipv4Addr::from(base + (i << (32 - u32::from(prefix))));
+        format!("{base}/{prefix}")
+    });
+    all.filter(move |cidr| !taken.contains(cidr))
 }
 
 /// The ClusterIPs an object holds.

@@ -140,11 +140,12 @@ impl State {
             Command::Adopt(adopt) => self.adopt(*adopt, context),
             Command::Write(ops) => ops.into_iter().try_for_each(|op| self.write(op, context)),
             Command::Bind { pod, uid, node } => self.bind(&pod, &uid, &node, context),
+            Command::Keep(keep) => self.keep(*keep, context),
             Command::Observe { node, pods } => {
                 pods.into_iter().try_for_each(|pod| self.observe(&node, pod, context))
             }
-            Command::ObserveNode { node, labels, status } => {
-                self.observe_node(&node, labels, status, context)
+            Command::ObserveNode { node, labels, status, pod_range } => {
+                self.observe_node(&node, labels, status, &pod_range, context)
             }
             Command::Enqueue(item) => {
                 self.enqueue(item);
@@ -323,13 +324,8 @@ impl State {
         self.set(value)
     }
 
-    fn bind(
-        &mut self,
-        key: &Key,
-        uid: &str,
-        node: &NodeName,
-        context: &Context,
-    ) -> Result<(), Refusal> {
+    /// A pod that waits for a node, for one that exists.
+    pub(super) fn unbound(&self, key: &Key, uid: &str, node: &NodeName) -> Result<Object, Refusal> {
         let live = self.view.objects.get(key).filter(|o| o.uid() == uid).cloned();
         let live = live.ok_or_else(|| Refusal::NotFound(key.clone()))?;
         if !self.view.objects.contains_key(&Key::of::<Node>("", node.as_str())) {
@@ -340,7 +336,17 @@ impl State {
             let text = format!("{key} is bound already, terminating, or no pod");
             return Err(Refusal::Misplaced(text));
         }
-        let mut value = live.value();
+        Ok(live)
+    }
+
+    fn bind(
+        &mut self,
+        key: &Key,
+        uid: &str,
+        node: &NodeName,
+        context: &Context,
+    ) -> Result<(), Refusal> {
+        let mut value = self.unbound(key, uid, node)?.value();
         value["spec"]["nodeName"] = node.as_str().into();
         let condition = json!({
             "type": "PodScheduled", "status": "True", "lastProbeTime": null,
@@ -411,14 +417,18 @@ impl State {
         node: &NodeName,
         labels: crate::model::Labels,
         status: Value,
+        pod_range: &str,
         context: &mut Context,
     ) -> Result<(), Refusal> {
         let key = Key::of::<Node>("", node.as_str());
         let Some(live) = self.view.objects.get(&key).cloned() else {
-            let value = json!({
+            let mut value = json!({
                 "apiVersion": "v1", "kind": "Node", "spec": {}, "status": status,
                 "metadata": { "name": node.as_str(), "labels": labels },
             });
+            if self.view.is_free_pod_range(pod_range) {
+                value["spec"]["podCIDR"] = pod_range.into();
+            }
             return self.register_node(&parsed(&value, &key)?, context);
         };
         let mut value = live.value();
@@ -444,7 +454,7 @@ impl State {
     }
 
     /// Stores an object that its owner says.
-    fn set(&mut self, value: Value) -> Result<(), Refusal> {
+    pub(super) fn set(&mut self, value: Value) -> Result<(), Refusal> {
         self.store(value, Way::Owner)
     }
 
@@ -555,7 +565,7 @@ fn pod_grace(view: &View, pod: &Pod) -> Option<i64> {
 
 /// The agent does not know when its pod was scheduled nor why it is evicted; those conditions stay
 /// as they are.
-fn keep_scheduled(status: &mut Value, live: &Value, context: &Context) {
+pub(super) fn keep_scheduled(status: &mut Value, live: &Value, context: &Context) {
     let ours = |c: &Value| c["type"] == "PodScheduled" || c["type"] == "DisruptionTarget";
     let conditions = live["status"]["conditions"].as_array().into_iter().flatten();
     let mut kept: Vec<Value> = conditions.filter(|c| ours(c)).cloned().collect();

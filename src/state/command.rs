@@ -61,6 +61,8 @@ pub enum Command {
         /// The node, which must exist.
         node: NodeName,
     },
+    /// Puts a survivor in the place of a pod that has no node yet.
+    Keep(Box<Keep>),
     /// What an agent saw of its pods. A report about a pod that is not on `node` is ignored.
     Observe {
         /// The reporting node.
@@ -76,6 +78,9 @@ pub enum Command {
         labels: Labels,
         /// `status`, whole.
         status: Value,
+        /// The pod range that a new Node asks for; it gets another one where that is taken.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        pod_range: String,
     },
     /// Something must leave the cluster.
     Enqueue(OutboxItem),
@@ -83,6 +88,25 @@ pub enum Command {
     Done(u64),
     /// The status branch shows State as of this revision.
     Exported(Revision),
+}
+
+/// A pod of a cluster before this one, which its node still runs, and the pod whose place it takes:
+/// that one's object goes on under the survivor's name and uid, so its containers need not change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Keep {
+    /// The pod, which must not be bound yet.
+    pub pod: Key,
+    /// Its uid.
+    pub uid: String,
+    /// The node that runs the survivor, which must exist.
+    pub node: NodeName,
+    /// The survivor's name, which no other pod may have.
+    pub name: SmolStr,
+    /// The survivor's uid.
+    pub survivor: String,
+    /// The survivor's `status`, whole.
+    pub status: Value,
 }
 
 /// The difference between the head and a newer commit.

@@ -16,6 +16,7 @@ mod check;
 mod command;
 mod event;
 mod index;
+mod keep;
 mod snapshot;
 mod view;
 
@@ -23,8 +24,8 @@ pub use crate::model::MAIN_SOURCE;
 pub use apply::State;
 pub use check::{Severity, Violation, check, check_step};
 pub use command::{
-    Adopt, Command, Desired, ENTRY_BYTES_MAX, Entry, Expect, LOG_VERSION, NewEvent, Notice, Op,
-    OutboxItem, Outcome, Part, Refusal,
+    Adopt, Command, Desired, ENTRY_BYTES_MAX, Entry, Expect, Keep, LOG_VERSION, NewEvent, Notice,
+    Op, OutboxItem, Outcome, Part, Refusal,
 };
 pub use event::DELETED;
 pub use view::{Change, ClusterConfig, Ending, HISTORY_MAX, Head, Origin, View};

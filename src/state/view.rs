@@ -547,6 +547,14 @@ impl View {
         self.addresses.get(&address)
     }
 
+    /// Whether a text is a node's part of the range of pods, and no node has it.
+    pub fn is_free_pod_range(&self, range: &str) -> bool {
+        let config = self.config().filter(|_| !range.is_empty());
+        config.is_some_and(|config| {
+            super::allocate::free_pod_ranges(self, config).any(|free| free == range)
+        })
+    }
+
     /// The Service that holds a node port.
     pub fn holder_of_port(&self, port: u16) -> Option<&Key> {
         self.node_ports.get(&port)

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    ca::{Ca, Error, Issued},
+    ca::{Ca, Error, Issued, ca_hash, certificate_of},
     jwt::TokenKey,
 };
 
@@ -34,6 +34,12 @@ impl KeyFiles {
     /// The CA's certificate.
     pub fn ca_certificate(&self) -> Result<String, Error> {
         self.read("ca.crt")
+    }
+
+    /// The hash of the CA's key, as a join names it.
+    pub fn ca_hash(&self) -> Result<String, Error> {
+        let certificate = certificate_of(&self.ca_certificate()?, "ca.crt")?;
+        Ok(ca_hash(&certificate).unwrap_or_default())
     }
 
     /// The CA with its key; servers only.

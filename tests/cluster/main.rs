@@ -3,6 +3,7 @@
 //! they are missing.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test of a shell")]
 
+mod drill;
 mod input;
 mod joining;
 mod look;

@@ -494,7 +494,6 @@ async fn the_proxy_programs_the_newest_and_repairs() {
     let proxy = Proxy::start(config(&lab));
     let mut report = proxy.report();
     proxy.desire(desired(3, &[(P1, "n1")]));
-    proxy.desire(desired(2, &[]));
     proxy.desire(desired(4, &[(P2, "n1")]));
     let done = |generation| move |r: &proxy::Report| r.programmed == Some(Revision(generation));
     let now = timeout(PATIENCE * 3, report.wait_for(done(4))).await.unwrap().unwrap().clone();

@@ -108,15 +108,10 @@ impl Proxy {
         Self { desired, report, nudge, task }
     }
 
-    /// Says what the cluster wants from now on. An older generation than before is passed over.
+    /// Says what the cluster wants from now on. The caller passes over what is older: a generation
+    /// of another cluster may be lower.
     pub fn desire(&self, desired: Desired) {
-        self.desired.send_if_modified(|now| {
-            let newer = now.as_ref().is_none_or(|now| now.generation <= desired.generation);
-            if newer {
-                *now = Some(Arc::new(desired));
-            }
-            newer
-        });
+        self.desired.send_replace(Some(Arc::new(desired)));
     }
 
     /// Asks for a look at the host soon, as when a pod got a port on the bridge.

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::world::{World, deployment};
 use crate::{
     model::{RequestId, Timestamp},
-    plan::{Agenda, Inputs, Timing, agenda::ROUND_COMMANDS_MAX},
+    plan::{Agenda, Inputs, Timing, agenda::ROUND_COMMANDS_MAX, survivors::Survivors},
     state::{ClusterConfig, Command, Entry, HISTORY_MAX, State},
 };
 
@@ -14,12 +14,14 @@ use crate::{
 #[test]
 fn a_round_costs_what_changed() {
     let (heard, timing) = (BTreeMap::new(), Timing::default());
+    let survivors = Survivors::default();
     let at = |now| Inputs {
         now: Timestamp(now),
         heard: &heard,
         timing: &timing,
         root_ca: "",
         servers: &[],
+        survivors: &survivors,
     };
     let mut state = State::default();
     let configure = Command::Configure(ClusterConfig::with_id("test"));

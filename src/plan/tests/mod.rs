@@ -28,4 +28,5 @@ mod replica_set;
 mod scheduler;
 mod signing;
 mod stuck;
+mod survivors;
 mod world;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     kinds,
     model::{CommitId, Key, NodeName, Object, RequestId, Timestamp, session::ObservedPod},
-    plan::{Agenda, CONTROLLERS, Inputs, Timing},
+    plan::{Agenda, CONTROLLERS, Inputs, Timing, survivors::Survivors},
     state::{
         Adopt, ClusterConfig, Command, Desired, ENTRY_BYTES_MAX, Entry, Expect, MAIN_SOURCE, Op,
         Origin, Outcome, Part, State, View, check,
@@ -33,6 +33,7 @@ pub(super) struct World {
     pub(super) heard: BTreeMap<NodeName, Timestamp>,
     pub(super) timing: Timing,
     pub(super) servers: Vec<std::net::SocketAddr>,
+    pub(super) survivors: Survivors,
     entries: u128,
 }
 
@@ -46,10 +47,18 @@ impl World {
             heard: BTreeMap::new(),
             timing: Timing::default(),
             servers: vec![],
+            survivors: Survivors::default(),
             entries: 0,
         };
         world.apply(vec![Command::Configure(ClusterConfig::with_id("test"))]);
         world.settle();
+        world
+    }
+
+    /// Another one, whose objects have other uids.
+    pub(super) fn another() -> Self {
+        let mut world = Self::new();
+        world.entries = 1 << 32;
         world
     }
 
@@ -64,6 +73,7 @@ impl World {
             timing: &self.timing,
             root_ca: ROOT_CA,
             servers: &self.servers,
+            survivors: &self.survivors,
         }
     }
 
@@ -75,7 +85,7 @@ impl World {
         self.state.apply(Entry::new(id, self.now, commands))
     }
 
-    fn done(&mut self, commands: Vec<Command>) {
+    pub(super) fn done(&mut self, commands: Vec<Command>) {
         for outcome in self.apply(commands) {
             assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
         }
@@ -100,6 +110,7 @@ impl World {
             timing: &self.timing,
             root_ca: ROOT_CA,
             servers: &self.servers,
+            survivors: &self.survivors,
         };
         let planned = self.agenda.round(self.state.view(), &inputs);
         let mut acted = false;
@@ -221,7 +232,7 @@ impl World {
         let labels = [("kubernetes.io/hostname".to_owned(), name.to_owned())].into();
         self.heard.insert(NodeName::new(name), self.now);
         let node = NodeName::new(name);
-        self.done(vec![Command::ObserveNode { node, labels, status }]);
+        self.done(vec![Command::ObserveNode { node, labels, status, pod_range: String::new() }]);
     }
 
     pub(super) fn all<T>(&self) -> Vec<(&Object, &T)>
