@@ -73,3 +73,25 @@ fn of_commit(
         at: now,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{CommitId, MAIN_SOURCE};
+
+    /// What must not happen: the status of a team's commit at a host that does not have it.
+    #[test]
+    fn hosts_hear_of_the_main_source_and_chats_of_all() {
+        let id = CommitId::parse(&"a".repeat(40)).unwrap();
+        let hears = |kind, source| {
+            let to = Hearer { name: "x".to_owned(), kind };
+            to.hears(&CommitName::new(source, &id))
+        };
+        for host in [NoticeKind::Github, NoticeKind::Gitlab, NoticeKind::Gitea] {
+            assert_eq!([hears(host, MAIN_SOURCE), hears(host, "team")], [true, false], "{host:?}");
+        }
+        for chat in [NoticeKind::Webhook, NoticeKind::Slack] {
+            assert_eq!([hears(chat, MAIN_SOURCE), hears(chat, "team")], [true, true], "{chat:?}");
+        }
+    }
+}

@@ -154,6 +154,12 @@ impl Importer {
                 stuck = self.go_back().await;
                 again = self.put_back().await;
                 failures = self.look_and_tell(failures).await;
+            } else if !self.spec.suspend {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    changed = roles.changed() => if changed.is_err() { return } else { continue },
+                    () = self.keep_up() => {}
+                }
             }
             let every = self.spec.interval_seconds.unwrap_or(INTERVAL_SECONDS).max(1);
             let every = Duration::from_secs(every.unsigned_abs());
@@ -171,6 +177,23 @@ impl Importer {
                 changed = roles.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep_until(tokio::time::Instant::now() + pause) => {}
             }
+        }
+    }
+
+    /// Brings what runs into the mirror of a server that does not lead, without looking at it:
+    /// should it lead while the remote is away, it can go back.
+    async fn keep_up(&self) {
+        let Some(head) = self.store.view().head_of(&self.name).map(|head| head.commit.clone())
+        else {
+            return;
+        };
+        let mirror = self.mirror.clone();
+        let fetch = move || match mirror.reader().and_then(|reader| reader.commit(&head)) {
+            Ok(_) => Ok(()),
+            Err(_) => mirror.fetch(Duration::from_secs(FETCH_SECONDS_MAX)).map(drop),
+        };
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(fetch).await {
+            tracing::debug!(event = "mirror not kept up", source = self.name, %error);
         }
     }
 
@@ -214,8 +237,8 @@ impl Importer {
         self.name == MAIN_SOURCE
     }
 
-    /// Takes the cluster back to the last good commit of the source when the one it runs has failed;
-    /// needs no remote. Tells whether that was not possible.
+    /// Takes the cluster back to the last good commit of the source when the one it runs has
+    /// failed; needs no remote. Tells whether that was not possible.
     async fn go_back(&self) -> bool {
         let Some((bad, good)) = way_back(&self.store.view(), &self.name) else { return false };
         let source = &self.name;

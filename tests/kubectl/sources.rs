@@ -273,13 +273,18 @@ fn what_fails_of_a_team_goes_back_and_is_taken_back_once() {
     team.world.pushes("team.yaml", &(source.clone() + "---\n" + &map("mine", "default", "x")));
     team.is("one", "first");
 
-    // Its repository goes away, and the cluster goes back all the same; then another one leads.
+    // Its repository goes away, and then the leader: the cluster goes back all the same.
     let bad = team.pushes("one.yaml", &(map("one", "team", "second") + &stuck("team")));
     team.is("one", "second");
     team.hide(true);
+    let leader = team.world.leader();
+    team.world.kill(leader);
+    team.world.until("another leads", || team.world.leader() != leader);
+    team.world.start_again(leader);
     team.is("one", "first");
     assert_eq!(team.get(0, &["deploy", "-n", "team", "-o", "name"]), "");
     team.says("its revert is on its way");
+    // And once more, before anything could be pushed.
     let leader = team.world.leader();
     team.world.kill(leader);
     team.world.until("another leads", || team.world.leader() != leader);
