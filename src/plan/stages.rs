@@ -36,8 +36,8 @@ fn all(view: &View, head: &CommitName, is: fn(&Pod) -> bool) -> bool {
     let changed = changed.filter(|(_, origin)| {
         origin.commit == head.id && origin.source == head.source && origin.ended.is_none()
     });
-    let mut changed = changed.filter_map(|(key, _)| Some((key, view.object(key))));
-    changed.all(|(_, object)| object.is_some_and(|o| waits_for_failure(o) || are(view, o, is)))
+    let mut objects = changed.map(|(key, _)| view.object(key));
+    objects.all(|object| object.is_some_and(|o| waits_for_failure(o) || are(view, o, is)))
 }
 
 /// Whether an object does nothing as long as its commit does not fail.
