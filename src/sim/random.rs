@@ -242,7 +242,7 @@ impl Run {
         let name = NodeName::new(&format!("n{node}"));
         let back = Duration::from_secs(u64::from(1 + self.draw(FAULT_SECONDS_MAX)));
         let world = &mut self.stage.world;
-        match world.rng.random_range(0..14) {
+        match world.rng.random_range(0..15) {
             0 => self.kill_server(back),
             1 => world.fuse = Some(world.rng.random_range(1..6)),
             2 => {
@@ -281,6 +281,7 @@ impl Run {
                 }
             }
             12 => self.delete_some_pod(),
+            13 => self.lose_cluster(back),
             _ => self.force_push(),
         }
     }
@@ -295,6 +296,14 @@ impl Run {
         let server = world.rng.random_range(0..world.log.servers.len());
         world.kill_server(server);
         self.later(back, Fate::StartServer(server));
+    }
+
+    /// Every server is lost with its disk; new ones begin with what Git and the nodes have.
+    fn lose_cluster(&mut self, back: Duration) {
+        self.stage.world.lose_cluster();
+        for server in 0..self.stage.world.log.servers.len() {
+            self.later(back, Fate::StartServer(server));
+        }
     }
 
     fn delete_some_pod(&mut self) {
@@ -338,7 +347,8 @@ impl Run {
             world.heal(&name);
             world.hang(&name, false);
         }
-        world.run_until(world.now + Duration::from_secs(5));
+        // Long enough for every agent to dial once.
+        world.run_until(world.now + Duration::from_secs(10));
         for name in self.stage.world.nodes.keys().cloned().collect::<Vec<_>>() {
             if let Err(error) = self.stage.world.unschedulable(name.as_str(), false) {
                 self.stage.world.fail(format!("node {name} cannot be uncordoned: {error}"));
