@@ -4,9 +4,8 @@
 use std::collections::BTreeMap;
 
 use axum::{
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderMap, header},
-    middleware::Next,
     response::Response,
 };
 use k8s_openapi::api::core::v1::Secret;
@@ -91,26 +90,30 @@ pub(super) struct Impersonator(pub(super) User);
 
 /// Finds out who asks, and puts a [`User`] into the request; 401 when a credential is no good, and
 /// when somebody without one asks for more than health and version.
-pub(super) async fn identify(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+pub(super) async fn identify<F: Future<Output = Response>>(
+    api: &Api,
+    mut request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
     // Read before anything is waited for: a request's body may not be shared by threads.
     let peer = request.extensions().get::<Peer>().map(User::of);
     let token = bearer(request.headers()).map(str::to_owned);
     let is_open = authz::is_open(request.uri().path());
     let found = match peer {
         Some(user) => Ok(user),
-        None => without_certificate(&api, token, is_open).await,
+        None => without_certificate(api, token, is_open).await,
     };
     let user = match found {
         Ok(user) => user,
-        Err(failure) => return audit::refused(&api, request, None, failure).await,
+        Err(failure) => return audit::refused(api, request, None, failure).await,
     };
-    let user = match seen_as(&api, &user, request.headers()) {
+    let user = match seen_as(api, &user, request.headers()) {
         Ok(None) => user,
         Ok(Some(wanted)) => {
             request.extensions_mut().insert(Impersonator(user));
             wanted
         }
-        Err(failure) => return audit::refused(&api, request, Some(user), failure).await,
+        Err(failure) => return audit::refused(api, request, Some(user), failure).await,
     };
     let peer = Peer { user: user.name.clone(), groups: user.groups.clone() };
     if user.name == ANONYMOUS {
@@ -119,7 +122,7 @@ pub(super) async fn identify(State(api): State<Api>, mut request: Request, next:
         request.extensions_mut().insert(peer);
     }
     request.extensions_mut().insert(user);
-    next.run(request).await
+    next(request).await
 }
 
 /// As whom somebody is seen, if as somebody else and if they may.

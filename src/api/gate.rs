@@ -9,9 +9,8 @@ use std::{
 
 use axum::{
     body::Body,
-    extract::{Request, State},
+    extract::Request,
     http::StatusCode,
-    middleware::Next,
     response::{IntoResponse, Response},
 };
 use futures_util::StreamExt;
@@ -96,15 +95,16 @@ pub(super) fn until_over(response: Response, what: Arc<dyn Any + Send + Sync>) -
 
 /// Counts what is answered, and ends what takes too long. A stream's own bounds hold from its
 /// answer's head.
-pub(super) async fn counted(
-    State(gate): State<Arc<Gate>>,
+pub(super) async fn counted<F: Future<Output = Response>>(
+    gate: &Gate,
+    info: &RequestInfo,
     request: Request,
-    next: Next,
+    next: impl FnOnce(Request) -> F,
 ) -> Response {
-    let long = Class::of(&RequestInfo::read(&request)).is_long();
+    let long = Class::of(info).is_long();
     let response = match long {
-        true => next.run(request).await,
-        false => in_time(next.run(request)).await,
+        true => next(request).await,
+        false => in_time(next(request)).await,
     };
     gate.count(response.status().as_u16());
     response

@@ -1,9 +1,8 @@
 //! Headers that every answer carries, as Kubernetes' do.
 
 use axum::{
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderName, HeaderValue, header},
-    middleware::Next,
     response::Response,
 };
 
@@ -20,14 +19,18 @@ const AUDIT_ID_BYTES_MAX: usize = 64;
 pub(super) struct AuditId(pub(super) HeaderValue);
 
 /// Gives each request its id (the client's, when it brought one) and each answer its headers.
-pub(super) async fn common(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+pub(super) async fn common<F: Future<Output = Response>>(
+    api: &Api,
+    mut request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
     let brought = request.headers().get(AUDIT_ID).filter(|id| id.len() <= AUDIT_ID_BYTES_MAX);
     let drawn = || uuid(api.backend.random()).parse().ok();
     let id = brought.cloned().or_else(drawn);
     if let Some(id) = &id {
         request.extensions_mut().insert(AuditId(id.clone()));
     }
-    let mut response = next.run(request).await;
+    let mut response = next(request).await;
     let headers = response.headers_mut();
     if let Some(id) = id {
         headers.insert(AUDIT_ID, id);

@@ -53,9 +53,9 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Request},
+    extract::{DefaultBodyLimit, Request, State},
     http::HeaderMap,
-    middleware,
+    middleware::{self, Next},
     response::Response,
     routing::{any, get, post},
 };
@@ -255,7 +255,6 @@ fn tls(api: Api) -> Router {
         .route("/apis/{group}", get(discovery::group))
         .merge(openapi::routes())
         .merge(tokens::routes());
-    let counted = api.gate.clone();
     let kubernetes = Router::new()
         .route("/api/{version}", get(discovery::core_version))
         .route("/apis/{group}/{version}", get(discovery::group_version))
@@ -277,25 +276,38 @@ fn tls(api: Api) -> Router {
         .with_state(api.clone());
     Router::new()
         .fallback_service(routes)
-        .layer(middleware::map_request(request::without_last_slash))
-        .layer(middleware::from_fn_with_state(api.clone(), authz::authorize))
-        .layer(middleware::from_fn_with_state(api.clone(), fairness::share))
-        .layer(middleware::from_fn_with_state(api.clone(), audit::record))
-        .layer(middleware::from_fn_with_state(api.clone(), authn::identify))
-        .layer(middleware::from_fn_with_state(api.clone(), headers::common))
-        .layer(middleware::from_fn_with_state(counted, gate::counted))
+        .layer(middleware::from_fn_with_state(api, guarded))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
 }
 
 fn plain(api: Api) -> Router {
-    let counted = api.gate.clone();
     metrics::routes()
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .fallback(discovery::nothing)
-        .layer(middleware::from_fn_with_state(api.clone(), fairness::share))
-        .layer(middleware::from_fn_with_state(counted, gate::counted))
+        .layer(middleware::from_fn_with_state(api.clone(), shared))
         .with_state(api)
+}
+
+/// What every request passes before it is routed, the outermost first. One layer: each layer of a
+/// router costs every request a copy of all that lies below it.
+async fn guarded(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+    let (api, info) = (&api, &Arc::new(RequestInfo::read(&request)));
+    request.extensions_mut().insert(info.clone());
+    let routed = |request| next.run(request::without_last_slash(request));
+    let authorized = |request| authz::authorize(api, info, request, routed);
+    let shared = |request| fairness::share(api, info, request, authorized);
+    let recorded = |request| audit::record(api, request, shared);
+    let identified = |request| authn::identify(api, request, recorded);
+    let common = |request| headers::common(api, request, identified);
+    gate::counted(&api.gate, info, request, common).await
+}
+
+/// As [`guarded`], where nobody is asked who they are.
+async fn shared(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let (api, info) = (&api, &RequestInfo::read(&request));
+    let shared = |request| fairness::share(api, info, request, |request| next.run(request));
+    gate::counted(&api.gate, info, request, shared).await
 }
 
 #[cfg(test)]

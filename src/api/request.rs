@@ -58,7 +58,7 @@ impl RequestInfo {
 
 /// The request at the path without its last slash: `/version/` is what `/version` is. What a pod or
 /// a service is asked through a proxy is its own affair.
-pub(super) async fn without_last_slash<B>(mut request: Request<B>) -> Request<B> {
+pub(super) fn without_last_slash<B>(mut request: Request<B>) -> Request<B> {
     let path = request.uri().path();
     let proxied = resource(path).is_some_and(|(resource, _)| resource.subresource == "proxy");
     let Some(bare) = path.strip_suffix('/').filter(|bare| !bare.is_empty() && !proxied) else {

@@ -172,7 +172,9 @@ pub(super) enum Way {
 }
 
 /// What an update is made of.
-pub(super) struct Pair {
+pub(super) struct Pair<'a> {
+    /// What is stored, and the value of it.
+    pub(super) stored: &'a Object,
     pub(super) live: Value,
     pub(super) new: Value,
     pub(super) way: Way,
@@ -191,7 +193,7 @@ pub(super) fn change(
         .lookup(&live.key().kind)
         .filter(|_| live.key() == new.key())
         .ok_or_else(|| refuse("metadata.name", format!("{} is not {}", new.key(), live.key())))?;
-    let pair = Pair { live: live.value(), new: new.value(), way };
+    let pair = Pair { stored: live, live: live.value(), new: new.value(), way };
     let updated = match &info.nature {
         Nature::BuiltIn { door, .. } => (door.update)(info, pair)?,
         Nature::Custom(custom) => custom.update(info, pair)?,
@@ -248,25 +250,32 @@ pub(super) fn create_as<T: Kind>(info: &KindInfo, mut value: Value) -> Option<Va
 /// The new value, or `None` when nothing changed.
 pub(super) type Updated = Result<Option<Value>, Vec<FieldError>>;
 
-pub(super) fn update_as<T: Kind>(info: &KindInfo, pair: Pair) -> Updated {
-    let Pair { live, mut new, way } = pair;
+pub(super) fn update_as<T: Kind>(info: &KindInfo, pair: Pair<'_>) -> Updated {
+    let Pair { stored, live, mut new, way } = pair;
     merge(info, &live, &mut new, way);
-    let live_typed: T = typed(&live)?;
+    let live_typed: &T = match stored.view_of(&live) {
+        Some(typed) => typed,
+        None => &typed(&live)?,
+    };
     let mut new_typed: T = typed(&new)?;
     let mut check = Check::default();
     if way != Way::Status {
-        new_typed.prepare_update(&live_typed);
+        new_typed.prepare_update(live_typed);
         if way == Way::Adopt {
-            new_typed.prepare_adopt(&live_typed);
+            new_typed.prepare_adopt(live_typed);
         }
         meta::validate_update(live_typed.metadata(), new_typed.metadata(), &mut check);
-        new_typed.validate_update(&live_typed, &mut check);
+        new_typed.validate_update(live_typed, &mut check);
     }
     if !check.errors.is_empty() {
         return Err(check.errors);
     }
     let mut updated = tidy::to_value(info, &new_typed).map_err(|e| vec![e])?;
-    let before = tidy::to_value(info, &live_typed).map_err(|e| vec![e])?;
+    // What came in by the door is tidy; what State has filled in since may not be.
+    let before = match updated == live {
+        true => return Ok(None),
+        false => tidy::to_value(info, live_typed).map_err(|e| vec![e])?,
+    };
     if updated == before {
         return Ok(None);
     }

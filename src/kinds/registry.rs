@@ -108,7 +108,7 @@ pub(super) enum Nature {
 pub(super) struct Door {
     pub(super) admit: fn(&KindInfo, Value, Strictness) -> Result<Decoded, Vec<FieldError>>,
     pub(super) create: fn(&KindInfo, Value) -> Option<Value>,
-    pub(super) update: fn(&KindInfo, door::Pair) -> door::Updated,
+    pub(super) update: fn(&KindInfo, door::Pair<'_>) -> door::Updated,
     pub(super) decodes: fn(&Object, &Value) -> bool,
     pub(super) schema: fn() -> Value,
     pub(super) define: fn(&mut schemars::SchemaGenerator) -> String,

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 use std::time::Duration;
 
 use openraft::Instant as _;
@@ -13,7 +16,7 @@ use openraft::errors::{
 };
 use openraft::raft::ReadPolicy;
 use openraft::rt::WatchReceiver;
-use openraft::{BasicNode, ChangeMembers, Raft};
+use openraft::{BasicNode, ChangeMembers, Raft, ServerState};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -23,7 +26,7 @@ use super::log::{Log, Options, lock};
 use super::machine::{Applied, Digest, Digests, Driver};
 use super::network::{ByteStream, Connection, Dial, Network};
 use super::snapshot::Snapshots;
-use super::types::{Command, NodeId, Types};
+use super::types::{Command, NodeId, Types, term_of};
 use super::values::{
     Config, Divergence, Member, Metrics, PROPOSED_BYTES_MAX, Peer, ProposeError, ReadError, Role,
 };
@@ -60,6 +63,8 @@ pub(super) struct Inner<M: Machine> {
     role: watch::Receiver<Role>,
     applied: watch::Receiver<Applied>,
     room: Semaphore,
+    /// Whether the lead is being given away, by which another may lead at once.
+    handing_over: AtomicBool,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -95,8 +100,20 @@ impl<M: Machine> Node<M> {
         let (role_sender, role) = watch::channel(Role::default());
         let tasks = Mutex::new(Vec::new());
         let room = Semaphore::new(PROPOSED_BYTES_MAX as usize);
-        let inner =
-            Inner { id, config, raft, log, snapshots, digests, dial, role, applied, room, tasks };
+        let inner = Inner {
+            id,
+            config,
+            raft,
+            log,
+            snapshots,
+            digests,
+            dial,
+            role,
+            applied,
+            room,
+            handing_over: AtomicBool::new(false),
+            tasks,
+        };
         let node = Self(Arc::new(inner));
         node.watch(role_sender);
         if node.alone() && node.0.log.healing().is_none() {
@@ -183,6 +200,23 @@ impl<M: Machine> Node<M> {
         }
     }
 
+    /// What is applied here, when that is all that anybody was told: a leader answers when it has
+    /// applied, so it takes that nobody else leads (a majority has answered a moment ago, and elects
+    /// no other until it has heard nothing for a while) and that the term's own first entry is
+    /// applied, and with it all that earlier leaders have acknowledged.
+    fn leased_index(&self) -> Option<u64> {
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        // The others' patience, cut short by more than their clocks may differ from this one.
+        let lease = Duration::from_millis(self.0.raft.config().election_timeout_max) * 3 / 4;
+        let alone = metrics.membership_config.membership().voter_ids().eq([self.0.id]);
+        let heard = metrics.last_quorum_acked.is_some_and(|at| at.elapsed() < lease);
+        let settled = metrics.last_applied.is_some_and(|id| term_of(&id) == metrics.current_term);
+        let leads = metrics.state == ServerState::Leader && settled && (alone || heard);
+        let leads = leads && !self.0.handing_over.load(Ordering::Acquire);
+        self.0.applied.borrow().index.filter(|_| leads)
+    }
+
     async fn read_index(&self, deadline: Instant) -> Result<u64, ReadError> {
         let mut peer: Option<Connection> = None;
         loop {
@@ -212,6 +246,9 @@ impl<M: Machine> Node<M> {
 
     /// The read index if this node leads, otherwise who might.
     pub(super) async fn local_read_index(&self) -> Result<Result<u64, Option<Member>>, ReadError> {
+        if let Some(index) = self.leased_index() {
+            return Ok(Ok(index));
+        }
         for policy in [ReadPolicy::LeaseRead, ReadPolicy::ReadIndex] {
             match self.0.raft.get_read_log_id(policy).await {
                 Ok((id, _)) => return Ok(Ok(id.index())),
@@ -337,6 +374,13 @@ impl<M: Machine> Node<M> {
         if !self.is_leader() {
             return Err(Error::NotLeader(self.0.role.borrow().leader.clone()));
         }
+        self.0.handing_over.store(true, Ordering::Release);
+        let handed = self.hand_over(to).await;
+        self.0.handing_over.store(false, Ordering::Release);
+        handed
+    }
+
+    async fn hand_over(&self, to: NodeId) -> Result<(), Error> {
         self.0.raft.trigger().transfer_leader(to).await.map_err(stopped)?;
         let mut role = self.role();
         let leads = |role: &Role| role.leader.as_ref().is_some_and(|leader| leader.id == to);

@@ -1,13 +1,13 @@
 //! One TLS port for everything: HTTP, agents and other servers, told apart by ALPN.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    body::Body,
-    extract::{ConnectInfo, Request},
-};
+use axum::{Router, body::Body, extract::ConnectInfo, response::Response};
 use http_body_util::BodyExt;
+use hyper::{
+    body::Incoming,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
@@ -188,7 +188,7 @@ async fn http(
         Err(_) => return tracing::debug!(event = "nothing was asked", %from),
     }
     let asked = Asked::default();
-    let service = tower_layer(router, peer, from, asked.clone());
+    let service = service(router, peer, from, asked.clone());
     let stream = Moving::new(stream, Duration::from_secs(STALL_SECONDS_MAX));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
@@ -249,32 +249,36 @@ impl Drop for Open {
 }
 
 /// The router with the peer's identity and address put into every request.
-fn tower_layer(
+fn service(
     router: Router,
     peer: Option<Peer>,
     from: SocketAddr,
     asked: Asked,
-) -> TowerToHyperService<Router> {
-    let router = router.layer(axum::middleware::from_fn(
-        move |mut request: Request, next: axum::middleware::Next| {
-            request.extensions_mut().insert(ConnectInfo(from));
-            if let Some(peer) = peer.clone() {
-                request.extensions_mut().insert(peer);
-            }
-            let open = asked.begin();
-            async move {
-                let answer = next.run(request).await;
-                answer.map(|body| {
-                    Body::new(body.map_frame(move |frame| {
-                        // The request is answered when its body is gone.
-                        let _open = &open;
-                        frame
-                    }))
-                })
-            }
-        },
-    ));
-    TowerToHyperService::new(router)
+) -> impl Service<
+    hyper::Request<Incoming>,
+    Response = Response,
+    Error = Infallible,
+    Future = impl Future<Output = Result<Response, Infallible>> + Send,
+> + Clone {
+    let router = TowerToHyperService::new(router);
+    service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(from));
+        if let Some(peer) = peer.clone() {
+            request.extensions_mut().insert(peer);
+        }
+        let open = asked.begin();
+        let answer = router.call(request);
+        async move {
+            let answer = answer.await?;
+            Ok(answer.map(|body| {
+                Body::new(body.map_frame(move |frame| {
+                    // The request is answered when its body is gone.
+                    let _open = &open;
+                    frame
+                }))
+            }))
+        }
+    })
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

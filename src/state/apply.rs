@@ -183,6 +183,14 @@ impl State {
                 self.put(object.key(), object.value(), expect, Way::Owner, context)
             }
             Op::Put { object, expect, part: Part::Status } => self.put_status(&object, expect),
+            Op::Put { object, expect: expect @ Expect::At(_), part: Part::Whole } => {
+                self.expected(object.key(), expect)?;
+                self.store(object.key(), object.value(), context)
+            }
+            Op::Put { object, part: Part::Whole, .. } => {
+                let text = "a whole object names the version it is made of";
+                Err(Refusal::Misplaced(format!("{}: {text}", object.key())))
+            }
             Op::Delete { key, uid, grace_seconds } => {
                 self.delete(&key, &uid, grace_seconds, context.at)
             }
@@ -211,7 +219,7 @@ impl State {
         way: Way,
         context: &mut Context,
     ) -> Result<(), Refusal> {
-        let mut value = match self.expected(key, expect)? {
+        let value = match self.expected(key, expect)? {
             None => {
                 let mut value = self
                     .view
@@ -244,6 +252,11 @@ impl State {
                 value
             }
         };
+        self.store(key, value, context)
+    }
+
+    /// Stores a merged object: with what only State can give, and not at all when it may go.
+    fn store(&mut self, key: &Key, mut value: Value, context: &Context) -> Result<(), Refusal> {
         if key.is::<Service>() {
             allocate::service(&self.view, key, &mut value)?;
         } else if key.is::<Node>() {

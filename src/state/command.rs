@@ -180,6 +180,9 @@ pub enum Part {
     Main,
     /// Status alone; the object must exist.
     Status,
+    /// Everything: what the proposer made, by the rules for [`Main`](Self::Main), of the version
+    /// that [`Expect::At`] names. Nothing is left to be put together when it is applied.
+    Whole,
 }
 
 /// One change to one object.

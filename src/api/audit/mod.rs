@@ -21,9 +21,8 @@ use std::{
 
 use axum::{
     body::Bytes,
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderMap, StatusCode, header},
-    middleware::Next,
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
@@ -95,8 +94,12 @@ impl Drop for Record {
 }
 
 /// Writes down what is asked and how it ends. A handler that panics is answered for with 500.
-pub(super) async fn record(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let Some(record) = Record::of(&api, &request).map(Arc::new) else {
+pub(super) async fn record<F: Future<Output = Response>>(
+    api: &Api,
+    mut request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
+    let Some(record) = Record::of(api, &request).map(Arc::new) else {
         return caught(request, next).await.unwrap_or_else(IntoResponse::into_response);
     };
     let long = Class::of(&record.asked.info).is_long();
@@ -120,10 +123,13 @@ pub(super) async fn record(State(api): State<Api>, mut request: Request, next: N
     }
 }
 
-async fn caught(request: Request, next: Next) -> Result<Response, Failure> {
-    let what = format!("{} {}", request.method(), request.uri().path());
-    AssertUnwindSafe(next.run(request)).catch_unwind().await.map_err(|_| {
-        tracing::error!(event = "request panicked", what);
+async fn caught<F: Future<Output = Response>>(
+    request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Result<Response, Failure> {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    AssertUnwindSafe(next(request)).catch_unwind().await.map_err(|_| {
+        tracing::error!(event = "request panicked", %method, path = uri.path());
         Failure::internal("the server erred while it answered: its log says where")
     })
 }

@@ -11,8 +11,7 @@ mod node;
 mod tests;
 
 use axum::{
-    extract::{Request, State},
-    middleware::Next,
+    extract::Request,
     response::{IntoResponse, Response},
 };
 
@@ -69,22 +68,25 @@ impl<'a> Target<'a> {
 }
 
 /// Lets a request through, or answers 403.
-pub(super) async fn authorize(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let path = request.uri().path();
+pub(super) async fn authorize<F: Future<Output = Response>>(
+    api: &Api,
+    info: &RequestInfo,
+    request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
     let query = request.uri().query().unwrap_or_default();
-    let info = RequestInfo::of(request.method().as_str(), path, query);
     let view = api.view();
     let allowed = match request.extensions().get::<User>() {
-        Some(user) => judge(&view, user, &info, query).map(|()| {
+        Some(user) => judge(&view, user, info, query).map(|()| {
             let is_asked = api.audit.level().is_some();
-            if is_asked { reason(&view, user, &info) } else { String::new() }
+            if is_asked { reason(&view, user, info) } else { String::new() }
         }),
         None => Err(authn::unauthorized()),
     };
     // What is answered may take long; it has its own view.
     drop(view);
     let (mut response, decision) = match allowed {
-        Ok(reason) => (next.run(request).await, Decision { allowed: true, reason }),
+        Ok(reason) => (next(request).await, Decision { allowed: true, reason }),
         Err(failure) => (failure.into_response(), Decision::default()),
     };
     response.extensions_mut().insert(decision);

@@ -20,9 +20,8 @@ use std::{
 };
 
 use axum::{
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderName, HeaderValue},
-    middleware::Next,
     response::{IntoResponse, Response},
 };
 use tokio::sync::oneshot;
@@ -210,17 +209,22 @@ impl Drop for Place {
 }
 
 /// Lets a request through when it is its turn.
-pub(super) async fn share(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let info = RequestInfo::read(&request);
-    let user = request.extensions().get::<User>().cloned().unwrap_or_else(User::anonymous);
-    let lane = Lane::of(&user, &info);
-    let answered = match Class::of(&info) {
-        Class::Free => Ok(next.run(request).await),
-        Class::Short => match api.shares.seat(lane, &user.name).await {
-            Ok(_place) => Ok(next.run(request).await),
+pub(super) async fn share<F: Future<Output = Response>>(
+    api: &Api,
+    info: &RequestInfo,
+    request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
+    let nobody = User::anonymous();
+    let user = request.extensions().get::<User>().unwrap_or(&nobody);
+    let (lane, user) = (Lane::of(user, info), user.name.clone());
+    let answered = match Class::of(info) {
+        Class::Free => Ok(next(request).await),
+        Class::Short => match api.shares.seat(lane, &user).await {
+            Ok(_place) => Ok(next(request).await),
             Err(full) => Err(full),
         },
-        class => match api.shares.open(class, &user.name) {
+        class => match api.shares.open(class, &user) {
             Ok(place) => Ok(long(place, request, next).await),
             Err(full) => Err(full),
         },
@@ -233,8 +237,12 @@ pub(super) async fn share(State(api): State<Api>, request: Request, next: Next) 
 }
 
 /// Answers a request whose place is taken until its stream is over.
-async fn long(place: Place, mut request: Request, next: Next) -> Response {
+async fn long<F: Future<Output = Response>>(
+    place: Place,
+    mut request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
     let place = Arc::new(place);
     Held::add(&mut request, place.clone());
-    until_over(next.run(request).await, place)
+    until_over(next(request).await, place)
 }

@@ -109,6 +109,10 @@ pub(super) fn after(
     if patching::is_apply(ask) {
         return sent.value()["metadata"]["managedFields"].take();
     }
+    // An update starts no books, so there is nothing to read.
+    if live.is_some_and(|live| live.meta().managed_fields.is_none()) {
+        return Value::Null;
+    }
     let live = live.map(|live| ask.shown(live));
     let mut kept = managed::update(live.as_ref(), &ask.shown(next), schema(ask), &writer(api, ask));
     kept["metadata"]["managedFields"].take()
@@ -116,6 +120,9 @@ pub(super) fn after(
 
 /// An object with these managedFields.
 pub(super) fn with(object: &Object, books: Value) -> Result<Object, Failure> {
+    if books.is_null() && object.meta().managed_fields.is_none() {
+        return Ok(object.clone());
+    }
     let mut value = object.value();
     if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         set(meta, books);

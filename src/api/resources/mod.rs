@@ -127,9 +127,9 @@ pub(in crate::api) async fn serve(State(api): State<Api>, request: Request) -> R
 
 async fn answer(api: &Api, parts: Parts, body: Body) -> Result<Response, Failure> {
     let query = Query::of(&parts.uri)?;
-    let method = parts.method.as_str();
-    let asked = RequestInfo::of(method, parts.uri.path(), parts.uri.query().unwrap_or_default());
-    let Some(mut resource) = asked.resource else { return Ok(discovery::no_page()) };
+    let asked = parts.extensions.get::<Arc<RequestInfo>>().cloned();
+    let asked = asked.ok_or_else(authn::unauthorized)?;
+    let Some(mut resource) = asked.resource.clone() else { return Ok(discovery::no_page()) };
     for part in [&mut resource.name, &mut resource.namespace] {
         *part = decoded(part).ok_or_else(|| Failure::bad_request("the path is not UTF-8"))?;
     }

@@ -493,8 +493,16 @@ fn ops(
             return Err(refused(vec![error]));
         }
         let kept = books::after(api, ask, Some(live), new, &next);
-        let put = Op::Put { object: books::with(new, kept.clone())?, expect, part };
-        return Ok(if books::with(&next, kept)? == *live { Vec::new() } else { vec![put] });
+        let next = books::with(&next, kept.clone())?;
+        if next == *live {
+            return Ok(Vec::new());
+        }
+        // State has a say in what becomes of these.
+        let is_judged = ["Namespace", "CustomResourceDefinition"].contains(&ask.info.kind.as_str());
+        return Ok(vec![match is_judged {
+            true => Op::Put { object: books::with(new, kept)?, expect, part },
+            false => Op::Put { object: next, expect, part: Part::Whole },
+        }]);
     }
     // A status brings labels and annotations along; State keeps the two parts apart.
     let next = view.kinds().update_status(live, new).map_err(refused)?;

@@ -286,8 +286,8 @@ impl Custom {
     }
 
     /// A value that takes the place of a stored one.
-    pub(super) fn update(&self, info: &KindInfo, pair: Pair) -> Updated {
-        let Pair { live, mut new, way } = pair;
+    pub(super) fn update(&self, info: &KindInfo, pair: Pair<'_>) -> Updated {
+        let Pair { live, mut new, way, .. } = pair;
         door::merge(info, &live, &mut new, way);
         if way == Way::Status {
             // Unlike those of built-in kinds, the status path changes nothing but the status.
