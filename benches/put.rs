@@ -1,5 +1,6 @@
 //! PUT by 64 clients at once, each of its own ConfigMap, against the same objects proposed to the
-//! log with nothing in between. Run with `cargo bench -- put`.
+//! log with nothing in between, and, to see what the way there costs by itself, against the same
+//! requests to a plain server that only proposes. Run with `cargo bench -- put`.
 
 use std::{path::Path, time::Instant};
 
@@ -22,13 +23,17 @@ async fn measure(dir: &Path) -> Result<()> {
     let mut api = serving::start("maps", dir)?;
     api.ask("quiet")?;
     let client = Client::new(dir, api.address)?;
-    let (mut ours, mut theirs) = (vec![], vec![]);
+    let bare = Client::new(dir, api.ask("bare")?.parse()?)?;
+    let (mut ours, mut theirs, mut way) = (vec![], vec![], vec![]);
     for pair in 0..PAIRS {
         let times = api.ask("propose")?;
         let times = times.split(' ').map(|t| Ok(t.parse::<f64>()? / 1000.0));
         theirs.push(told("proposals", &times.collect::<Result<Vec<f64>>>()?));
+        way.push(told("plain PUTs", &writes(&bare, pair).await?));
         ours.push(told("PUTs", &writes(&client, pair).await?));
     }
+    common::compare(("plain server, 99th percentile", &way), ("proposal, the same", &theirs), 1.5);
+    common::compare(("PUT, 99th percentile", &ours), ("plain server, the same", &way), 1.5);
     common::compare(("PUT, 99th percentile", &ours), ("proposal, the same", &theirs), 1.5);
     Ok(())
 }

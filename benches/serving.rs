@@ -4,6 +4,8 @@
 use std::{io::Write as _, net::SocketAddr, path::Path, sync::Arc, time::Instant};
 
 use axum::body::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
@@ -100,8 +102,8 @@ pub(crate) fn map(i: usize) -> Value {
 }
 
 /// A server that holds some objects and does what it is told: `quiet` waits until nothing changes
-/// any more, `propose` measures bare proposals, `line` gives the pod, and every other word becomes
-/// a label of it.
+/// any more, `propose` measures bare proposals, `bare` starts [`bare`] and says where, `line` gives
+/// the pod, and every other word becomes a label of it.
 async fn server(dir: &Path, values: Vec<Value>) -> Result<()> {
     let repository = dir.join("repo.git");
     if !repository.exists() {
@@ -115,13 +117,14 @@ async fn server(dir: &Path, values: Vec<Value>) -> Result<()> {
     for values in values.chunks(PODS_PER_ENTRY) {
         put(&server, values.to_vec()).await?;
     }
-    serve(server.api, |word| answer(server.clone(), word)).await
+    serve(server.api, |word| answer(server.clone(), dir, word)).await
 }
 
-async fn answer(server: Arc<Server>, word: String) -> Result<String> {
+async fn answer(server: Arc<Server>, dir: &Path, word: String) -> Result<String> {
     match word.as_str() {
         "quiet" => quiet(&server).await?,
         "propose" => return propose(&server).await,
+        "bare" => return Ok(bare(server, dir).await?.to_string()),
         "line" => return line(&server),
         round => {
             let mut pod = pod(0);
@@ -201,27 +204,60 @@ async fn propose(server: &Arc<Server>) -> Result<String> {
 /// A plain HTTP server that sends the bytes of a file from memory, over the API's own TLS.
 async fn bytes(dir: &Path) -> Result<()> {
     let bytes = Bytes::from(std::fs::read(dir.join(BYTES))?);
+    let address = listen(dir, move |_request| {
+        let bytes = bytes.clone();
+        async move { Some(bytes) }
+    });
+    serve(address.await?, |_| std::future::ready(Ok(String::new()))).await
+}
+
+/// A plain HTTP server, over the API's own TLS, that proposes the object of a body and sends it
+/// back: what is left of a `PUT` when nothing is asked about it.
+async fn bare(server: Arc<Server>, dir: &Path) -> Result<SocketAddr> {
+    listen(dir, move |request: hyper::Request<Incoming>| {
+        let server = server.clone();
+        async move {
+            let body = request.into_body().collect().await.ok()?.to_bytes();
+            put(&server, vec![serde_json::from_slice(&body).ok()?]).await.ok()?;
+            Some(body)
+        }
+    })
+    .await
+}
+
+/// Serves HTTP over the API's own TLS, for as long as the process lives: what `answer` gives, or
+/// 500 when it gives nothing.
+async fn listen<F>(
+    dir: &Path,
+    answer: impl Fn(hyper::Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+) -> Result<SocketAddr>
+where
+    F: Future<Output = Option<Bytes>> + Send + 'static,
+{
     let tls = TlsAcceptor::from(server_tls(dir)?);
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (tls, bytes) = (tls.clone(), bytes.clone());
+            let (tls, answer) = (tls.clone(), answer.clone());
             tokio::spawn(async move {
                 stream.set_nodelay(true).ok()?;
                 let stream = tls.accept(stream).await.ok()?;
-                let service = hyper::service::service_fn(|_request| {
-                    let body = http_body_util::Full::new(bytes.clone());
-                    std::future::ready(Ok::<_, std::convert::Infallible>(hyper::Response::new(
-                        body,
-                    )))
+                let service = hyper::service::service_fn(|request| {
+                    let answer = answer(request);
+                    async move {
+                        let bytes = answer.await;
+                        let code = if bytes.is_some() { 200 } else { 500 };
+                        let body = http_body_util::Full::new(bytes.unwrap_or_default());
+                        hyper::Response::builder().status(code).body(body)
+                    }
                 });
                 let builder = auto::Builder::new(TokioExecutor::new());
                 builder.serve_connection(TokioIo::new(stream), service).await.ok()
             });
         }
     });
-    serve(address, |_| std::future::ready(Ok(String::new()))).await
+    Ok(address)
 }
 
 /// Accepts connections over the API's own TLS and, at each word, writes the word and the bytes of

@@ -272,8 +272,8 @@ pub(super) fn update_as<T: Kind>(info: &KindInfo, pair: Pair<'_>) -> Updated {
     }
     let mut updated = tidy::to_value(info, &new_typed).map_err(|e| vec![e])?;
     // What came in by the door is tidy; what State has filled in since may not be.
-    let before = match updated == live {
-        true => return Ok(None),
+    let before = match tidy::is_tidy(&live) {
+        true => live,
         false => tidy::to_value(info, live_typed).map_err(|e| vec![e])?,
     };
     if updated == before {

@@ -127,6 +127,19 @@ fn tidy(value: &mut Value) {
     }
 }
 
+/// Whether a value has nothing that [`tidy`] takes away.
+pub(super) fn is_tidy(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map.iter().all(|(key, inner)| {
+            let key = key.as_str();
+            let whole = WRITTEN_WHOLE.contains(&key) || TEXT_MAPS.contains(&key);
+            !says_nothing(key, inner) && (whole || is_tidy(inner))
+        }),
+        Value::Array(items) => items.iter().all(is_tidy),
+        _ => true,
+    }
+}
+
 fn says_nothing(key: &str, value: &Value) -> bool {
     match value {
         Value::Null => true,

@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     git_server::HttpServer,
+    ssh_server::Sshd,
     world::{free_port, git, kubectls, until},
 };
 
@@ -98,4 +99,44 @@ fn a_repository_becomes_a_cluster_that_follows_it_by_one_command() {
     let _stops = Stops(&other);
     assert!(code == Some(0) && said.contains("nothing was committed"), "{code:?}: {said}");
     assert_eq!(git(&repository, &["rev-list", "--count", "main"]), "2");
+}
+
+/// The two keys that ssh needs are asked for by name, and nothing is begun without them.
+#[test]
+fn a_repository_behind_ssh_asks_for_the_keys_it_needs_and_then_begins() {
+    let name = "a_repository_behind_ssh_asks_for_the_keys_it_needs_and_then_begins";
+    if kubectls(name).is_empty() {
+        return;
+    }
+    let (dir, keys) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let Some(sshd) = Sshd::start(keys.path()) else { return };
+    git(dir.path(), &["init", "--quiet", "--bare", "--initial-branch", "main", "repo.git"]);
+    let repository = dir.path().join("repo.git");
+    let known = dir.path().join("known_hosts");
+    fs::write(&known, sshd.known_host("host")).unwrap();
+    let (url, config) = (sshd.url(&repository), config(dir.path()));
+    let place = dir.path().join("s").to_str().unwrap().to_owned();
+    let bootstrap = |key: &str, known: Option<&Path>| {
+        let key = sshd.key(key).to_str().unwrap().to_owned();
+        let mut args = vec!["bootstrap", &url, "--dir", &place, "--config", &config, "--detach"];
+        args.extend(["--ssh-key-file", &key]);
+        args.extend(
+            known.and_then(Path::to_str).into_iter().flat_map(|k| ["--known-hosts-file", k]),
+        );
+        mainstay(&args)
+    };
+    let (said, code) = bootstrap("client", None);
+    assert!(code == Some(2) && said.contains("ssh-keyscan -p"), "{code:?}: {said}");
+    let (said, code) = bootstrap("client-other", Some(&known));
+    let public = fs::read_to_string(sshd.key("client-other.pub")).unwrap();
+    let public = public.split_whitespace().nth(1).unwrap();
+    assert!(code == Some(2) && said.contains(public), "{code:?}: {said}");
+    assert!(!Path::new(&place).join("pki").exists(), "a cluster was begun of nothing");
+
+    let (said, code) = bootstrap("client", Some(&known));
+    let _stops = Stops(&place);
+    assert!(code == Some(0) && said.contains("begins with commit"), "{code:?}: {said}");
+    until("what happened is told", || {
+        git(&repository, &["for-each-ref"]).contains("refs/heads/mainstay/status")
+    });
 }

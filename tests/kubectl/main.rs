@@ -24,6 +24,9 @@ mod script;
 mod sealed;
 mod servers;
 mod sources;
+#[path = "../../src/git/tests/ssh_server.rs"]
+#[allow(clippy::unwrap_used, reason = "shared with the tests of the room")]
+mod ssh_server;
 mod strangers;
 mod traces;
 mod trust;

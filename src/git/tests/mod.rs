@@ -11,6 +11,7 @@ mod remotes;
 mod reverting;
 mod server;
 mod signing;
+mod ssh_server;
 mod watching;
 mod writing;
 
