@@ -30,8 +30,8 @@ use super::types::{Command, Entry, LogId, Payload, Types, Vote};
 /// Bytes of one segment by default. One more is always prepared ahead as the reserve.
 pub(super) const SEGMENT_BYTES: u64 = 8 << 20;
 
-/// Most bytes of entries kept in memory: those that peers are sent as they come. Older ones are read
-/// from disk for slow peers.
+/// Most bytes of entries kept in memory: those that peers are sent as they come. Older ones are
+/// read from disk for slow peers.
 const CACHE_BYTES_MAX: usize = 4 << 20;
 
 /// Most bytes of entries sent to one peer in one message, unless a single entry is larger.

@@ -185,7 +185,7 @@ impl State {
             Op::Put { object, expect, part: Part::Status } => self.put_status(&object, expect),
             Op::Put { object, expect: expect @ Expect::At(_), part: Part::Whole } => {
                 self.expected(object.key(), expect)?;
-                self.store(object.key(), object.value(), context)
+                self.finish(object.key(), object.value(), Way::Owner, context)
             }
             Op::Put { object, part: Part::Whole, .. } => {
                 let text = "a whole object names the version it is made of";
@@ -252,11 +252,17 @@ impl State {
                 value
             }
         };
-        self.store(key, value, context)
+        self.finish(key, value, way, context)
     }
 
     /// Stores a merged object: with what only State can give, and not at all when it may go.
-    fn store(&mut self, key: &Key, mut value: Value, context: &Context) -> Result<(), Refusal> {
+    fn finish(
+        &mut self,
+        key: &Key,
+        mut value: Value,
+        way: Way,
+        context: &Context,
+    ) -> Result<(), Refusal> {
         if key.is::<Service>() {
             allocate::service(&self.view, key, &mut value)?;
         } else if key.is::<Node>() {

@@ -43,8 +43,8 @@ fn a_round_costs_what_changed() {
     assert_eq!(Agenda::default().round(state.view(), &at(0)), planned);
 }
 
-/// What must not happen: a large commit that is decided in one go, so that all of it is in memory at
-/// once and the history forgets what the next round has to look at.
+/// What must not happen: a large commit that is decided in one go, so that all of it is in memory
+/// at once and the history forgets what the next round has to look at.
 #[test]
 fn a_large_commit_is_decided_in_rounds() {
     const WORKLOADS: usize = 1500;
