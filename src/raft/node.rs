@@ -201,9 +201,9 @@ impl<M: Machine> Node<M> {
     }
 
     /// What is applied here, when that is all that anybody was told: a leader answers when it has
-    /// applied, so it takes that nobody else leads (a majority has answered a moment ago, and elects
-    /// no other until it has heard nothing for a while) and that the term's own first entry is
-    /// applied, and with it all that earlier leaders have acknowledged.
+    /// applied, so it takes that nobody else leads (a majority has answered a moment ago, and
+    /// elects no other until it has heard nothing for a while) and that the term's own first entry
+    /// is applied, and with it all that earlier leaders have acknowledged.
     fn leased_index(&self) -> Option<u64> {
         let metrics = self.0.raft.metrics();
         let metrics = metrics.borrow_watched();
