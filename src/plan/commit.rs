@@ -340,7 +340,8 @@ pub(super) fn verdicts(view: &View, source: &str) -> Verdicts {
     for kind in kinds {
         let all = view.origins_of(&kind);
         for (key, origin) in all.filter(|(_, origin)| origin.source == source) {
-            let hook = view.object(key).and_then(|object| order(object).hook);
+            let hook = view.object(key).filter(|_| view.is_hook(key));
+            let hook = hook.and_then(|object| order(object).hook);
             if hook.is_some_and(|hook| hook.phase == HookPhase::SyncFail) {
                 continue;
             }

@@ -86,8 +86,7 @@ pub(super) fn trespasses(name: &str, spec: &GitSourceSpec, picture: &Picture) ->
             format!("the source {MAIN_SOURCE} is what the configuration of the servers names");
         return problem(&Key::of::<GitSource>("", MAIN_SOURCE), text).into_iter().collect();
     }
-    let all = picture.objects().map(|(key, _)| key);
-    all.filter_map(|key| problem(key, forbidden(name, spec, key)?)).collect()
+    picture.keys().filter_map(|key| problem(key, forbidden(name, spec, key)?)).collect()
 }
 
 /// What a commit changes that the service account of its source may not change.

@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 
+use smol_str::SmolStr;
+
 use super::guest;
 use crate::{
     kinds::{CommitState, GitSource, GitSourceSpec},
-    model::{CommitId, Problem},
+    model::{CommitId, GroupKind, Problem},
     render::{Picture, RenderedObject},
     state::{MAIN_SOURCE, View},
 };
@@ -62,12 +64,12 @@ fn lacks(view: &View, spec: &GitSourceSpec, name: &str, tip: &CommitId) -> Optio
 /// What is wrong with the order of the sources that a commit of the main one names: those that are
 /// nowhere, and a circle.
 pub(super) fn problems(picture: &Picture) -> Vec<Problem> {
-    let keys = picture.objects().map(|(key, _)| key).filter(|key| key.is::<GitSource>());
-    let sources: BTreeMap<&str, RenderedObject> =
-        keys.filter_map(|key| Some((key.name.as_str(), picture.object(key)?))).collect();
+    let found = picture.of_kind(GroupKind::of::<GitSource>());
+    let sources: BTreeMap<SmolStr, RenderedObject> =
+        found.map(|found| (found.object.key().name.clone(), found)).collect();
     let mut problems = Vec::new();
     for (name, found) in &sources {
-        let known = |other: &&str| *other == MAIN_SOURCE || sources.contains_key(other);
+        let known = |other: &&str| *other == MAIN_SOURCE || sources.contains_key(*other);
         problems.extend(before(found).filter(|other| !known(other)).map(|other| {
             let text = format!("{name} waits for the source {other}, which is nowhere: add it");
             problem(found, text)
@@ -95,7 +97,7 @@ fn before(found: &RenderedObject) -> impl Iterator<Item = &str> {
 
 /// The way from a source over those it waits for back to itself, where there is one.
 fn round<'a>(
-    sources: &'a BTreeMap<&'a str, RenderedObject>,
+    sources: &'a BTreeMap<SmolStr, RenderedObject>,
     start: &'a str,
 ) -> Option<Vec<&'a str>> {
     let mut came: BTreeMap<&str, &str> = BTreeMap::new();

@@ -131,7 +131,11 @@ impl Picture {
 
     /// The definitions of custom kinds.
     pub fn definitions(&self) -> impl Iterator<Item = RenderedObject> {
-        let kind = GroupKind::of::<CustomResourceDefinition>();
+        self.of_kind(GroupKind::of::<CustomResourceDefinition>())
+    }
+
+    /// The objects of one kind, by key. Costs those alone.
+    pub fn of_kind(&self, kind: GroupKind) -> impl Iterator<Item = RenderedObject> {
         let first = Key::new(kind.clone(), "", "");
         let found = self.writers.range(first..).take_while(move |(key, _)| key.kind == kind);
         found.map(|(_, writers)| self.found(&writers.first))
@@ -163,6 +167,11 @@ impl Picture {
     /// Every object, by key.
     pub fn objects(&self) -> impl Iterator<Item = (&Key, RenderedObject)> {
         self.writers.iter().map(|(key, writers)| (key, self.found(&writers.first)))
+    }
+
+    /// The key of every object, in order.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.writers.keys()
     }
 
     /// Whether an object of this key is written.
