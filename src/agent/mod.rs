@@ -72,10 +72,10 @@ use self::{
 };
 use crate::{
     model::{
-        Key, NodeName, Object, Revision,
+        Cidr, Key, NodeName, Object, Revision,
         session::{Hello, ObservedEvent, ObservedPod, ToAgent, ToServer},
     },
-    node::{Cidr, files::PodDns, ipam::PodRange, rules},
+    node::{files::PodDns, ipam::PodRange, rules},
     trust::{self, ALPN_AGENT, ALPN_HTTP, KeyFiles},
 };
 

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::command::{CommandError, Netns, blocking, run};
-use crate::node::Cidr;
+use crate::model::Cidr;
 
 /// Longest time for one call to Docker or the kernel; making a network takes 33 to 151 ms.
 const DEADLINE: Duration = Duration::from_secs(20);

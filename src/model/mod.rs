@@ -22,6 +22,7 @@
 //! | awaited | of a node: the cluster before had it, and it has not come back yet |
 //! | sealed | encrypted until whoever may read it reads it; [`Seal`] |
 
+mod cidr;
 mod hash;
 mod ids;
 mod key;
@@ -35,6 +36,7 @@ pub mod session;
 mod signature;
 mod time;
 
+pub use cidr::{Cidr, CidrError};
 pub use hash::{fnv1a, fnv1a_from, name_suffix};
 pub use ids::{CommitId, CommitName, MAIN_SOURCE, RequestId, Revision};
 pub use key::{GroupKind, Key, KeyError, NodeName};

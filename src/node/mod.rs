@@ -8,7 +8,6 @@
 pub mod assignment;
 pub mod backoff;
 pub mod budget;
-mod cidr;
 pub mod dns;
 pub mod env;
 pub mod files;
@@ -29,7 +28,6 @@ pub mod tokens;
 pub mod volumes;
 
 pub use assignment::{Assignment, ContainerSpec, NodeFacts};
-pub use cidr::{Cidr, CidrError};
 pub use seen::{Memory, Observed};
 pub use status::status;
 pub use step::{Step, next_step};

@@ -8,8 +8,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use k8s_openapi::api::core::v1::Node;
 
-use super::Cidr;
-use crate::model::NodeName;
+use crate::model::{Cidr, NodeName};
 
 /// Pod range of another node → that node's address.
 pub type Routes = BTreeMap<Cidr, Ipv4Addr>;

@@ -10,10 +10,7 @@
 //! As long as nodes are awaited that the status branch names, no pod is given to a node: it would
 //! run a second time what comes back with the others.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
     api::{
@@ -31,7 +28,7 @@ use super::{
 use crate::{
     kinds::{self, GitSource},
     model::{
-        Key, NodeName, Object, Timestamp,
+        Cidr, Key, NodeName, Object, Timestamp,
         session::{Hello, Survivor},
     },
     state::{Command, Keep, MAIN_SOURCE, View},
@@ -186,20 +183,11 @@ fn is_on(view: &View, node: &NodeName, survivor: &Survivor) -> bool {
     if spec.is_none_or(|spec| spec.node_name.as_deref() != Some(node.as_str())) {
         return false;
     }
-    let range = view.get::<Node>("", node.as_str()).and_then(|n| n.spec.as_ref()?.pod_cidr.clone());
+    let node = view.get::<Node>("", node.as_str()).and_then(|node| node.spec.as_ref());
+    let range: Option<Cidr> = node.and_then(|node| node.pod_cidr.as_ref()?.parse().ok());
     let ip = survivor.status.pod_ip.as_deref().and_then(|ip| ip.parse().ok());
     let of_host = spec.is_some_and(|spec| spec.host_network == Some(true));
-    of_host || range.zip(ip).is_some_and(|(range, ip)| holds(&range, ip))
-}
-
-fn holds(range: &str, ip: Ipv4Addr) -> bool {
-    let parsed = range.split_once('/').and_then(|(base, prefix)| {
-        Some((base.parse::<Ipv4Addr>().ok()?, prefix.parse::<u32>().ok()?))
-    });
-    parsed.is_some_and(|(base, prefix)| {
-        let shift = 32u32.saturating_sub(prefix);
-        base.to_bits().checked_shr(shift) == ip.to_bits().checked_shr(shift)
-    })
+    of_host || range.zip(ip).is_some_and(|(range, ip)| range.contains(ip))
 }
 
 /// Puts a survivor in the place of a pod, and tells so.

@@ -209,10 +209,9 @@ impl<M: Machine> Node<M> {
         let metrics = metrics.borrow_watched();
         // The others' patience, cut short by more than their clocks may differ from this one.
         let lease = Duration::from_millis(self.0.raft.config().election_timeout_max) * 3 / 4;
-        let alone = metrics.membership_config.membership().voter_ids().eq([self.0.id]);
         let heard = metrics.last_quorum_acked.is_some_and(|at| at.elapsed() < lease);
         let settled = metrics.last_applied.is_some_and(|id| term_of(&id) == metrics.current_term);
-        let leads = metrics.state == ServerState::Leader && settled && (alone || heard);
+        let leads = metrics.state == ServerState::Leader && settled && (heard || self.alone());
         let leads = leads && !self.0.handing_over.load(Ordering::Acquire);
         self.0.applied.borrow().index.filter(|_| leads)
     }
@@ -249,20 +248,14 @@ impl<M: Machine> Node<M> {
         if let Some(index) = self.leased_index() {
             return Ok(Ok(index));
         }
-        for policy in [ReadPolicy::LeaseRead, ReadPolicy::ReadIndex] {
-            match self.0.raft.get_read_log_id(policy).await {
-                Ok((id, _)) => return Ok(Ok(id.index())),
-                Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
-                    let leader = self.elsewhere(&forward);
-                    if leader.is_some() {
-                        return Ok(Err(leader));
-                    }
-                }
-                Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {}
-                Err(error) => return Err(ReadError::Stopped(self.why(&error))),
+        match self.0.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
+            Ok((id, _)) => Ok(Ok(id.index())),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
+                Ok(Err(self.elsewhere(&forward)))
             }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => Ok(Err(None)),
+            Err(error) => Err(ReadError::Stopped(self.why(&error))),
         }
-        Ok(Err(None))
     }
 
     /// The servers, voters and learners, by id.
@@ -500,9 +493,9 @@ impl<M: Machine> Node<M> {
     }
 
     fn alone(&self) -> bool {
-        let members = self.members();
-        members.iter().filter(|member| member.voter).all(|member| member.id == self.0.id)
-            && members.iter().any(|member| member.voter)
+        let metrics = self.0.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.membership().voter_ids().eq([self.0.id])
     }
 
     /// The log's own reason if it has one: it names the file and the cause.

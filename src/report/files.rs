@@ -244,6 +244,17 @@ pub(super) fn unexported(view: &View) -> u64 {
     }
 }
 
+/// Whether a file of the branch tells what a cluster made anew has to know: of a node, or of a
+/// Service.
+pub fn is_remembered(path: &str) -> bool {
+    let mut parts = path.split('/');
+    match parts.next() {
+        Some("nodes") => true,
+        Some("objects") => parts.nth(1).is_some_and(|name| name.starts_with("Service-")),
+        _ => false,
+    }
+}
+
 /// What a change makes worth writing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Subject {

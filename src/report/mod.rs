@@ -38,8 +38,8 @@ pub use diff::{
 };
 pub use events::{EventLine, events};
 pub use files::{
-    CommitFile, NodeFile, ObjectFile, PodLine, ServiceLine, StatusFiles, TimingLines, object_file,
-    status_branch,
+    CommitFile, NodeFile, ObjectFile, PodLine, ServiceLine, StatusFiles, TimingLines,
+    is_remembered, object_file, status_branch,
 };
 pub use health::{Health, health, pod_state, pods_of};
 pub use history::{CommitLine, history, state_word};

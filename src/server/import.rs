@@ -394,27 +394,13 @@ impl Importer {
 
     /// Waits until what the cluster runs of the source has failed.
     async fn failed(&self, views: &mut tokio::sync::watch::Receiver<View>) {
-        loop {
-            if views.changed().await.is_err() {
-                return std::future::pending().await;
-            }
-            if way_back(&views.borrow_and_update(), &self.name).is_some() {
-                return;
-            }
-        }
+        shows(views, |view| way_back(view, &self.name).is_some()).await;
     }
 
     /// Waits until a commit that waited for other sources waits no more.
     async fn may_go_on(&self, views: &mut tokio::sync::watch::Receiver<View>) {
-        loop {
-            if views.changed().await.is_err() {
-                return std::future::pending().await;
-            }
-            let view = views.borrow_and_update().clone();
-            if self.store.is_leader() && precedence::is_due(&view, &self.name) {
-                return;
-            }
-        }
+        let is_due = |view: &View| self.store.is_leader() && precedence::is_due(view, &self.name);
+        shows(views, is_due).await;
     }
 
     /// Writes what was found at the remote into the GitSource, when it is something else than
@@ -435,6 +421,17 @@ pub(super) fn done(outcomes: Vec<Outcome>) -> Result<(), Error> {
         Outcome::Done(_) => Ok(()),
         Outcome::Refused(refusal) => Err(Error::Refused(refusal)),
     })
+}
+
+/// Waits for a newer picture that shows something; for ever when there are no more.
+async fn shows(views: &mut tokio::sync::watch::Receiver<View>, what: impl Fn(&View) -> bool) {
+    while views.changed().await.is_ok() {
+        let view = views.borrow_and_update().clone();
+        if what(&view) {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Waits until a ref moved; for ever where nothing is watched.

@@ -71,7 +71,7 @@ pub use join::{
     CERTIFICATE_DAYS, JoinAnswer, JoinRequest, JoinRole, LEADER_HEADER, MemberRequest,
     RenewRequest, TokenAnswer, TokenRequest, node_leaf_of, server_leaf,
 };
-pub(crate) use recall::{is_remembered, recall};
+pub(crate) use recall::recall;
 pub use store::Store;
 
 /// The group of servers in their certificates.

@@ -19,20 +19,10 @@ pub(super) fn recalled(mirror: &Mirror) -> git::Result<Recalled> {
     let within = Duration::from_secs(FETCH_SECONDS_MAX);
     let Some(tip) = mirror.branch(STATUS_BRANCH, within)? else { return Ok(recalled) };
     let reader = mirror.reader()?;
-    for file in reader.files(&tip, "", &is_remembered, &Limits::default())?.files {
+    for file in reader.files(&tip, "", &report::is_remembered, &Limits::default())?.files {
         recall(&mut recalled, &file.path, &reader.read(file.blob)?);
     }
     Ok(recalled)
-}
-
-/// Whether a file of the branch is of a Service or a node.
-pub(crate) fn is_remembered(path: &str) -> bool {
-    let mut parts = path.split('/');
-    match parts.next() {
-        Some("nodes") => true,
-        Some("objects") => parts.nth(1).is_some_and(|name| name.starts_with("Service-")),
-        _ => false,
-    }
 }
 
 /// Remembers what one of those files says.

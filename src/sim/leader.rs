@@ -30,7 +30,7 @@ use crate::{
     },
     render,
     report::{self, Burst},
-    server::{is_remembered, recall},
+    server::recall,
     state::{Command, MAIN_SOURCE, Outcome, Refusal, View},
 };
 
@@ -392,7 +392,7 @@ impl World {
         let mut before = Recalled::default();
         let Some(config) = view.config().filter(|_| view.head().is_none()) else { return before };
         let files = self.repository.status_tree.iter();
-        for (path, bytes) in files.filter(|(path, _)| is_remembered(path)) {
+        for (path, bytes) in files.filter(|(path, _)| report::is_remembered(path)) {
             recall(&mut before, path, bytes);
         }
         before.give(&mut candidate.wanted, config);

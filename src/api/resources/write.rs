@@ -497,9 +497,8 @@ fn ops(
         if next == *live {
             return Ok(Vec::new());
         }
-        // State has a say in what becomes of these.
-        let is_judged = ["Namespace", "CustomResourceDefinition"].contains(&ask.info.kind.as_str());
-        return Ok(vec![match is_judged {
+        // What of a namespace that goes may change, State says.
+        return Ok(vec![match live.key().is::<Namespace>() {
             true => Op::Put { object: books::with(new, kept)?, expect, part },
             false => Op::Put { object: next, expect, part: Part::Whole },
         }]);

@@ -47,8 +47,7 @@ pub use ruleset::{ChainKey, Rules, Ruleset, Table, diff};
 pub(crate) use service::cluster_ips;
 pub use stale::{StaleFlow, stale, stale_entries};
 
-use super::Cidr;
-use crate::model::NodeName;
+use crate::model::{Cidr, NodeName};
 use service::Port;
 
 /// The packet mark that asks for masquerading, as kube-proxy uses it.
