@@ -35,6 +35,9 @@ pub struct FreezeRequest {
     /// Namespaces that stay as they are.
     #[serde(default)]
     pub namespaces: Vec<String>,
+    /// The sources whose commits are held; all when empty.
+    #[serde(default)]
+    pub sources: Vec<String>,
 }
 
 /// The commit that was made.
@@ -83,6 +86,7 @@ fn wish(api: &Api, asked: &FreezeRequest, until: Option<String>, user: &str) -> 
         reason: asked.reason.clone(),
         paths: asked.paths.clone(),
         namespaces: asked.namespaces.clone(),
+        sources: asked.sources.clone(),
     });
     let verb = if spec.is_some() { "freeze" } else { "thaw" };
     let before = stored.map(|freeze| written(&asked.name, &freeze.spec));

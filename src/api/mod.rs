@@ -75,7 +75,7 @@ pub use request::{RequestInfo, ResourceInfo};
 pub use resources::{Draft, Uncommitted, Wish, Writes};
 
 use crate::{
-    model::{CommitId, NodeName, Object, Timestamp},
+    model::{CommitId, CommitName, NodeName, Object, Timestamp},
     report::{LogFacts, NodeVerdict, PlanReport, Sample},
     state::{Command, Outcome, View},
 };
@@ -107,7 +107,7 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Whether `commit` is an ancestor of `of` (or the same), as Git says. False when one is not
     /// known here.
-    fn contains(&self, of: CommitId, commit: CommitId) -> BoxFuture<'_, bool>;
+    fn contains(&self, of: CommitName, commit: CommitId) -> BoxFuture<'_, bool>;
 
     /// What a revision of the source's repository would change: as it is, or merged into the commit
     /// that runs.

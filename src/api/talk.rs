@@ -20,12 +20,12 @@ use super::{
 };
 use crate::{
     kinds::{self, KindInfo},
-    model::{CommitId, Key, NodeName, Object},
+    model::{CommitId, CommitName, Key, NodeName, Object},
     report::{
         self, ClusterStatus, CommitLine, EventLine, ObjectFile, PlanReport, TreeReport,
         WaitOutcome, WaitReport, WhyStep,
     },
-    state::{self, View},
+    state::{self, MAIN_SOURCE, View},
 };
 
 /// Longest that one wait holds its request; the caller asks again.
@@ -84,8 +84,30 @@ async fn recipients(State(api): State<Api>) -> Json<Vec<String>> {
     Json(api.backend.recipients())
 }
 
-async fn commits(State(api): State<Api>) -> Json<Vec<CommitLine>> {
-    Json(report::history(&api.view()))
+#[derive(Deserialize)]
+struct CommitsQuery {
+    #[serde(default = "main_source")]
+    source: String,
+}
+
+fn main_source() -> String {
+    MAIN_SOURCE.to_owned()
+}
+
+async fn commits(
+    State(api): State<Api>,
+    Query(query): Query<CommitsQuery>,
+) -> Result<Json<Vec<CommitLine>>, Failure> {
+    is_followed(&api.view(), &query.source)?;
+    Ok(Json(report::history(&api.view(), &query.source)))
+}
+
+/// Refuses what is not the name of a source.
+fn is_followed(view: &View, source: &str) -> Result<(), Failure> {
+    match source == MAIN_SOURCE || view.get::<kinds::GitSource>("", source).is_some() {
+        true => Ok(()),
+        false => Err(Failure::not_found(format!("there is no source {source}"))),
+    }
 }
 
 async fn check(State(api): State<Api>) -> Json<Vec<CheckLine>> {
@@ -105,6 +127,8 @@ async fn check(State(api): State<Api>) -> Json<Vec<CheckLine>> {
 struct WaitQuery {
     #[serde(default)]
     timeout_seconds: u64,
+    #[serde(default = "main_source")]
+    source: String,
 }
 
 async fn wait(
@@ -112,8 +136,8 @@ async fn wait(
     Path(commit): Path<String>,
     Query(query): Query<WaitQuery>,
 ) -> Result<Json<WaitReport>, Failure> {
-    let commit = CommitId::parse(&commit)
-        .ok_or_else(|| Failure::bad_request(format!("{commit:?} is not a full commit id")))?;
+    let commit = CommitName::new(&query.source, &full_id(&commit)?);
+    is_followed(&api.view(), &query.source)?;
     let mut last = WaitReport::default();
     let waiting = async {
         let mut views = api.backend.views();
@@ -137,10 +161,10 @@ async fn wait(
 }
 
 /// Git is asked only about commits that the cluster did not see by themselves.
-async fn follows(api: &Api, view: &View, commit: &CommitId) -> bool {
-    let Some(head) = view.head() else { return false };
-    let seen = view.get::<kinds::Commit>("", commit.as_str()).is_some();
-    !seen && api.backend.contains(head.commit.clone(), commit.clone()).await
+async fn follows(api: &Api, view: &View, commit: &CommitName) -> bool {
+    let Some(head) = view.head_of(&commit.source) else { return false };
+    let head = CommitName::new(&commit.source, &head.commit);
+    view.commit(commit).is_none() && api.backend.contains(head, commit.id.clone()).await
 }
 
 #[derive(Deserialize)]

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     kinds::{self, Strictness},
-    model::{CommitId, NodeName, Object, Problem, RequestId, Timestamp},
+    model::{CommitId, CommitName, NodeName, Object, Problem, RequestId, Timestamp},
     report::{
         LogFacts, NodeVerdict, PlanReport, Sample, Spread,
         fixture::{BAD, Cluster, FIRST, SECOND, START, unscheduled_status},
@@ -114,7 +114,7 @@ impl Backend for Fake {
     fn verdicts(&self, _view: &View, _pod: &Object) -> Vec<NodeVerdict> {
         vec![NodeVerdict { node: "n1".into(), reason: "Insufficient cpu".into() }]
     }
-    fn contains(&self, of: CommitId, commit: CommitId) -> BoxFuture<'_, bool> {
+    fn contains(&self, of: CommitName, commit: CommitId) -> BoxFuture<'_, bool> {
         self.note(format!("contains {} {}", of.short(), commit.short()));
         async { false }.boxed()
     }

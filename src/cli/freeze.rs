@@ -23,6 +23,9 @@ pub(super) struct Verb {
     /// Namespace whose objects stay as they are; may be given several times
     #[arg(short, long = "namespace")]
     namespaces: Vec<String>,
+    /// Source whose commits are held, all unless named; may be given several times
+    #[arg(long = "source")]
+    sources: Vec<String>,
     /// Name of the freeze
     #[arg(long, default_value = "freeze")]
     name: String,
@@ -47,6 +50,7 @@ pub(super) async fn run(verb: &Verb) -> Result<(), Error> {
         reason: verb.reason.clone(),
         paths: verb.paths.clone(),
         namespaces: verb.namespaces.clone(),
+        sources: verb.sources.clone(),
     };
     let report = ask(&verb.common, &request).await?;
     let until = report.until.unwrap_or_default();

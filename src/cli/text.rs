@@ -2,6 +2,7 @@
 
 use crate::{
     api::talk::CheckLine,
+    model::MAIN_SOURCE,
     report::{
         ClusterStatus, CommitLine, EventLine, WaitOutcome, WaitReport, WhyStep, amounts, state_word,
     },
@@ -53,7 +54,11 @@ pub(super) fn status(status: &ClusterStatus) -> String {
     for source in &status.sources {
         let bad = source.conditions.iter().find(|c| c.status != "True");
         let state = bad.map_or(String::new(), |c| format!(": {} {}", c.reason, c.message));
-        text += &format!("source {} {}{state}\n", source.url, source.reference);
+        let name = match source.name.as_str() {
+            MAIN_SOURCE => String::new(),
+            other => format!("{other} "),
+        };
+        text += &format!("source {name}{} {}{state}\n", source.url, source.reference);
     }
     if !status.counts.is_empty() {
         let row = |(kind, count): (&String, &crate::report::KindCount)| {

@@ -8,9 +8,13 @@ use std::{
 use hyper::Method;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Common, Error, Kind, client::Client, output, text};
+use super::{
+    Common, Error, Kind,
+    client::{Client, quoted},
+    output, text,
+};
 use crate::{
-    model::CommitId,
+    model::{CommitId, MAIN_SOURCE},
     report::{WaitOutcome, WaitReport},
 };
 
@@ -27,6 +31,9 @@ pub(super) struct Verb {
     /// The full id of the commit
     #[arg(long)]
     commit: String,
+    /// The source whose commit it is
+    #[arg(long, default_value = MAIN_SOURCE)]
+    source: String,
     /// How long to wait: 60s, 5m
     #[arg(long, default_value = "60s", value_parser = duration)]
     timeout: Duration,
@@ -41,7 +48,7 @@ pub(super) async fn run(verb: &Verb) -> Result<(), Error> {
     })?;
     let client = Client::find(&verb.common)?;
     let progress = progress(&commit);
-    let report = until(&client, &commit, verb.timeout, &progress).await;
+    let report = until(&client, (&commit, &verb.source), verb.timeout, &progress).await;
     progress.finish_and_clear();
     let report = report?;
     output::print(verb.common.output, &report, text::wait)?;
@@ -59,7 +66,7 @@ pub(super) async fn run(verb: &Verb) -> Result<(), Error> {
 /// again.
 async fn until(
     client: &Client,
-    commit: &CommitId,
+    (commit, source): (&CommitId, &str),
     timeout: Duration,
     progress: &ProgressBar,
 ) -> Result<WaitReport, Error> {
@@ -71,6 +78,7 @@ async fn until(
         let left = end.saturating_duration_since(Instant::now()).as_secs_f64().ceil();
         let step = (left as u64).min(STEP_SECONDS_MAX);
         let path = format!("/mainstay/v1/commits/{commit}/wait?timeoutSeconds={step}");
+        let path = format!("{path}&source={}", quoted(source));
         let report: Result<WaitReport, Error> =
             client.ask(Method::GET, &path, step + SLACK_SECONDS).await;
         let over = Instant::now() >= end;

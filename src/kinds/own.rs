@@ -544,7 +544,7 @@ pub struct Freeze {
     pub spec: FreezeSpec,
 }
 
-/// How long, why, and what of the repository.
+/// How long, why, and what of which repositories.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FreezeSpec {
@@ -560,6 +560,10 @@ pub struct FreezeSpec {
     /// Namespaces whose objects stay as they are. Without these and `paths`: everything.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<String>,
+    /// The sources whose commits are held (`main`, or the name of a GitSource); all when empty. A
+    /// freeze that another source than `main` holds is for that one alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
 }
 
 impl FreezeSpec {

@@ -85,7 +85,7 @@ impl Candidate {
 /// still.
 pub fn is_news(view: &View, source: &str, tip: &CommitId, now: Timestamp) -> bool {
     if source != MAIN_SOURCE {
-        return guest::is_news(view, source, tip);
+        return guest::is_news(view, source, tip, now);
     }
     if view.head_of(source).is_some_and(|head| head.commit == *tip) {
         return false;
@@ -119,6 +119,7 @@ pub fn candidate(
     let options = options(view, name);
     problems.extend(picture.problems(&options));
     problems.extend(guest::trespasses(name, source, picture));
+    problems.extend(freeze::problems(name, picture, seen_at));
     if name == MAIN_SOURCE {
         problems.extend(precedence::problems(picture));
     }
@@ -158,9 +159,9 @@ pub fn candidate(
     let repeats = repeats.filter(|_| problems.is_empty());
     problems.extend(repeats.as_ref().map(|earlier| failure::repeats(view, name, earlier)));
     problems.sort();
-    let held = freeze::hold(view, picture, (&wanted, &deletes), &trailers, seen_at);
+    let held = freeze::hold(view, (name, picture), (&wanted, &deletes), &trailers, seen_at);
     Candidate {
-        held: held.filter(|_| problems.is_empty() && name == MAIN_SOURCE),
+        held: held.filter(|_| problems.is_empty()),
         repeats,
         spec,
         seen_at,
@@ -363,10 +364,7 @@ pub fn admit(
         },
         ..status_of(view, candidate)
     };
-    let mut commands = match candidate.name().is_main() {
-        true => freeze::displaced(view, &candidate.commit)?,
-        false => Vec::new(),
-    };
+    let mut commands = freeze::displaced(view, &candidate.name())?;
     let record = record(candidate, status)?;
     commands.extend(adopt(view, candidate, (&record, told.as_ref()), &changed));
     Ok(commands)

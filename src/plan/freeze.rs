@@ -2,30 +2,31 @@
 
 use std::collections::BTreeMap;
 
-use super::admission::Candidate;
+use super::{admission::Candidate, guest};
 use crate::{
-    kinds::{Commit, CommitHold, CommitState, Freeze, FreezeSpec},
-    model::{CommitId, CommitName, Key, Object, ObjectError, Timestamp},
-    render::Picture,
-    state::{Command, Desired, Expect, Op, OutboxItem, Part, View},
+    kinds::{CommitHold, CommitState, Freeze, FreezeSpec, GitSource},
+    model::{CommitName, GroupKind, Key, Object, ObjectError, Problem, Timestamp},
+    render::{Picture, RenderedObject},
+    state::{Command, Desired, Expect, MAIN_SOURCE, Op, OutboxItem, Part, View},
 };
 
 /// The trailer with which a commit goes through a freeze; its value says why.
 pub const OVERRIDE_TRAILER: &str = "Freeze-Override";
 
-/// The freeze that holds a commit, if one does: it runs by now, the commit has it too, and what the
-/// commit changes is in its scope. Of several the one that ends last.
+/// The freeze that holds a commit of a source, if one does: it runs by now, the commit has it too
+/// where it is of the same source, and what the commit changes is in its scope. Of several the one
+/// that ends last.
 ///
 /// `wanted` are the objects of the commit that may differ from State, `deletes` those that it takes
 /// away. Where an object stands is no change, and neither is a Freeze.
 pub(super) fn hold(
     view: &View,
-    picture: &Picture,
+    (source, picture): (&str, &Picture),
     (wanted, deletes): (&[Desired], &[Key]),
     trailers: &[(String, String)],
     now: Timestamp,
 ) -> Option<CommitHold> {
-    let mut active = active(view, picture, now);
+    let mut active = active(view, source, picture, now);
     if active.is_empty() || overrides(trailers) {
         return None;
     }
@@ -35,20 +36,66 @@ pub(super) fn hold(
     Some(CommitHold { freeze: name, until_at: until.0, reason: spec.reason })
 }
 
-/// The freezes that a commit shares with what runs, as the commit has them: it may prolong one, or
-/// end it.
+/// The freezes that are for a source. Those that it holds itself: what its commit shares with what
+/// runs, as the commit has it, for it may prolong one or end it. Those of the main one: as they are.
 fn active(
     view: &View,
+    source: &str,
     picture: &Picture,
     now: Timestamp,
 ) -> BTreeMap<String, (FreezeSpec, Timestamp)> {
-    let shared = view.list::<Freeze>(None).filter_map(|(object, _)| {
-        let found = picture.object(object.key())?.object;
-        let spec = found.view::<Freeze>()?.spec.clone();
+    let running = view.list::<Freeze>(None).filter_map(|(object, freeze)| {
+        let owner = view.origin(object.key())?.source.as_str();
+        let spec = match owner == source {
+            true => picture.object(object.key())?.object.view::<Freeze>()?.spec.clone(),
+            false => freeze.spec.clone(),
+        };
         let until = spec.end().filter(|until| *until > now)?;
-        Some((object.key().name.to_string(), (spec, until)))
+        is_for(owner, &spec, source).then(|| (object.key().name.to_string(), (spec, until)))
     });
-    shared.collect()
+    running.collect()
+}
+
+/// Whether a freeze that `owner` holds is for the commits of a source: the main one's is for all of
+/// them, or those it names, another one's for its own.
+fn is_for(owner: &str, spec: &FreezeSpec, source: &str) -> bool {
+    let named = |source: &str| spec.sources.iter().any(|name| name == source);
+    match owner {
+        MAIN_SOURCE => spec.sources.is_empty() || named(source),
+        other => other == source,
+    }
+}
+
+/// Whether a freeze holds still what it held when State was at `judged`, as far as State tells: it
+/// has not ended, and nobody changed it.
+pub(super) fn still_holds(view: &View, hold: &CommitHold, judged: u64, now: Timestamp) -> bool {
+    let freeze = view.object(&Key::of::<Freeze>("", &hold.freeze));
+    hold.until_at > now.0 && freeze.is_some_and(|freeze| freeze.revision().0 <= judged)
+}
+
+/// What is wrong with the freezes of a source: those that are for a source which is nowhere, or for
+/// another one without being the main one's.
+pub(super) fn problems(source: &str, picture: &Picture, now: Timestamp) -> Vec<Problem> {
+    let is_there =
+        |name: &String| name == MAIN_SOURCE || picture.contains(&Key::of::<GitSource>("", name));
+    let wrong = |spec: &FreezeSpec| match source {
+        MAIN_SOURCE => {
+            let name = spec.sources.iter().find(|name| !is_there(name))?;
+            Some(format!("holds the source {name}, which is nowhere: take it out"))
+        }
+        own => {
+            let name = spec.sources.iter().find(|name| *name != own)?;
+            Some(format!("only the source {MAIN_SOURCE} holds others: take {name} out"))
+        }
+    };
+    let freezes = picture.of_kind(GroupKind::of::<Freeze>());
+    let problem = |found: RenderedObject| {
+        let spec = &found.object.view::<Freeze>()?.spec;
+        let message = wrong(spec).filter(|_| spec.end().is_some_and(|end| end > now))?;
+        let field = "spec.sources".to_owned();
+        Some(Problem { file: found.file.clone(), line: found.line, field, message })
+    };
+    freezes.filter_map(problem).collect()
 }
 
 fn overrides(trailers: &[(String, String)]) -> bool {
@@ -95,10 +142,10 @@ pub fn words(hold: &CommitHold) -> String {
     )
 }
 
-/// When a held commit has to be looked at again: the first end of what holds one.
-pub fn wake_at(view: &View) -> Option<Timestamp> {
-    let held = view.list::<Commit>(None).filter(|(_, c)| c.status.state == CommitState::Held);
-    held.filter_map(|(_, c)| Some(Timestamp(c.status.hold.as_ref()?.until_at))).min()
+/// When a held commit of a source has to be looked at again: the first end of what holds one.
+pub fn wake_at(view: &View, source: &str) -> Option<Timestamp> {
+    let held = view.commits_of(source).filter(|(.., c)| c.status.state == CommitState::Held);
+    held.filter_map(|(.., c)| Some(Timestamp(c.status.hold.as_ref()?.until_at))).min()
 }
 
 /// What records that a commit waits; nothing to do when that is known. `None` when it does not.
@@ -107,36 +154,38 @@ pub fn record_hold(
     candidate: &Candidate,
 ) -> Result<Option<Vec<Command>>, ObjectError> {
     let Some(hold) = &candidate.held else { return Ok(None) };
-    let known = view.get::<Commit>("", candidate.commit.as_str()).map(|commit| &commit.status);
+    let known = view.commit(&candidate.name()).map(|commit| &commit.status);
     let is_known = known.is_some_and(|status| {
         status.state == CommitState::Held && status.hold.as_ref() == Some(hold)
     });
-    let mut commands = displaced(view, &candidate.commit)?;
+    let put = |object: &Object, part| Op::Put { object: object.clone(), expect: Expect::Any, part };
+    let mut commands = displaced(view, &candidate.name())?;
+    if let Some(told) = guest::held(view, candidate)? {
+        commands.push(Command::Write(vec![put(&told, Part::Status)]));
+    }
     if is_known {
         return Ok(Some(commands));
     }
     let record = super::admission::held(view, candidate, hold)?;
-    let put = |part| Op::Put { object: record.clone(), expect: Expect::Any, part };
-    commands.push(Command::Write(vec![put(Part::Main), put(Part::Status)]));
+    commands.push(Command::Write(vec![put(&record, Part::Main), put(&record, Part::Status)]));
     commands.push(Command::Enqueue(OutboxItem::Note(candidate.name())));
     Ok(Some(commands))
 }
 
-/// Says of the commits that waited that another one took their place.
-pub(super) fn displaced(view: &View, by: &CommitId) -> Result<Vec<Command>, ObjectError> {
-    let held = view.list::<Commit>(None).filter(|(object, commit)| {
-        commit.status.state == CommitState::Held && object.key().name != by.as_str()
-    });
+/// Says of the commits of its source that waited that another one took their place.
+pub(super) fn displaced(view: &View, by: &CommitName) -> Result<Vec<Command>, ObjectError> {
+    let held = view
+        .commits_of(&by.source)
+        .filter(|(name, _, commit)| commit.status.state == CommitState::Held && name != by);
     let mut commands = Vec::new();
-    for (object, commit) in held {
+    for (name, _, commit) in held {
         let mut commit = commit.clone();
         commit.status.state = CommitState::Superseded;
         commit.status.reason = "Superseded".to_owned();
-        commit.status.message = format!("{} took its place while it was held", by.short());
+        commit.status.message = format!("{} took its place while it was held", by.id.short());
         let put = Op::Put { object: Object::of(&commit)?, expect: Expect::Any, part: Part::Status };
         commands.push(Command::Write(vec![put]));
-        let name = CommitName::parse(&object.key().name);
-        commands.extend(name.map(|name| Command::Enqueue(OutboxItem::Note(name))));
+        commands.push(Command::Enqueue(OutboxItem::Note(name)));
     }
     Ok(commands)
 }
@@ -161,6 +210,21 @@ mod tests {
         assert!(scope(&["apps"], &[]) && scope(&["apps/"], &[]) && scope(&["apps/web.yaml"], &[]));
         assert!(!scope(&["app"], &[]) && !scope(&["apps/web"], &[]) && !scope(&["other"], &[]));
         assert!(scope(&["other"], &["shop"]) && !scope(&[], &["web"]));
+    }
+
+    #[test]
+    fn the_main_source_holds_those_it_names_and_another_itself() {
+        let spec = |sources: &[&str]| FreezeSpec {
+            sources: sources.iter().map(|name| (*name).to_owned()).collect(),
+            ..FreezeSpec::default()
+        };
+        assert!(is_for(MAIN_SOURCE, &spec(&[]), MAIN_SOURCE));
+        assert!(is_for(MAIN_SOURCE, &spec(&[]), "team"));
+        assert!(is_for(MAIN_SOURCE, &spec(&["team"]), "team"));
+        assert!(!is_for(MAIN_SOURCE, &spec(&["team"]), MAIN_SOURCE));
+        assert!(is_for("team", &spec(&[]), "team"));
+        assert!(!is_for("team", &spec(&[]), "other"));
+        assert!(!is_for("team", &spec(&[MAIN_SOURCE]), MAIN_SOURCE));
     }
 
     #[test]

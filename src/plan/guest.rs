@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::Condition};
 
-use super::{Controller, Inputs, Plan, admission::Candidate, batch::Batch, condition, precedence};
+use super::{
+    Controller, Inputs, Plan, admission::Candidate, batch::Batch, condition, freeze, precedence,
+};
 use crate::{
     kinds::{
         Commit, CommitState, CommitStatus, GitSource, GitSourceJudged, GitSourceSpec,
@@ -43,15 +45,20 @@ pub fn is_current(view: &View, source: &str, spec: &GitSourceSpec) -> bool {
         || view.get::<GitSource>("", source).is_some_and(|source| source.spec == *spec)
 }
 
-/// Whether the tip of a source was not judged before, neither taken nor refused, by what the source
-/// says now and by what its account may do now.
-pub(super) fn is_news(view: &View, name: &str, tip: &CommitId) -> bool {
+/// Whether the tip of a source was not judged before, neither taken nor refused nor held, by what
+/// the source says now, by what its account may do now and by the freezes of now.
+pub(super) fn is_news(view: &View, name: &str, tip: &CommitId, now: Timestamp) -> bool {
     let head = view.head_of(name).map(|head| &head.commit);
     let Some(source) = view.get::<GitSource>("", name) else { return head != Some(tip) };
     let GitSourceStatus { judged, refused_commit, .. } = &source.status;
     let Some(judged) = judged.as_ref().filter(|_| is_judged_now(source)) else { return true };
-    if view.commit_of(name, tip).is_some_and(|commit| commit.status.failure.is_some()) {
+    let known = view.commit_of(name, tip).map(|commit| &commit.status);
+    if known.is_some_and(|status| status.failure.is_some()) {
         return false;
+    }
+    let held = known.filter(|status| status.state == CommitState::Held);
+    if let Some(hold) = held.and_then(|status| status.hold.as_ref()) {
+        return !freeze::still_holds(view, hold, judged.revision, now);
     }
     if refused_commit.as_deref() == Some(tip.as_str()) {
         return source.spec.service_account.is_some() && rbac::newest(view).0 > judged.revision;
@@ -207,6 +214,19 @@ pub(super) fn admitted(view: &View, candidate: &Candidate) -> Result<Option<Obje
     Object::of(&source).map(Some)
 }
 
+/// What a source says whose commit is held by a freeze; `None` for the main one.
+pub(super) fn held(view: &View, candidate: &Candidate) -> Result<Option<Object>, ObjectError> {
+    let there = view.get::<GitSource>("", &candidate.spec.source);
+    let Some(mut source) = there.filter(|_| !candidate.name().is_main()).cloned() else {
+        return Ok(None);
+    };
+    source.status.observed_commit = Some(candidate.commit.to_string());
+    source.status.refused_commit = None;
+    source.status.judged = judged(view, &source);
+    source.status.problems = candidate.warnings.iter().take(PROBLEMS_MAX).cloned().collect();
+    Object::of(&source).map(Some)
+}
+
 /// What a source says whose last good commit is taken again; `None` for the main one. What was seen
 /// at its repository, and judged, is as it was.
 pub(super) fn went_back(view: &View, candidate: &Candidate) -> Result<Option<Object>, ObjectError> {
@@ -300,7 +320,10 @@ fn say(view: &View, source: &mut GitSource, now: Timestamp) {
         return set_ready(source, "False", &failed.reason, failed.message.clone(), now);
     }
     let tip = source.status.observed_commit.as_deref().and_then(CommitId::parse);
-    let waits = tip.filter(|tip| is_news(view, &name, tip));
+    if let Some(held) = tip.as_ref().and_then(|tip| held_tip(view, &name, tip)) {
+        return set_ready(source, "False", &held.reason, held.message.clone(), now);
+    }
+    let waits = tip.filter(|tip| is_news(view, &name, tip, now));
     if let Some(why) = waits.and_then(|tip| precedence::waits_for(view, &name, &tip)) {
         return set_ready(source, "False", "DependencyNotReady", why, now);
     }
@@ -326,4 +349,10 @@ fn failed<'a>(view: &'a View, name: &str, source: &GitSource) -> Option<&'a Comm
     let tip = CommitId::parse(source.status.observed_commit.as_deref()?)?;
     let status = &view.commit_of(name, &tip)?.status;
     status.failure.is_some().then_some(status)
+}
+
+/// What became of the commit that stands at a source, while a freeze holds it.
+fn held_tip<'a>(view: &'a View, name: &str, tip: &CommitId) -> Option<&'a CommitStatus> {
+    let status = &view.commit_of(name, tip)?.status;
+    (status.state == CommitState::Held).then_some(status)
 }

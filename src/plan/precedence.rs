@@ -10,7 +10,7 @@ use smol_str::SmolStr;
 use super::guest;
 use crate::{
     kinds::{CommitState, GitSource, GitSourceSpec},
-    model::{CommitId, GroupKind, Problem},
+    model::{CommitId, GroupKind, Problem, Timestamp},
     render::{Picture, RenderedObject},
     state::{MAIN_SOURCE, View},
 };
@@ -28,13 +28,15 @@ pub fn waits_for(view: &View, name: &str, tip: &CommitId) -> Option<String> {
     Some(format!("{} waits for {why}", tip.short()))
 }
 
-/// Whether a source has a commit that waited and waits no more.
-pub fn is_due(view: &View, name: &str) -> bool {
+/// Whether a source has a commit that waited, for others or in a freeze, and waits no more.
+pub fn is_due(view: &View, name: &str, now: Timestamp) -> bool {
     let Some(source) = view.get::<GitSource>("", name) else { return false };
     let tip = source.status.observed_commit.as_deref().and_then(CommitId::parse);
-    let waits = !source.spec.depends_on.is_empty();
-    tip.filter(|_| waits).is_some_and(|tip| {
-        guest::is_news(view, name, &tip) && waits_for(view, name, &tip).is_none()
+    tip.is_some_and(|tip| {
+        let known = view.commit_of(name, &tip);
+        let is_held = known.is_some_and(|commit| commit.status.state == CommitState::Held);
+        let waited = is_held || !source.spec.depends_on.is_empty();
+        waited && guest::is_news(view, name, &tip, now) && waits_for(view, name, &tip).is_none()
     })
 }
 

@@ -191,7 +191,12 @@ pub fn status(view: &View, log: LogFacts) -> ClusterStatus {
 
 /// The commit the cluster runs.
 pub(super) fn running(view: &View) -> Option<&Commit> {
-    view.get::<Commit>("", view.head()?.commit.as_str())
+    running_of(view, MAIN_SOURCE)
+}
+
+/// The commit of a source that the cluster runs.
+pub(super) fn running_of<'a>(view: &'a View, source: &str) -> Option<&'a Commit> {
+    view.commit_of(source, &view.head_of(source)?.commit)
 }
 
 /// The newest commit of the source: the head, unless a later one was refused, has failed or waits.

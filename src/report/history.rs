@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::cluster::moment;
 use crate::{
     kinds::{Commit, CommitChanges, CommitState},
-    model::Problem,
-    state::{MAIN_SOURCE, View},
+    model::{CommitId, Problem},
+    state::View,
 };
 
 /// One line of `mainstay history`.
@@ -20,7 +20,7 @@ pub struct CommitLine {
     pub commit: String,
     /// How far it has come.
     pub state: CommitState,
-    /// Whether it is the one the cluster runs.
+    /// Whether it is the one of its source that the cluster runs.
     pub running: bool,
     /// One word.
     pub reason: String,
@@ -42,14 +42,16 @@ pub struct CommitLine {
     pub problems: Vec<Problem>,
 }
 
-/// Every commit of the main source that the cluster has seen, the newest first.
-pub fn history(view: &View) -> Vec<CommitLine> {
-    let mut commits: Vec<&Commit> = view.commits_of(MAIN_SOURCE).map(|(.., c)| c).collect();
-    commits.sort_by_key(|commit| {
+/// Every commit of a source that the cluster has seen, the newest first.
+pub fn history(view: &View, source: &str) -> Vec<CommitLine> {
+    let all = view.commits_of(source);
+    let mut commits: Vec<(CommitId, &Commit)> = all.map(|(name, _, c)| (name.id, c)).collect();
+    commits.sort_by_key(|(_, commit)| {
         let timings = &commit.status.timings;
         Reverse((timings.seen_at.or(timings.admitted_at), commit.spec.committed_at))
     });
-    commits.into_iter().map(|commit| line(view, commit)).collect()
+    let running = view.head_of(source).map(|head| &head.commit);
+    commits.into_iter().map(|(id, commit)| line(&id, commit, running == Some(&id))).collect()
 }
 
 /// The word for a state, as the API writes it.
@@ -65,14 +67,13 @@ pub fn state_word(state: CommitState) -> &'static str {
     }
 }
 
-fn line(view: &View, commit: &Commit) -> CommitLine {
+fn line(id: &CommitId, commit: &Commit, running: bool) -> CommitLine {
     let (spec, status) = (&commit.spec, &commit.status);
-    let name = commit.metadata.name.clone().unwrap_or_default();
     let timings = &status.timings;
     let healthy = timings.healthy_at.zip(timings.admitted_at).map(|(end, start)| end - start);
     CommitLine {
-        running: view.head().is_some_and(|head| head.commit.as_str() == name),
-        commit: name,
+        running,
+        commit: id.to_string(),
         state: status.state,
         reason: status.reason.clone(),
         message: status.message.clone(),

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     kinds::{Commit, CommitState, GitSource},
     model::{GroupKind, Object},
-    state::View,
+    state::{MAIN_SOURCE, View},
 };
 
 /// Most rows of one table; a page that nobody scrolls to the end of helps nobody.
@@ -41,7 +41,7 @@ pub(super) fn readme(view: &View) -> String {
     let columns = ["Node", "State", "Pods", "CPU asked for", "Memory asked for"];
     let nodes = view.list::<Node>(None).map(|(_, node)| node);
     table(&mut page, "Nodes", &columns, nodes, |node| node_row(view, node));
-    let commits = history(view).into_iter().take(COMMITS_MAX);
+    let commits = history(view, MAIN_SOURCE).into_iter().take(COMMITS_MAX);
     table(&mut page, "Commits", &["Commit", "State", "Subject", "Author"], commits, |line| {
         let state = state_word(line.state).to_owned();
         vec![short(&line.commit).to_owned(), state, line.subject, line.author]

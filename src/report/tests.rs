@@ -8,7 +8,7 @@ use super::{
     metrics::METRICS,
     *,
 };
-use crate::model::{CommitId, Revision, Timestamp};
+use crate::model::{CommitId, CommitName, MAIN_SOURCE, Revision, Timestamp};
 
 fn yaml<T: serde::Serialize>(value: &T) -> String {
     serde_yaml::to_string(value).unwrap()
@@ -515,7 +515,7 @@ fn why_says_node_by_node_what_a_pod_waits_for() {
 fn history_puts_the_newest_first() {
     let mut cluster = Cluster::web();
     cluster.refuse();
-    let lines = history(cluster.state.view());
+    let lines = history(cluster.state.view(), MAIN_SOURCE);
     let told: Vec<_> = lines.iter().map(|l| (l.commit.as_str(), l.running)).collect();
     assert_eq!(told, [(BAD, false), (FIRST, true)]);
     assert_eq!(lines[1].healthy_after_ms, Some(12_300));
@@ -656,7 +656,7 @@ fn metric_names_are_sorted_single_and_say_their_unit() {
 
 #[test]
 fn a_wait_ends_with_the_commit_or_one_after_it() {
-    let id = |text| CommitId::parse(text).unwrap();
+    let id = |text| CommitName::parse(text).unwrap();
     let on = |cluster: &Cluster, text, follows| {
         let report = wait_on(cluster.state.view(), &id(text), follows);
         (report.outcome, report.by, report.waiting.len())

@@ -5,14 +5,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    cluster::{running, short},
+    cluster::{running_of, short},
     diary::reason_beside,
     health::{health, pod_state, pods_of},
     history::state_word,
 };
 use crate::{
     kinds::{Commit, CommitState},
-    model::{CommitId, Object, Problem},
+    model::{CommitName, Object, Problem},
     state::View,
 };
 
@@ -52,11 +52,13 @@ pub struct WaitReport {
     pub waiting: Vec<String>,
 }
 
-/// How a wait for `commit` stands. `follows` says whether the head holds a commit that the cluster
-/// has not seen by itself (it came in one push with later ones): Git knows, a View does not.
-pub fn wait_on(view: &View, commit: &CommitId, follows: bool) -> WaitReport {
-    let asked = view.get::<Commit>("", commit.as_str());
-    let head = running(view).filter(|head| follows || asked.is_some_and(|a| !is_before(head, a)));
+/// How a wait for `commit` stands. `follows` says whether the head of its source holds a commit that
+/// the cluster has not seen by itself (it came in one push with later ones): Git knows, a View does
+/// not.
+pub fn wait_on(view: &View, commit: &CommitName, follows: bool) -> WaitReport {
+    let asked = view.commit(commit);
+    let head = running_of(view, &commit.source)
+        .filter(|head| follows || asked.is_some_and(|a| !is_before(head, a)));
     let mut report = match (asked, head) {
         (Some(asked), _) if has_failed(asked) => told(asked, WaitOutcome::Failed),
         (Some(asked), _) if asked.status.state == CommitState::Healthy => {
@@ -69,14 +71,14 @@ pub fn wait_on(view: &View, commit: &CommitId, follows: bool) -> WaitReport {
         (_, Some(head)) => told(head, WaitOutcome::Pending),
         (Some(asked), None) => told(asked, WaitOutcome::Pending),
         (None, None) => WaitReport {
-            message: format!("{} was not seen at the source yet", commit.short()),
+            message: format!("{} was not seen at the source yet", commit.id.short()),
             ..WaitReport::default()
         },
     };
     if report.outcome != WaitOutcome::Healthy && head.is_some() {
-        report.waiting = unsettled(view);
+        report.waiting = unsettled(view, &commit.source);
     }
-    report.commit = commit.to_string();
+    report.commit = commit.id.to_string();
     report
 }
 
@@ -103,7 +105,8 @@ fn is_before(commit: &Commit, other: &Commit) -> bool {
 
 fn told(commit: &Commit, outcome: WaitOutcome) -> WaitReport {
     let status = &commit.status;
-    let id = commit.metadata.name.clone().unwrap_or_default();
+    let name = commit.metadata.name.clone().unwrap_or_default();
+    let id = CommitName::parse(&name).map_or(name, |name| name.id.to_string());
     let mut message = format!("{} is {}", short(&id), state_word(status.state).to_lowercase());
     message += &reason_beside(status.state, &status.reason);
     if !status.message.is_empty() {
@@ -118,9 +121,9 @@ fn told(commit: &Commit, outcome: WaitOutcome) -> WaitReport {
     }
 }
 
-/// The objects Git owns that are not as they should be, each with what its first ailing pod says.
-fn unsettled(view: &View) -> Vec<String> {
-    let owned = view.origins().filter_map(|(key, _)| view.object(key));
+/// The objects of a source that are not as they should be, each with what its first ailing pod says.
+fn unsettled(view: &View, source: &str) -> Vec<String> {
+    let owned = view.origins_in(source).filter_map(|(key, _)| view.object(key));
     let ailing = owned.filter(|o| !health(o).settled).take(LINES_MAX);
     ailing.map(|object| unsettled_line(view, object)).collect()
 }

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     api::{self, Check, Draft, Failure, Peer, Uncommitted, Wish},
     git::{self, Message, Mirror, hook::Verdict},
-    model::{CommitId, NodeName, Object, Timestamp},
+    model::{CommitId, CommitName, NodeName, Object, Timestamp},
     plan::{self, Rollback},
     raft::{FSYNC_BUCKETS_SECONDS, FsyncTimes, ProposeError, ReadError},
     report::{self, LogFacts, NodeVerdict, PlanReport, Sample, Spread},
@@ -157,9 +157,13 @@ impl api::Backend for Backend {
             .collect()
     }
 
-    fn contains(&self, of: CommitId, commit: CommitId) -> BoxFuture<'_, bool> {
-        let mirror = self.mirror.clone();
-        let ask = move || mirror.reader()?.contains(&of, &commit);
+    fn contains(&self, of: CommitName, commit: CommitId) -> BoxFuture<'_, bool> {
+        let mirror = match of.is_main() {
+            true => Some(self.mirror.clone()),
+            false => self.nudge.sources.mirror(&of.source),
+        };
+        let Some(mirror) = mirror else { return async { false }.boxed() };
+        let ask = move || mirror.reader()?.contains(&of.id, &commit);
         let asked = tokio::task::spawn_blocking(ask);
         async move { matches!(asked.await, Ok(Ok(true))) }.boxed()
     }

@@ -164,7 +164,8 @@ impl Importer {
             let every = self.spec.interval_seconds.unwrap_or(INTERVAL_SECONDS).max(1);
             let every = Duration::from_secs(every.unsigned_abs());
             let pause = git::watch::poll_after(every, failures, rand::random());
-            let thawed = freeze::wake_at(&self.store.view()).map(|at| at.since(clock::now()));
+            let thawed = freeze::wake_at(&self.store.view(), &self.name);
+            let thawed = thawed.map(|at| at.since(clock::now()));
             let pause = thawed.filter(|left| !left.is_zero()).map_or(pause, |left| pause.min(left));
             let pause = again.map_or(pause, |again| pause.min(again));
             tokio::select! {
@@ -397,9 +398,11 @@ impl Importer {
         shows(views, |view| way_back(view, &self.name).is_some()).await;
     }
 
-    /// Waits until a commit that waited for other sources waits no more.
+    /// Waits until a commit that waited for other sources, or in a freeze, waits no more.
     async fn may_go_on(&self, views: &mut tokio::sync::watch::Receiver<View>) {
-        let is_due = |view: &View| self.store.is_leader() && precedence::is_due(view, &self.name);
+        let is_due = |view: &View| {
+            self.store.is_leader() && precedence::is_due(view, &self.name, clock::now())
+        };
         shows(views, is_due).await;
     }
 

@@ -71,6 +71,13 @@ impl Sources {
         importers.for_each(|importer| importer.nudge().notify_one());
     }
 
+    /// The mirror of a source that is followed.
+    pub(super) fn mirror(&self, name: &str) -> Option<Arc<Mirror>> {
+        let followed = self.lock();
+        let importer = followed.get(name)?.importer.as_ref().ok()?;
+        Some(importer.mirror.clone())
+    }
+
     /// Follows what there is to follow, until `stop`.
     pub(super) async fn run(&self, stop: CancellationToken) {
         let (mut views, mut roles) = (self.store.views(), self.store.roles());

@@ -332,7 +332,7 @@ impl World {
         let Some(leading) = &mut self.leading else { return };
         leading.look_failures = if result.is_ok() { 0 } else { leading.look_failures + 1 };
         let pause = POLL * (1 << leading.look_failures.saturating_sub(1).min(2));
-        let thawed = freeze::wake_at(&view).map(|at| at.since(now));
+        let thawed = freeze::wake_at(&view, MAIN_SOURCE).map(|at| at.since(now));
         let pause = thawed.filter(|left| !left.is_zero()).map_or(pause, |left| pause.min(left));
         self.look_in(pause);
     }

@@ -9,7 +9,7 @@ use super::verbs::Stage;
 use crate::{
     model::{GroupKind, Key, Object},
     report::{self, LogFacts},
-    state::View,
+    state::{MAIN_SOURCE, View},
 };
 
 impl Stage {
@@ -228,7 +228,7 @@ fn history(view: &View) -> String {
         let running = if c.running { ", running" } else { "" };
         format!("{} {}{running}: {}\n", c.commit, report::state_word(c.state), c.message)
     };
-    report::history(view).iter().map(line).collect()
+    report::history(view, MAIN_SOURCE).iter().map(line).collect()
 }
 
 /// An object's own words, times and numbers that move by themselves aside.

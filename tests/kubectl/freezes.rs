@@ -74,3 +74,63 @@ fn a_freeze_is_begun_met_and_ended() {
     assert!(!history.contains("Held"), "{history}");
     assert!(fs::read_dir(world.work()).unwrap().count() > 3);
 }
+
+/// A team's repository is frozen with the cluster; what is asked of it by name is its own.
+/// What must not happen: its commit runs in the freeze, or waits on when that is over.
+#[test]
+fn a_freeze_of_the_cluster_holds_a_teams_commit() {
+    if kubectls("a_freeze_of_the_cluster_holds_a_teams_commit").is_empty() {
+        return;
+    }
+    let world = World::up(1);
+    let team = world.work().join("../team");
+    let pushes = |name: &str| {
+        fs::write(team.join(format!("{name}.yaml")), map(name)).unwrap();
+        git(&team, &["add", "--all"]);
+        git(&team, &["commit", "--quiet", "--message", name]);
+        git(&team, &["push", "--quiet", "../team.git", "HEAD:main"]);
+        git(&team, &["rev-parse", "HEAD"])
+    };
+    git(&world.work(), &["init", "--quiet", "--bare", "--initial-branch=main", "../team.git"]);
+    git(&world.work(), &["init", "--quiet", "--initial-branch=main", "../team"]);
+    let first = pushes("one");
+    let url = fs::canonicalize(world.work().join("../team.git")).unwrap();
+    let source = format!(
+        "apiVersion: mainstay.io/v1\nkind: GitSource\nmetadata: {{name: team}}\n\
+         spec: {{url: \"file://{}\", intervalSeconds: 3600}}\n",
+        url.display()
+    );
+    world.pushes("team.yaml", &source);
+    let waits = |commit: &str, seconds: &str| {
+        mainstay(&world, &["wait", "--source", "team", "--commit", commit, "--timeout", seconds])
+    };
+    world.until("the team runs", || waits(&first, "30s").1 == Some(0));
+    let (said, code) = mainstay(&world, &["history", "--source", "nobody"]);
+    assert!(code == Some(2) && said.contains("there is no source nobody"), "{said}");
+
+    let args = ["freeze", "--for", "2h", "--reason", "the audit", "--source", "team"];
+    let (said, code) = mainstay(&world, &args);
+    assert_eq!(code, Some(0), "{said}");
+    let held = pushes("two");
+    let history = || mainstay(&world, &["history", "--source", "team"]).0;
+    world.until("it is held", || history().contains("Held"));
+    assert!(history().contains(&held[..7]), "{}", history());
+    assert!(!mainstay(&world, &["history"]).0.contains(&held[..7]));
+    let (waited, code) = waits(&held, "1s");
+    assert!(code == Some(1) && waited.contains("is held (Frozen)"), "{waited}");
+    let (status, _) = mainstay(&world, &["status"]);
+    assert!(status.contains("source team file://") && status.contains("the audit"), "{status}");
+    let there = || world.kubectl(0, "kubectl", &["get", "cm", "two", "-n", "free"]).is_ok();
+    assert!(!there());
+    // The main source goes on: the freeze is not for it.
+    world.pushes("three.yaml", &map("three"));
+    let args = ["get", "cm", "three", "-n", "free"];
+    world.until("main goes on", || world.kubectl(0, "kubectl", &args).is_ok());
+    assert!(!there());
+
+    // It would look again in an hour; that the freeze is gone is enough.
+    let (said, code) = mainstay(&world, &["thaw"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(waits(&held, "30s").1, Some(0), "{}", history());
+    assert!(there() && !history().contains("Held"), "{}", history());
+}

@@ -16,10 +16,11 @@ use crate::{
     state::{Command, Expect as Expects, MAIN_SOURCE, Op, OutboxItem, Outcome, Part},
 };
 
-const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m, namespace: team}\n";
+pub(super) const MAP: &str =
+    "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m, namespace: team}\n";
 
 /// A cluster whose main source names one more.
-fn world(spec: serde_json::Value) -> World {
+pub(super) fn world(spec: serde_json::Value) -> World {
     let mut world = World::new();
     let source = json!({
         "apiVersion": "mainstay.io/v1", "kind": "GitSource", "metadata": { "name": "team" },
@@ -35,12 +36,17 @@ fn spec_of(world: &World) -> GitSourceSpec {
 }
 
 /// A commit of a source, against what runs.
-fn candidate(world: &World, source: &str, digit: char, files: &[(&str, &str)]) -> Candidate {
+pub(super) fn candidate(
+    world: &World,
+    source: &str,
+    digit: char,
+    files: &[(&str, &str)],
+) -> Candidate {
     saying(world, source, digit, files, &[])
 }
 
 /// A commit whose message has these trailers.
-fn saying(
+pub(super) fn saying(
     world: &World,
     source: &str,
     digit: char,
@@ -61,7 +67,7 @@ fn saying(
     admission::candidate(world.view(), &spec_of(world), facts, &picture, None, Vec::new())
 }
 
-fn problems(candidate: &Candidate) -> String {
+pub(super) fn problems(candidate: &Candidate) -> String {
     candidate.problems.iter().map(|problem| format!("{problem}\n")).collect()
 }
 
@@ -70,26 +76,26 @@ fn check(spec: serde_json::Value, files: &[(&str, &str)], expect: Expect) {
     expect.assert_eq(&problems(&candidate(&world(spec), "team", 'b', files)));
 }
 
-fn take(world: &mut World, candidate: &Candidate) {
+pub(super) fn take(world: &mut World, candidate: &Candidate) {
     assert_eq!(problems(candidate), "");
     let commands = admission::admit(world.view(), candidate, world.now).unwrap();
     done(world, commands);
 }
 
-fn done(world: &mut World, commands: Vec<Command>) {
+pub(super) fn done(world: &mut World, commands: Vec<Command>) {
     for command in commands {
         let outcomes = world.apply(vec![command]);
         assert!(matches!(outcomes[..], [Outcome::Done(_)]), "{outcomes:?}");
     }
 }
 
-fn ready(world: &World) -> String {
+pub(super) fn ready(world: &World) -> String {
     let source = world.view().get::<GitSource>("", "team").unwrap();
     let ready = source.status.conditions.iter().find(|c| c.type_ == "Ready");
     ready.map(|c| format!("{} {}: {}", c.status, c.reason, c.message)).unwrap_or_default()
 }
 
-fn map(name: &str) -> Key {
+pub(super) fn map(name: &str) -> Key {
     Key::new(GroupKind::new("", "ConfigMap"), "team", name)
 }
 
@@ -349,9 +355,9 @@ fn a_log_of_before_reads_as_the_main_source() {
     assert_eq!(adopt.source, "main");
 }
 
-const URL: &str = "https://example.org/team.git";
+pub(super) const URL: &str = "https://example.org/team.git";
 
-fn web(image: &str) -> String {
+pub(super) fn web(image: &str) -> String {
     format!(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web, namespace: team}}\n\
          spec:\n  selector: {{matchLabels: {{app: web}}}}\n  template:\n    \
@@ -372,7 +378,7 @@ fn running(spec: serde_json::Value) -> World {
 }
 
 /// The same after a minute in which `c` did not come up.
-fn failed(spec: serde_json::Value, trailers: &[(&str, &str)]) -> World {
+pub(super) fn failed(spec: serde_json::Value, trailers: &[(&str, &str)]) -> World {
     let mut world = running(spec);
     let next = saying(&world, "team", 'c', &[("web.yaml", &web("web:2"))], trailers);
     take(&mut world, &next);
@@ -382,11 +388,11 @@ fn failed(spec: serde_json::Value, trailers: &[(&str, &str)]) -> World {
     world
 }
 
-fn id(digit: char) -> CommitId {
+pub(super) fn id(digit: char) -> CommitId {
     CommitId::parse(&digit.to_string().repeat(40)).unwrap()
 }
 
-fn named(digit: char) -> CommitName {
+pub(super) fn named(digit: char) -> CommitName {
     CommitName::new("team", &id(digit))
 }
 
@@ -394,7 +400,7 @@ fn due(world: &World) -> Vec<String> {
     world.view().due_reverts().map(|(_, name)| name.to_string()).collect()
 }
 
-fn goes_back(world: &mut World) {
+pub(super) fn goes_back(world: &mut World) {
     let (bad, good) = failure::way_back(world.view(), "team").unwrap();
     assert_eq!((&bad, &good), (&id('c'), &id('b')));
     let again = candidate(world, "team", 'b', &[("web.yaml", &web("web:1"))]);
@@ -579,7 +585,7 @@ fn a_commit_waits_for_the_sources_that_come_first_and_what_runs_does_not() {
     let app = world.view().get::<GitSource>("", "app").unwrap();
     let told = app.status.conditions.iter().find(|c| c.type_ == "Ready").unwrap();
     assert_eq!((told.reason.as_str(), &told.message), ("DependencyNotReady", &waits(&world, '1')));
-    assert!(!precedence::is_due(world.view(), "app"));
+    assert!(!precedence::is_due(world.view(), "app", world.now));
     let first = candidate(&world, "team", 'b', &[("web.yaml", &web("web:1"))]);
     take(&mut world, &first);
     world.settle();
@@ -587,11 +593,11 @@ fn a_commit_waits_for_the_sources_that_come_first_and_what_runs_does_not() {
     assert!(why.starts_with("1111111 waits for the source team, which is not healthy: 0 of 1"));
     world.roll();
     assert_eq!(waits(&world, '1'), "");
-    assert!(precedence::is_due(world.view(), "app"));
+    assert!(precedence::is_due(world.view(), "app", world.now));
     let taken = candidate(&world, "app", '1', &[("m.yaml", MAP)]);
     take(&mut world, &taken);
     world.settle();
-    assert!(!precedence::is_due(world.view(), "app"));
+    assert!(!precedence::is_due(world.view(), "app", world.now));
     // One that was seen and does not run yet counts, too.
     sees(&mut world, "team", 'c');
     assert!(waits(&world, '2').ends_with("whose newest commit is not what runs"));

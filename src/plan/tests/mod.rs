@@ -14,6 +14,7 @@ mod endpoint_slice;
 mod endpoints;
 mod failure;
 mod forecast;
+mod freeze;
 mod garbage;
 mod guest;
 mod hook;
