@@ -82,6 +82,7 @@ mod tally;
 mod tests;
 mod tidy;
 pub mod types;
+mod unit;
 pub mod usage;
 mod volume;
 mod webhook;
@@ -119,6 +120,7 @@ pub use served::ServedAs;
 pub use service::{needs_cluster_ip, needs_node_ports};
 pub use signing_request::Asked;
 pub use tally::{COMMIT_SECONDS, CommitTally};
+pub use unit::{Atomic, GitSourceUnits};
 
 use field::Check;
 use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta};

@@ -9,13 +9,13 @@ use k8s_openapi::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::CommitTally;
+use super::{Atomic, CommitTally, GitSourceUnits};
 use crate::model::{Problem, Timestamp};
 
 /// The group of our own kinds.
 pub const GROUP: &str = "mainstay.io";
 /// Most characters of a source's name: those of its commits begin with it.
-const SOURCE_NAME_MAX: usize = 180;
+pub(super) const SOURCE_NAME_MAX: usize = 180;
 /// The version of our own kinds.
 pub const API_VERSION: &str = "mainstay.io/v1";
 
@@ -338,6 +338,10 @@ pub struct GitSourceSpec {
     /// The folder to read; empty for the whole tree.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub path: String,
+    /// What of it is taken or refused as one: the `whole`, or each `unit`, which is a folder
+    /// directly below `path` (`whole` when absent). Of sources that Git names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub atomic: Option<Atomic>,
     /// How often to look when nobody tells us, in seconds (30 when absent).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval_seconds: Option<i64>,
@@ -491,7 +495,8 @@ pub struct GitSourceStatus {
     /// The full id of the newest commit seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_commit: Option<String>,
-    /// The full id of the newest commit that was admitted.
+    /// The full id of the newest commit that was admitted; of a source that is taken by unit, that
+    /// all its units have looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admitted_commit: Option<String>,
     /// The full id of the newest commit that was refused.
@@ -508,6 +513,9 @@ pub struct GitSourceStatus {
     /// By what its newest commit was taken or refused, of sources that Git names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judged: Option<GitSourceJudged>,
+    /// How its units do, when it is taken by unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub units: Option<GitSourceUnits>,
     /// When the remote last answered, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_fetch_at: Option<i64>,
@@ -526,6 +534,9 @@ pub struct GitSourceJudged {
     pub generation: i64,
     /// The revision of the cluster's state.
     pub revision: u64,
+    /// The full id of the commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
 }
 
 /// A time in which the cluster stays as it is: commits that change something are held until it

@@ -118,7 +118,7 @@ pub fn candidate(
     let suspects = suspects.as_ref();
     let options = options(view, name);
     problems.extend(picture.problems(&options));
-    problems.extend(guest::trespasses(name, source, picture));
+    problems.extend(guest::trespasses(view, (name, source), picture));
     problems.extend(freeze::problems(name, picture, seen_at));
     if name == MAIN_SOURCE {
         problems.extend(precedence::problems(picture));
@@ -311,7 +311,9 @@ pub fn tell_source(
     if let Some(tip) = tip {
         source.status.observed_commit = Some(tip.to_string());
     }
-    source.status.admitted_commit = view.head_of(name).map(|h| h.commit.to_string());
+    if !source.spec.is_by_unit() {
+        source.status.admitted_commit = view.head_of(name).map(|h| h.commit.to_string());
+    }
     let (status, reason, message) = match look {
         Ok(()) => ("True", "Fetched", String::new()),
         Err((reason, message)) => ("False", reason, message),
@@ -463,6 +465,11 @@ fn without_hooks(view: &View, candidate: &Candidate) -> Candidate {
         hook.is_none_or(|hook| hook.phase != HookPhase::SyncFail)
     });
     candidate
+}
+
+/// Whether a commit is what State says already.
+pub(super) fn changes_nothing(view: &View, candidate: &Candidate) -> bool {
+    candidate.deletes.is_empty() && candidate.left.is_empty() && changed(view, candidate).is_empty()
 }
 
 /// What a commit changes, in the order in which it is applied.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{admission::Candidate, guest};
+use super::{admission::Candidate, guest, precedence};
 use crate::{
     kinds::{CommitHold, CommitState, Freeze, FreezeSpec, GitSource},
     model::{CommitName, GroupKind, Key, Object, ObjectError, Problem, Timestamp},
@@ -51,7 +51,10 @@ fn active(
             false => freeze.spec.clone(),
         };
         let until = spec.end().filter(|until| *until > now)?;
-        is_for(owner, &spec, source).then(|| (object.key().name.to_string(), (spec, until)))
+        let whole = view.get::<GitSource>("", source).and_then(GitSource::parent);
+        let of_whole = || whole.is_some_and(|whole| is_for(owner, &spec, whole));
+        (is_for(owner, &spec, source) || of_whole())
+            .then(|| (object.key().name.to_string(), (spec, until)))
     });
     running.collect()
 }
@@ -66,6 +69,17 @@ fn is_for(owner: &str, spec: &FreezeSpec, source: &str) -> bool {
     }
 }
 
+/// The freeze that keeps a unit whose folder is gone, with what it holds.
+pub(super) fn keeps(
+    view: &View,
+    unit: &str,
+    held: &[Key],
+    trailers: &[(String, String)],
+    now: Timestamp,
+) -> Option<CommitHold> {
+    hold(view, (unit, &Picture::default()), (&[], held), trailers, now)
+}
+
 /// Whether a freeze holds still what it held when State was at `judged`, as far as State tells: it
 /// has not ended, and nobody changed it.
 pub(super) fn still_holds(view: &View, hold: &CommitHold, judged: u64, now: Timestamp) -> bool {
@@ -76,8 +90,7 @@ pub(super) fn still_holds(view: &View, hold: &CommitHold, judged: u64, now: Time
 /// What is wrong with the freezes of a source: those that are for a source which is nowhere, or for
 /// another one without being the main one's.
 pub(super) fn problems(source: &str, picture: &Picture, now: Timestamp) -> Vec<Problem> {
-    let is_there =
-        |name: &String| name == MAIN_SOURCE || picture.contains(&Key::of::<GitSource>("", name));
+    let is_there = |name: &String| name == MAIN_SOURCE || precedence::is_named(picture, name);
     let wrong = |spec: &FreezeSpec| match source {
         MAIN_SOURCE => {
             let name = spec.sources.iter().find(|name| !is_there(name))?;

@@ -7,16 +7,18 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::Condition};
+use smol_str::SmolStr;
 
 use super::{
     Controller, Inputs, Plan, admission::Candidate, batch::Batch, condition, freeze, precedence,
+    units,
 };
 use crate::{
     kinds::{
         Commit, CommitState, CommitStatus, GitSource, GitSourceJudged, GitSourceSpec,
         GitSourceStatus,
     },
-    model::{CommitId, Key, Object, ObjectError, Problem, Timestamp},
+    model::{CommitId, CommitName, GroupKind, Key, Object, ObjectError, Problem, Timestamp},
     policy::rbac::{self, Asked, What, Who},
     render::Picture,
     state::{Change, Command, Desired, Expect, MAIN_SOURCE, NewEvent, Op, Origin, Part, View},
@@ -52,6 +54,9 @@ pub(super) fn is_news(view: &View, name: &str, tip: &CommitId, now: Timestamp) -
     let Some(source) = view.get::<GitSource>("", name) else { return head != Some(tip) };
     let GitSourceStatus { judged, refused_commit, .. } = &source.status;
     let Some(judged) = judged.as_ref().filter(|_| is_judged_now(source)) else { return true };
+    if source.spec.is_by_unit() {
+        return units::is_news(source, tip);
+    }
     let known = view.commit_of(name, tip).map(|commit| &commit.status);
     if known.is_some_and(|status| status.failure.is_some()) {
         return false;
@@ -67,7 +72,7 @@ pub(super) fn is_news(view: &View, name: &str, tip: &CommitId, now: Timestamp) -
 }
 
 /// Whether the newest commit of a source was judged by what the source says now.
-pub(super) fn is_judged(name: &str, source: &GitSource) -> bool {
+pub fn is_judged(name: &str, source: &GitSource) -> bool {
     name == MAIN_SOURCE || is_judged_now(source)
 }
 
@@ -77,13 +82,28 @@ fn is_judged_now(source: &GitSource) -> bool {
 }
 
 /// By what a commit is judged now.
-fn judged(view: &View, source: &GitSource) -> Option<GitSourceJudged> {
+pub(super) fn judged(view: &View, source: &GitSource, commit: &CommitId) -> GitSourceJudged {
     let generation = source.metadata.generation.unwrap_or_default();
-    Some(GitSourceJudged { generation, revision: view.revision().0 })
+    let commit = Some(commit.to_string());
+    GitSourceJudged { generation, revision: view.revision().0, commit }
+}
+
+/// The problems that a status names.
+pub(super) fn first(problems: &[Problem]) -> &[Problem] {
+    &problems[..problems.len().min(PROBLEMS_MAX)]
+}
+
+/// What a source says of its newest commit.
+pub(super) fn ready(source: &GitSource) -> Option<&Condition> {
+    source.status.conditions.iter().find(|condition| condition.type_ == READY)
 }
 
 /// What a commit holds that its source may not.
-pub(super) fn trespasses(name: &str, spec: &GitSourceSpec, picture: &Picture) -> Vec<Problem> {
+pub(super) fn trespasses(
+    view: &View,
+    (name, spec): (&str, &GitSourceSpec),
+    picture: &Picture,
+) -> Vec<Problem> {
     let problem = |key: &Key, message: String| {
         let found = picture.object(key)?;
         Some(Problem { file: found.file, line: found.line, message, ..Problem::default() })
@@ -91,7 +111,15 @@ pub(super) fn trespasses(name: &str, spec: &GitSourceSpec, picture: &Picture) ->
     if name == MAIN_SOURCE {
         let text =
             format!("the source {MAIN_SOURCE} is what the configuration of the servers names");
-        return problem(&Key::of::<GitSource>("", MAIN_SOURCE), text).into_iter().collect();
+        let own = problem(&Key::of::<GitSource>("", MAIN_SOURCE), text);
+        let named = picture.of_kind(GroupKind::of::<GitSource>());
+        let taken = named.filter_map(|found| {
+            let key = found.object.key();
+            let parent = view.get::<GitSource>("", &key.name)?.parent()?;
+            let text = format!("{} is a unit of the source {parent}: take another name", key.name);
+            problem(key, text)
+        });
+        return own.into_iter().chain(taken).collect();
     }
     picture.keys().filter_map(|key| problem(key, forbidden(name, spec, key)?)).collect()
 }
@@ -193,10 +221,13 @@ pub(super) fn left_behind(view: &View, gone: &[Key]) -> Vec<Key> {
         let source = view.object(key).and_then(|object| object.view::<GitSource>());
         source.is_some_and(|source| !source.spec.prune.disabled)
     };
-    sources
-        .filter(prunes)
-        .flat_map(|key| view.origins_in(&key.name).map(|(key, _)| key.clone()))
-        .collect()
+    let with_units = |key: &'_ Key| {
+        let units = units::of(view, &key.name).map(|(unit, _)| unit.key().name.clone());
+        units.chain([key.name.clone()]).collect::<Vec<_>>()
+    };
+    let names: Vec<SmolStr> = sources.filter(prunes).flat_map(with_units).collect();
+    let held = names.iter().flat_map(|name| view.origins_in(name));
+    held.map(|(key, _)| key.clone()).collect()
 }
 
 /// What a source says whose commit is taken; `None` for the main one.
@@ -209,8 +240,8 @@ pub(super) fn admitted(view: &View, candidate: &Candidate) -> Result<Option<Obje
     source.status.admitted_commit = Some(candidate.commit.to_string());
     source.status.refused_commit = None;
     source.status.deadline_seconds = candidate.deadline_seconds;
-    source.status.judged = judged(view, &source);
-    source.status.problems = candidate.warnings.iter().take(PROBLEMS_MAX).cloned().collect();
+    source.status.judged = Some(judged(view, &source, &candidate.commit));
+    source.status.problems = first(&candidate.warnings).to_vec();
     Object::of(&source).map(Some)
 }
 
@@ -222,8 +253,8 @@ pub(super) fn held(view: &View, candidate: &Candidate) -> Result<Option<Object>,
     };
     source.status.observed_commit = Some(candidate.commit.to_string());
     source.status.refused_commit = None;
-    source.status.judged = judged(view, &source);
-    source.status.problems = candidate.warnings.iter().take(PROBLEMS_MAX).cloned().collect();
+    source.status.judged = Some(judged(view, &source, &candidate.commit));
+    source.status.problems = first(&candidate.warnings).to_vec();
     Object::of(&source).map(Some)
 }
 
@@ -250,15 +281,15 @@ pub(super) fn refused(
     let key = Key::of::<GitSource>("", &candidate.spec.source);
     let Some(live) = view.object(&key) else { return Ok(Vec::new()) };
     let short = candidate.commit.short();
-    let first = problems.first().map(ToString::to_string).unwrap_or_default();
+    let why = problems.first().map(ToString::to_string).unwrap_or_default();
     let message = match problems.len() {
-        0 | 1 => format!("{short} was refused: {first}"),
-        n => format!("{short} was refused: {first} (and {} more)", n - 1),
+        0 | 1 => format!("{short} was refused: {why}"),
+        n => format!("{short} was refused: {why} (and {} more)", n - 1),
     };
     source.status.observed_commit = Some(candidate.commit.to_string());
     source.status.refused_commit = Some(candidate.commit.to_string());
-    source.status.judged = judged(view, &source);
-    source.status.problems = problems.into_iter().take(PROBLEMS_MAX).collect();
+    source.status.judged = Some(judged(view, &source, &candidate.commit));
+    source.status.problems = first(&problems).to_vec();
     set_ready(&mut source, "False", "Refused", message.clone(), now);
     let object = Object::of(&source)?;
     let event = NewEvent {
@@ -278,7 +309,13 @@ fn source_of(view: &View, candidate: &Candidate) -> GitSource {
     view.get::<GitSource>("", name).cloned().unwrap_or_else(|| GitSource::named(name))
 }
 
-fn set_ready(source: &mut GitSource, status: &str, reason: &str, message: String, now: Timestamp) {
+pub(super) fn set_ready(
+    source: &mut GitSource,
+    status: &str,
+    reason: &str,
+    message: String,
+    now: Timestamp,
+) {
     let new = Condition {
         type_: READY.to_owned(),
         status: status.to_owned(),
@@ -295,8 +332,26 @@ fn all(view: &View) -> BTreeSet<Key> {
 }
 
 fn affected(change: &Change, view: &View) -> BTreeSet<Key> {
-    let tells = change.key.is::<Commit>() || change.key.is::<GitSource>();
-    if tells { all(view) } else { BTreeSet::new() }
+    let name = match change.key.is::<GitSource>() {
+        true => Some(change.key.name.clone()),
+        false => CommitName::parse(&change.key.name)
+            .filter(|_| change.key.is::<Commit>())
+            .map(|name| name.source),
+    };
+    let Some(name) = name else { return BTreeSet::new() };
+    let version = |object: &'_ Option<Object>| {
+        let source = object.as_ref().and_then(|object| object.view::<GitSource>());
+        source.and_then(GitSource::parent).map(SmolStr::from)
+    };
+    let parent = view.get::<GitSource>("", &name).and_then(GitSource::parent).map(SmolStr::from);
+    let parent = parent.or_else(|| version(&change.old));
+    let waits = |source: &GitSource| !source.spec.depends_on.is_empty();
+    guests(view)
+        .filter(|(other, source)| {
+            *other == name || parent.as_deref() == Some(*other) || waits(source)
+        })
+        .map(|(name, _)| Key::of::<GitSource>("", name))
+        .collect()
 }
 
 fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
@@ -315,6 +370,10 @@ fn plan(view: &View, key: &Key, inputs: &Inputs<'_>) -> Plan {
 
 /// Says in the status of a source how its newest commit does.
 fn say(view: &View, source: &mut GitSource, now: Timestamp) {
+    if source.spec.is_by_unit() {
+        return units::say(view, source, now);
+    }
+    source.status.units = None;
     let name = source.metadata.name.clone().unwrap_or_default();
     if let Some(failed) = failed(view, &name, source) {
         return set_ready(source, "False", &failed.reason, failed.message.clone(), now);

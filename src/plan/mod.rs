@@ -77,6 +77,7 @@ mod standing;
 mod stuck;
 #[cfg(test)]
 mod tests;
+pub mod units;
 
 pub use agenda::{Agenda, Planned};
 pub use forecast::{Forecast, forecast};
@@ -185,6 +186,7 @@ pub const CONTROLLERS: &[Controller] = &[
     priority::CONTROLLER,
     registration::CONTROLLER,
     garbage::CONTROLLER,
+    units::CONTROLLER,
     node::CONTROLLER,
     lease::CONTROLLER,
     eviction::CONTROLLER,

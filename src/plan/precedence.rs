@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use smol_str::SmolStr;
 
-use super::guest;
+use super::{guest, units};
 use crate::{
     kinds::{CommitState, GitSource, GitSourceSpec},
     model::{CommitId, GroupKind, Problem, Timestamp},
@@ -20,8 +20,11 @@ const FIELD: &str = "spec.dependsOn";
 
 /// Why the tip of a source is not taken yet; `None` when it may be.
 pub fn waits_for(view: &View, name: &str, tip: &CommitId) -> Option<String> {
-    let spec = &view.get::<GitSource>("", name)?.spec;
-    if view.head_of(name).is_some_and(|head| head.commit == *tip) {
+    let source = view.get::<GitSource>("", name)?;
+    let spec = &source.spec;
+    let seen = source.status.admitted_commit.as_deref().filter(|_| spec.is_by_unit());
+    let runs = view.head_of(name).map(|head| head.commit.as_str());
+    if seen.or(runs) == Some(tip.as_str()) {
         return None;
     }
     let why = spec.depends_on.iter().find_map(|other| lacks(view, spec, other, tip))?;
@@ -45,15 +48,26 @@ fn lacks(view: &View, spec: &GitSourceSpec, name: &str, tip: &CommitId) -> Optio
     let Some(first) = view.get::<GitSource>("", name) else {
         return Some(format!("the source {name}, which is nowhere"));
     };
-    let seen = first.status.observed_commit.as_deref();
+    // Of a unit the source knows that looks at the repository, once the units have looked.
+    let whole = first.parent().and_then(|parent| view.get::<GitSource>("", parent));
+    let whole = whole.unwrap_or(first);
+    let seen = match whole.spec.is_by_unit() {
+        true => whole.status.admitted_commit.as_deref(),
+        false => whole.status.observed_commit.as_deref(),
+    };
     let is_shared = (&first.spec.url, &first.spec.reference) == (&spec.url, &spec.reference);
     if is_shared && seen != Some(tip.as_str()) {
         // Of one push the order is kept, whichever of the two looks first.
         return Some(format!("the source {name}, which has not seen it yet"));
     }
+    if first.spec.is_by_unit() {
+        let why = units::lacks(view, name, first).map(|(_, why)| why);
+        return why.map(|why| format!("the source {name}, which is not ready: {why}"));
+    }
     let Some(head) = view.head_of(name) else {
         return Some(format!("the source {name}, which runs nothing yet"));
     };
+    let seen = first.status.observed_commit.as_deref();
     if seen != Some(head.commit.as_str()) || !guest::is_judged(name, first) {
         return Some(format!("the source {name}, whose newest commit is not what runs"));
     }
@@ -66,12 +80,10 @@ fn lacks(view: &View, spec: &GitSourceSpec, name: &str, tip: &CommitId) -> Optio
 /// What is wrong with the order of the sources that a commit of the main one names: those that are
 /// nowhere, and a circle.
 pub(super) fn problems(picture: &Picture) -> Vec<Problem> {
-    let found = picture.of_kind(GroupKind::of::<GitSource>());
-    let sources: BTreeMap<SmolStr, RenderedObject> =
-        found.map(|found| (found.object.key().name.clone(), found)).collect();
+    let sources = sources(picture);
     let mut problems = Vec::new();
     for (name, found) in &sources {
-        let known = |other: &&str| *other == MAIN_SOURCE || sources.contains_key(*other);
+        let known = |other: &&str| *other == MAIN_SOURCE || named(&sources, other).is_some();
         problems.extend(before(found).filter(|other| !known(other)).map(|other| {
             let text = format!("{name} waits for the source {other}, which is nowhere: add it");
             problem(found, text)
@@ -88,6 +100,17 @@ pub(super) fn problems(picture: &Picture) -> Vec<Problem> {
     problems
 }
 
+/// The sources that a commit of the main one names.
+fn sources(picture: &Picture) -> BTreeMap<SmolStr, RenderedObject> {
+    let found = picture.of_kind(GroupKind::of::<GitSource>());
+    found.map(|found| (found.object.key().name.clone(), found)).collect()
+}
+
+/// Whether a commit of the main source names a source, or the one of which it would be a unit.
+pub(super) fn is_named(picture: &Picture, name: &str) -> bool {
+    named(&sources(picture), name).is_some()
+}
+
 fn problem(found: &RenderedObject, message: String) -> Problem {
     Problem { file: found.file.clone(), line: found.line, field: FIELD.to_owned(), message }
 }
@@ -95,6 +118,23 @@ fn problem(found: &RenderedObject, message: String) -> Problem {
 fn before(found: &RenderedObject) -> impl Iterator<Item = &str> {
     let source = found.object.view::<GitSource>();
     source.into_iter().flat_map(|source| &source.spec.depends_on).map(String::as_str)
+}
+
+/// The source that is meant: by its name, or by that of a unit of it.
+fn named<'a>(sources: &'a BTreeMap<SmolStr, RenderedObject>, name: &str) -> Option<&'a str> {
+    let by_unit = |found: &RenderedObject| {
+        found.object.view::<GitSource>().is_some_and(|source| source.spec.is_by_unit())
+    };
+    let parts = |source: &str| {
+        name.strip_prefix(source)
+            .and_then(|rest| rest.strip_prefix('-'))
+            .is_some_and(|f| !f.is_empty())
+    };
+    let itself = sources.get_key_value(name).map(|(name, _)| name.as_str());
+    itself.or_else(|| {
+        let mut of = sources.iter().filter(|(source, found)| parts(source) && by_unit(found));
+        of.next().map(|(name, _)| name.as_str())
+    })
 }
 
 /// The way from a source over those it waits for back to itself, where there is one.
@@ -105,7 +145,8 @@ fn round<'a>(
     let mut came: BTreeMap<&str, &str> = BTreeMap::new();
     let mut open = vec![start];
     while let Some(at) = open.pop() {
-        for next in sources.get(at).into_iter().flat_map(before) {
+        let before = sources.get(at).into_iter().flat_map(before);
+        for next in before.filter_map(|next| named(sources, next)) {
             if came.contains_key(next) {
                 continue;
             }

@@ -284,7 +284,9 @@ impl Rested {
     /// read, and all that follows from it was done.
     fn has_judged(&self, node: &NodeName) -> bool {
         let is_read = |(object, source): (&Object, &GitSource)| {
-            source.spec.suspend || self.view.head_of(&object.key().name).is_some()
+            source.spec.suspend
+                || self.view.head_of(&object.key().name).is_some()
+                || source.spec.is_by_unit() && source.status.admitted_commit.is_some()
         };
         self.nodes.contains(node)
             && self.view.head_of(MAIN_SOURCE).is_some()

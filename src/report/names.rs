@@ -45,7 +45,9 @@ enum Health {
 
 impl<'a> Followed<'a> {
     fn all(view: &'a View) -> impl Iterator<Item = Self> {
-        view.list::<GitSource>(None).map(|(object, source)| {
+        // One that is taken by unit runs nothing: its units do.
+        let all = view.list::<GitSource>(None).filter(|(_, source)| !source.spec.is_by_unit());
+        all.map(|(object, source)| {
             let name = object.key().name.as_str();
             let newest = newest_commit(view).filter(|_| name == MAIN_SOURCE);
             Self {
@@ -53,7 +55,7 @@ impl<'a> Followed<'a> {
                 spec: &source.spec,
                 observed: source.status.observed_commit.as_deref(),
                 head: view.head_of(name).map(|head| &head.commit),
-                answers: condition(source, "SourceReady") == Some("True"),
+                answers: condition(asked(view, source), "SourceReady") == Some("True"),
                 health: health(view, name, source),
                 is_held: newest.is_some_and(|commit| commit.status.state == CommitState::Held),
             }
@@ -71,6 +73,12 @@ impl<'a> Followed<'a> {
     fn is_synced(&self) -> bool {
         self.head.is_some_and(|head| Some(head.as_str()) == self.observed)
     }
+}
+
+/// The source that asks the remote: of a unit, the one it is of.
+fn asked<'a>(view: &'a View, source: &'a GitSource) -> &'a GitSource {
+    let parent = source.parent().and_then(|parent| view.get::<GitSource>("", parent));
+    parent.unwrap_or(source)
 }
 
 fn condition<'a>(source: &'a GitSource, kind: &str) -> Option<&'a str> {

@@ -112,7 +112,9 @@ fn commits(view: &View, now: Timestamp, out: &mut Vec<Sample>) {
     out.push(Sample::new("mainstay_export_lag_revisions", &[], number(lag)));
     let waiting = view.outbox().count() as u64;
     out.push(Sample::new("mainstay_export_outbox_items", &[], number(waiting)));
-    for (object, source) in view.list::<GitSource>(None) {
+    // Units answer when their source does.
+    let sources = view.list::<GitSource>(None).filter(|(_, source)| source.parent().is_none());
+    for (object, source) in sources {
         let ready = source.status.conditions.iter().find(|c| c.type_ == "SourceReady");
         let ready = ready.is_some_and(|c| c.status == "True");
         out.push(Sample::new("mainstay_source_ready", &[&object.key().name], flag(ready)));

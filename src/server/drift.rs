@@ -88,6 +88,11 @@ impl Importer {
         }
     }
 
+    /// Whether something is gone that may be made again.
+    pub(super) fn is_missed(&self, view: &View) -> bool {
+        !self.drift.due(self.gone(view)).0.is_empty()
+    }
+
     /// What is gone; nothing while the cluster is about to go back to another commit.
     fn gone(&self, view: &View) -> BTreeSet<Key> {
         match view.head_of(&self.name).is_some() && way_back(view, &self.name).is_none() {

@@ -27,6 +27,7 @@ use crate::{
     plan::{
         self, Hearer,
         failure::{self, Revert, Settled},
+        units,
     },
     report::{self, Burst},
     state::{Command, MAIN_SOURCE, Outcome, Refusal, View},
@@ -161,7 +162,7 @@ impl Exporter {
     }
 }
 
-/// Takes back what failed of a source that Git names, whenever this server leads, until `stop`.
+/// Takes back what failed of a source that Git names and of its units, whenever this server leads, until `stop`.
 pub(super) async fn take_back(
     store: Store,
     mirror: Arc<Mirror>,
@@ -237,7 +238,7 @@ async fn export(
     Ok(())
 }
 
-/// Takes back what failed of a source. How that ended is recorded first, so that an entry is only
+/// Takes back what failed of a source and of its units. How that ended is recorded first, so that an entry is only
 /// taken out when there is nothing left to do for it.
 async fn reverts(
     store: &Store,
@@ -245,7 +246,8 @@ async fn reverts(
     view: &View,
     source: &str,
 ) -> Result<(), Error> {
-    for (id, bad) in view.due_reverts().filter(|(_, bad)| bad.source == source) {
+    let due = view.due_reverts().filter(|(_, bad)| units::belongs(view, &bad.source, source));
+    for (id, bad) in due {
         let outcomes = store.propose(revert(mirror, view, bad).await?).await?;
         let refused = outcomes.into_iter().find_map(|outcome| match outcome {
             Outcome::Refused(refusal) => Some(refusal),

@@ -68,6 +68,9 @@ pub(super) struct ImportStats {
     pub failures: AtomicU64,
 }
 
+/// Who signed the commit that all units of a source look at.
+pub(super) type Vouched = Arc<Mutex<Option<Signature>>>;
+
 /// Follows one source.
 pub(super) struct Importer {
     pub(super) store: Store,
@@ -76,7 +79,9 @@ pub(super) struct Importer {
     pub(super) name: String,
     pub(super) spec: GitSourceSpec,
     /// Whose signatures count.
-    keys: Arc<Keys>,
+    pub(super) keys: Arc<Keys>,
+    /// Of a unit: who signed the commit that its source has judged for all of them.
+    vouched: Option<Vouched>,
     /// What opens sealed files.
     pub(super) keyring: Arc<Keyring>,
     /// How long the nodes of a cluster before this one are awaited.
@@ -115,6 +120,7 @@ impl Importer {
             name,
             spec,
             keys,
+            vouched: None,
             keyring,
             return_seconds,
             known,
@@ -124,6 +130,13 @@ impl Importer {
             writes,
             stats,
         }
+    }
+
+    /// What follows a unit of the source that this one follows, with the same mirror and keys.
+    pub(super) fn unit(&self, name: &str, spec: GitSourceSpec, vouched: Vouched) -> Self {
+        let (store, mirror) = (self.store.clone(), self.mirror.clone());
+        let unit = Self::new(store, mirror, (name, spec), Keys::default());
+        Self { vouched: Some(vouched), keyring: self.keyring.clone(), ..unit }
     }
 
     /// With keys that open what is sealed.
@@ -161,9 +174,7 @@ impl Importer {
                     () = self.keep_up() => {}
                 }
             }
-            let every = self.spec.interval_seconds.unwrap_or(INTERVAL_SECONDS).max(1);
-            let every = Duration::from_secs(every.unsigned_abs());
-            let pause = git::watch::poll_after(every, failures, rand::random());
+            let pause = self.pause(failures);
             let thawed = freeze::wake_at(&self.store.view(), &self.name);
             let thawed = thawed.map(|at| at.since(clock::now()));
             let pause = thawed.filter(|left| !left.is_zero()).map_or(pause, |left| pause.min(left));
@@ -210,12 +221,24 @@ impl Importer {
         }
     }
 
+    /// How long to wait for the next look when nothing happens.
+    pub(super) fn pause(&self, failures: u32) -> Duration {
+        let every = self.spec.interval_seconds.unwrap_or(INTERVAL_SECONDS).max(1);
+        let every = Duration::from_secs(every.unsigned_abs());
+        git::watch::poll_after(every, failures, rand::random())
+    }
+
     /// One look; gives how many failed in a row.
     async fn look_and_tell(&self, failures: u32) -> u32 {
         let result = {
             let _turn = self.turn.lock().await;
             self.look().await
         };
+        self.note_look(result, failures).await
+    }
+
+    /// Says how a look ended; gives how many failed in a row.
+    pub(super) async fn note_look(&self, result: Result<CommitId, Error>, failures: u32) -> u32 {
         let (failures, told) = match &result {
             Ok(tip) => {
                 self.stats.answers.fetch_add(1, Ordering::Relaxed);
@@ -240,7 +263,7 @@ impl Importer {
 
     /// Takes the cluster back to the last good commit of the source when the one it runs has
     /// failed; needs no remote. Tells whether that was not possible.
-    async fn go_back(&self) -> bool {
+    pub(super) async fn go_back(&self) -> bool {
         let Some((bad, good)) = way_back(&self.store.view(), &self.name) else { return false };
         let source = &self.name;
         match self.take_again(&bad, &good).await {
@@ -272,9 +295,7 @@ impl Importer {
 
     /// Fetches, and takes the tip when it is neither the head nor refused.
     pub(super) async fn look(&self) -> Result<CommitId, Error> {
-        let mirror = self.mirror.clone();
-        let fetch = move || mirror.fetch(Duration::from_secs(FETCH_SECONDS_MAX));
-        let fetched = tokio::task::spawn_blocking(fetch).await??;
+        let fetched = self.fetch().await?;
         let view = self.store.view();
         let is_current = guest::is_current(&view, &self.name, &self.spec);
         if is_current && is_news(&view, &self.name, &fetched.tip, clock::now()) {
@@ -287,6 +308,13 @@ impl Importer {
             self.consider(&fetched.tip).await?;
         }
         Ok(fetched.tip)
+    }
+
+    /// Looks at the remote.
+    pub(super) async fn fetch(&self) -> Result<git::Fetched, Error> {
+        let mirror = self.mirror.clone();
+        let fetch = move || mirror.fetch(Duration::from_secs(FETCH_SECONDS_MAX));
+        Ok(tokio::task::spawn_blocking(fetch).await??)
     }
 
     /// Renders a commit and makes it the head, or records why it was refused.
@@ -329,7 +357,7 @@ impl Importer {
     }
 
     /// Proposes a candidate in its parts; gives the problems when State refuses it.
-    async fn adopt(
+    pub(super) async fn adopt(
         &self,
         view: &View,
         candidate: &Candidate,
@@ -374,13 +402,20 @@ impl Importer {
         let (mirror, shared) = (self.mirror.clone(), self.known.clone());
         let (name, spec) = (self.name.clone(), self.spec.clone());
         let (commit, view, keys) = (commit.clone(), view.clone(), self.keys.clone());
-        let keyring = self.keyring.clone();
+        let (keyring, vouched) = (self.keyring.clone(), self.vouched.clone());
         let read = move || {
             let before = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let reader = mirror.reader()?;
-            let trust = match scope {
-                Scope::Again | Scope::Unsigned => Trust::default(),
-                _ => trust(&reader, &keys, &view, (&name, &spec), &commit, seen_at)?,
+            let trust = match (scope, vouched) {
+                (Scope::Again | Scope::Unsigned, _) => Trust::default(),
+                (_, Some(vouched)) => Trust {
+                    signature: vouched.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+                    ..Trust::default()
+                },
+                (_, None) => {
+                    let head = view.head_of(&name).map(|head| &head.commit);
+                    trust(&reader, &keys, (head, &spec), &commit, seen_at)?
+                }
             };
             let known = Known::read(&mirror, &commit, &spec.path, before, &keyring)?;
             let candidate =
@@ -427,7 +462,10 @@ pub(super) fn done(outcomes: Vec<Outcome>) -> Result<(), Error> {
 }
 
 /// Waits for a newer picture that shows something; for ever when there are no more.
-async fn shows(views: &mut tokio::sync::watch::Receiver<View>, what: impl Fn(&View) -> bool) {
+pub(super) async fn shows(
+    views: &mut tokio::sync::watch::Receiver<View>,
+    what: impl Fn(&View) -> bool,
+) {
     while views.changed().await.is_ok() {
         let view = views.borrow_and_update().clone();
         if what(&view) {
@@ -481,25 +519,24 @@ pub(super) enum Scope {
 #[derive(Debug, Default)]
 pub(super) struct Trust {
     /// Who signed it.
-    signature: Option<Signature>,
+    pub(super) signature: Option<Signature>,
     /// Why it is not to be trusted.
-    problems: Vec<Problem>,
+    pub(super) problems: Vec<Problem>,
 }
 
-/// Whose a commit is, and what is wrong with that, as far as the source asks.
+/// Whose a commit is, and what is wrong with that, as far as the source asks; `head` is the commit
+/// before it.
 ///
 /// A key has to be valid when the commit is seen: the time in a commit is what its author says.
 /// Only the first commit of a cluster, which may be as old as it likes, is taken at its word.
-fn trust(
+pub(super) fn trust(
     reader: &Reader,
     keys: &Keys,
-    view: &View,
-    (name, spec): (&str, &GitSourceSpec),
+    (head, spec): (Option<&CommitId>, &GitSourceSpec),
     commit: &CommitId,
     seen_at: Timestamp,
 ) -> Result<Trust, Error> {
     let mut trust = Trust::default();
-    let head = view.head_of(name).map(|head| &head.commit);
     if let Some(head) = head.filter(|_| spec.fast_forward_only.unwrap_or(spec.verify.is_some())) {
         trust.problems.extend(signatures::follows(descent(reader, head, commit), Some(head)));
     }

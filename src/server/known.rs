@@ -180,6 +180,20 @@ impl Known {
         &self.commit
     }
 
+    /// Whether a path that its kustomizations asked for differs between two commits, wherever it
+    /// is.
+    pub(super) fn reads_differ(
+        &self,
+        reader: &Reader,
+        from: &CommitId,
+        to: &CommitId,
+    ) -> Result<bool, Error> {
+        if self.built.is_empty() {
+            return Ok(false);
+        }
+        Ok(self.built.changed(reader, from, to)?.is_none_or(|paths| !paths.is_empty()))
+    }
+
     /// What its files say together.
     pub(super) fn picture(&self) -> &Picture {
         &self.picture

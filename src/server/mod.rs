@@ -37,6 +37,7 @@ mod sealed;
 mod signer;
 mod sources;
 mod store;
+mod units;
 
 use std::{
     collections::BTreeSet,

@@ -16,10 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Store, clock, export::take_back, import::Importer, keys_of, reference, sealed::Opener,
+    units::Units,
 };
 use crate::{
     git::{Auth, Mirror, Remote},
-    kinds::GitSourceSpec,
+    kinds::{GitSource, GitSourceSpec},
     model::Key,
     plan::{admission::tell_source, guest},
     state::View,
@@ -43,11 +44,41 @@ pub(super) struct Sources {
 struct Followed {
     wanted: Wanted,
     /// What follows it, or why it cannot be followed as it is.
-    importer: Result<Arc<Importer>, String>,
+    follower: Result<Follower, String>,
     stop: CancellationToken,
     /// Until that has ended. What takes its place begins after that, so that nothing is admitted
     /// by a policy that is no more.
     task: Option<Id>,
+}
+
+/// What follows a source: a commit is taken whole, or by unit.
+#[derive(Clone)]
+enum Follower {
+    Whole(Arc<Importer>),
+    Units(Arc<Units>),
+}
+
+impl Follower {
+    fn new(importer: Importer) -> Self {
+        match importer.spec.is_by_unit() {
+            true => Self::Units(Arc::new(Units::new(importer))),
+            false => Self::Whole(Arc::new(importer)),
+        }
+    }
+
+    fn importer(&self) -> &Importer {
+        match self {
+            Self::Whole(importer) => importer,
+            Self::Units(units) => units.top(),
+        }
+    }
+
+    async fn run(&self, stop: CancellationToken) {
+        match self {
+            Self::Whole(importer) => importer.run(stop).await,
+            Self::Units(units) => units.run(stop).await,
+        }
+    }
 }
 
 /// What a source asks for; when it changes, the source is followed anew.
@@ -67,15 +98,17 @@ impl Sources {
     /// Has every source looked at once.
     pub(super) fn nudge(&self) {
         let followed = self.lock();
-        let importers = followed.values().filter_map(|one| one.importer.as_ref().ok());
-        importers.for_each(|importer| importer.nudge().notify_one());
+        let followers = followed.values().filter_map(|one| one.follower.as_ref().ok());
+        followers.for_each(|follower| follower.importer().nudge().notify_one());
     }
 
     /// The mirror of a source that is followed.
     pub(super) fn mirror(&self, name: &str) -> Option<Arc<Mirror>> {
+        let view = self.store.view();
+        let whole = view.get::<GitSource>("", name).and_then(GitSource::parent);
         let followed = self.lock();
-        let importer = followed.get(name)?.importer.as_ref().ok()?;
-        Some(importer.mirror.clone())
+        let follower = followed.get(whole.unwrap_or(name))?.follower.as_ref().ok()?;
+        Some(follower.importer().mirror.clone())
     }
 
     /// Follows what there is to follow, until `stop`.
@@ -96,7 +129,9 @@ impl Sources {
     }
 
     async fn follow(&self, view: &View, stop: &CancellationToken, running: &mut JoinSet<()>) {
+        // Units are followed with the source that they are of.
         let wanted: BTreeMap<String, Wanted> = guest::guests(view)
+            .filter(|(_, source)| source.parent().is_none())
             .map(|(name, source)| (name.to_owned(), self.asks(view, &source.spec)))
             .collect();
         for name in self.let_go(&wanted) {
@@ -123,14 +158,14 @@ impl Sources {
         stop: CancellationToken,
         running: &mut JoinSet<()>,
     ) {
-        let importer = self.importer(name, &wanted).await.map(Arc::new);
-        let task = match importer.clone() {
-            Ok(importer) => {
-                let (store, mirror) = (self.store.clone(), importer.mirror.clone());
+        let follower = self.importer(name, &wanted).await.map(Follower::new);
+        let task = match follower.clone() {
+            Ok(follower) => {
+                let (store, mirror) = (self.store.clone(), follower.importer().mirror.clone());
                 let back = take_back(store, mirror, name.to_owned(), stop.clone());
                 let stop = stop.clone();
                 let both = async move {
-                    tokio::join!(importer.run(stop), back);
+                    tokio::join!(follower.run(stop), back);
                 };
                 Some(running.spawn(both).id())
             }
@@ -139,7 +174,7 @@ impl Sources {
                 None
             }
         };
-        let one = Followed { wanted, importer, stop, task };
+        let one = Followed { wanted, follower, stop, task };
         self.lock().insert(name.to_owned(), one);
     }
 
@@ -166,7 +201,7 @@ impl Sources {
             one.task = None;
             if let (Err(error), false) = (&ended, one.stop.is_cancelled()) {
                 let how = "change its spec to have it followed again";
-                one.importer = Err(format!("what followed it has ended ({error}): {how}"));
+                one.follower = Err(format!("what followed it has ended ({error}): {how}"));
             }
         }
     }
@@ -179,7 +214,7 @@ impl Sources {
     fn not_followed(&self) -> Vec<(String, GitSourceSpec, String)> {
         let followed = self.lock();
         let why = |(name, one): (&String, &Followed)| {
-            let why = one.importer.as_ref().err().filter(|_| !one.stop.is_cancelled())?;
+            let why = one.follower.as_ref().err().filter(|_| !one.stop.is_cancelled())?;
             Some((name.clone(), one.wanted.spec.clone(), why.clone()))
         };
         followed.iter().filter_map(why).collect()

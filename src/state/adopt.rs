@@ -11,6 +11,7 @@ use super::{
 use crate::{
     kinds::{Commit, GitSource},
     model::{CommitId, Key, Object, Problem},
+    state::MAIN_SOURCE,
 };
 
 impl State {
@@ -95,6 +96,18 @@ impl State {
         Ok(())
     }
 
+    /// Lets a source go whose object has just been written, when it is there no more or when its
+    /// units hold what it held.
+    pub(super) fn settle_source(&mut self, key: &Key) {
+        if !key.is::<GitSource>() || key.name == MAIN_SOURCE {
+            return;
+        }
+        let source = self.view.get::<GitSource>("", &key.name);
+        if source.is_none_or(|source| source.spec.is_by_unit()) {
+            self.release(&key.name);
+        }
+    }
+
     /// Forgets a source that is no longer followed; what it brought and nobody deleted stays, and
     /// is nobody's.
     fn release(&mut self, source: &str) {
@@ -147,6 +160,7 @@ impl State {
         }
         self.view.origins.insert(key.clone(), origin);
         self.view.note_drift(&key);
+        self.settle_source(&key);
         Ok(())
     }
 

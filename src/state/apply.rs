@@ -180,19 +180,25 @@ impl State {
     fn write(&mut self, op: Op, context: &mut Context) -> Result<(), Refusal> {
         match op {
             Op::Put { object, expect, part: Part::Main } => {
-                self.put(object.key(), object.value(), expect, Way::Owner, context)
+                self.put(object.key(), object.value(), expect, Way::Owner, context)?;
+                self.settle_source(object.key());
+                Ok(())
             }
             Op::Put { object, expect, part: Part::Status } => self.put_status(&object, expect),
             Op::Put { object, expect: expect @ Expect::At(_), part: Part::Whole } => {
                 self.expected(object.key(), expect)?;
-                self.finish(object.key(), object.value(), Way::Owner, context)
+                self.finish(object.key(), object.value(), Way::Owner, context)?;
+                self.settle_source(object.key());
+                Ok(())
             }
             Op::Put { object, part: Part::Whole, .. } => {
                 let text = "a whole object names the version it is made of";
                 Err(Refusal::Misplaced(format!("{}: {text}", object.key())))
             }
             Op::Delete { key, uid, grace_seconds } => {
-                self.delete(&key, &uid, grace_seconds, context.at)
+                self.delete(&key, &uid, grace_seconds, context.at)?;
+                self.settle_source(&key);
+                Ok(())
             }
             Op::Event(new) => self.event(&new, context),
         }

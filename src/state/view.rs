@@ -13,7 +13,7 @@ use smol_str::SmolStr;
 
 use super::command::{Desired, Notice, OutboxItem};
 use crate::{
-    kinds::{Commit, Kinds, order},
+    kinds::{Commit, GitSource, Kinds, order},
     model::{
         CommitId, CommitName, GroupKind, Key, MAIN_SOURCE, NodeName, Object, Problem, Revision,
         Timestamp,
@@ -339,11 +339,21 @@ impl View {
         self.origin(key).filter(|origin| origin.source == source)
     }
 
-    /// What is wrong with an object that another source than its own holds already.
+    /// What is wrong with an object that another source than its own holds already, and means to
+    /// keep.
     pub fn claimed(&self, desired: &Desired) -> Option<Problem> {
         let Origin { source, file, line, .. } = &desired.origin;
         let key = desired.object.key();
+        // A unit that goes, or whose source takes all its folders whole again.
+        let goes = |other: &str| {
+            let object = self.object(&Key::of::<GitSource>("", other));
+            let parent = object.and_then(|object| object.view::<GitSource>()?.parent());
+            object.is_some_and(Object::is_terminating) || parent == Some(source.as_str())
+        };
         let other = self.origin(key).filter(|other| other.source != *source)?;
+        if goes(&other.source) {
+            return None;
+        }
         let message = format!(
             "{key} is held by the source {} already ({}): an object has one place; take it out of \
              one of them",

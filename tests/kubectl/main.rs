@@ -30,6 +30,7 @@ mod ssh_server;
 mod strangers;
 mod traces;
 mod trust;
+mod units;
 mod verbs;
 #[allow(dead_code, reason = "shared with the tests of other clients")]
 mod world;

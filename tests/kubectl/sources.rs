@@ -7,9 +7,9 @@ use crate::{
     world::{World, git, kubectls, repository},
 };
 
-const TEAM: &str = "{apiVersion: v1, kind: Namespace, metadata: {name: team}}\n---\n";
+pub(crate) const TEAM: &str = "{apiVersion: v1, kind: Namespace, metadata: {name: team}}\n---\n";
 
-fn map(name: &str, namespace: &str, value: &str) -> String {
+pub(crate) fn map(name: &str, namespace: &str, value: &str) -> String {
     format!(
         "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}, namespace: {namespace}}}, \
          data: {{a: {value}}}}}\n"
@@ -17,16 +17,16 @@ fn map(name: &str, namespace: &str, value: &str) -> String {
 }
 
 /// The team's repository.
-struct Team {
-    world: World,
+pub(crate) struct Team {
+    pub(crate) world: World,
 }
 
 impl Team {
-    fn up() -> Self {
+    pub(crate) fn up() -> Self {
         Self::of(World::up(3))
     }
 
-    fn of(world: World) -> Self {
+    pub(crate) fn of(world: World) -> Self {
         let place = world.work().join("../team");
         git(&world.work(), &["init", "--quiet", "--bare", "--initial-branch=main", "../team.git"]);
         git(&world.work(), &["init", "--quiet", "--initial-branch=main", "../team"]);
@@ -45,7 +45,7 @@ impl Team {
     }
 
     /// Commits a file in the team's repository; an empty text takes it away.
-    fn pushes(&self, path: &str, text: &str) -> String {
+    pub(crate) fn pushes(&self, path: &str, text: &str) -> String {
         let place = self.world.work().join("../team");
         match text {
             "" => fs::remove_file(place.join(path)).unwrap(),
@@ -58,15 +58,15 @@ impl Team {
     }
 
     /// Through each server in turn.
-    fn get(&self, at: usize, args: &[&str]) -> String {
+    pub(crate) fn get(&self, at: usize, args: &[&str]) -> String {
         self.world.kubectl(at, "kubectl", &[&["get"], args].concat()).unwrap_or_default()
     }
 
-    fn value(&self, name: &str) -> String {
+    pub(crate) fn value(&self, name: &str) -> String {
         self.get(0, &["cm", name, "-n", "team", "-o", "jsonpath={.data.a}"])
     }
 
-    fn is(&self, name: &str, value: &str) {
+    pub(crate) fn is(&self, name: &str, value: &str) {
         self.world.until(&format!("{name} is {value:?}"), || self.value(name) == value);
     }
 
@@ -226,7 +226,7 @@ fn a_hook_that_reaches_any_server_is_heard_by_the_leader() {
 }
 
 /// A workload for which there is no node: it never comes up.
-fn stuck(namespace: &str) -> String {
+pub(crate) fn stuck(namespace: &str) -> String {
     format!(
         "---\n{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: web, namespace: \
          {namespace}}}, spec: {{selector: {{matchLabels: {{a: b}}}}, template: {{metadata: \
@@ -235,12 +235,12 @@ fn stuck(namespace: &str) -> String {
 }
 
 impl Team {
-    fn git(&self, args: &[&str]) -> String {
+    pub(crate) fn git(&self, args: &[&str]) -> String {
         git(&self.world.work().join("../team.git"), args)
     }
 
     /// How many commits of a branch take a failed one back.
-    fn reverts(&self, branch: &str, bad: &str) -> usize {
+    pub(crate) fn reverts(&self, branch: &str, bad: &str) -> usize {
         let grep = format!("--grep=^Mainstay-Reverts: {bad}$");
         self.git(&["log", "--format=%H", &grep, branch]).lines().count()
     }
@@ -253,7 +253,7 @@ impl Team {
     }
 
     /// The team goes on from what is on the branch.
-    fn pulls(&self) {
+    pub(crate) fn pulls(&self) {
         let place = self.world.work().join("../team");
         git(&place, &["fetch", "--quiet", "../team.git", "main"]);
         git(&place, &["reset", "--quiet", "--hard", "FETCH_HEAD"]);

@@ -62,6 +62,9 @@ pub(super) fn judge(view: &View, writes: Writes, change: &Change<'_>) -> Result<
             "it tells what the cluster does, and only the cluster writes it".to_owned(),
         );
     }
+    if let Some(why) = unit(view, change) {
+        return refused(why);
+    }
     if change.info.group == "apiregistration.k8s.io" {
         return refused(
             "every API of this cluster is answered by its own servers, and they list what they \
@@ -137,6 +140,25 @@ fn is_autoscaler(change: &Change<'_>) -> bool {
 /// Whether it is a source that Git may name: any but the main one.
 fn is_other_source(key: &Key) -> bool {
     key.is::<GitSource>() && key.name != MAIN_SOURCE
+}
+
+/// Why a unit of a source is not written: it is as its folder and its source say.
+fn unit(view: &View, change: &Change<'_>) -> Option<String> {
+    let source = |object: &'_ Object| object.view::<GitSource>().cloned();
+    let live = change.live.and_then(source);
+    if let Some((unit, parent)) = live.as_ref().and_then(|unit| Some((unit, unit.parent()?))) {
+        let place = view.origin(&Key::of::<GitSource>("", parent)).map(|o| o.place().to_string());
+        let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
+        return Some(format!(
+            "it is the unit of the source {parent} that the folder {} makes: change or remove that \
+             folder, or change the source {parent}{place}",
+            unit.spec.path
+        ));
+    }
+    let wanted = change.wanted.and_then(source)?;
+    wanted.parent().is_some().then(|| {
+        "units of a source are made of its folders alone: take its ownerReferences away".to_owned()
+    })
 }
 
 /// Why a write would break or forge a seal: what is sealed can only be changed by who can open the

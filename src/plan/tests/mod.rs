@@ -30,4 +30,5 @@ mod scheduler;
 mod signing;
 mod stuck;
 mod survivors;
+mod units;
 mod world;

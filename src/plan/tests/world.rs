@@ -165,7 +165,7 @@ impl World {
     }
 
     pub(super) fn edit<T: Resource>(&mut self, name: &str, change: impl FnOnce(&mut Value)) {
-        let namespace = if T::KIND == "Node" { "" } else { "default" };
+        let namespace = if matches!(T::KIND, "Node" | "GitSource") { "" } else { "default" };
         let mut value = self.view().object(&Key::of::<T>(namespace, name)).unwrap().value();
         change(&mut value);
         let object = Object::from_value(&value).unwrap();
@@ -246,7 +246,7 @@ impl World {
     where
         T: Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + Sync + 'static,
     {
-        let namespace = if T::KIND == "Node" { "" } else { "default" };
+        let namespace = if matches!(T::KIND, "Node" | "GitSource") { "" } else { "default" };
         self.view().get::<T>(namespace, name).unwrap()
     }
 

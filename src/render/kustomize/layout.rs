@@ -39,6 +39,11 @@ impl Layout {
         NAMES.contains(&path.rsplit('/').next().unwrap_or(path))
     }
 
+    /// The paths in the repository that a kustomization names.
+    pub fn names_of(path: &str, bytes: &[u8]) -> Vec<String> {
+        said(path, bytes).names.iter().map(SmolStr::to_string).collect()
+    }
+
     /// Puts a kustomization in, in place of what its path said before; tells whether its folder had
     /// none.
     pub fn put(&mut self, path: &str, bytes: &[u8]) -> bool {
