@@ -53,8 +53,8 @@ impl Reader {
         Ok(self.tree_at(commit, path)?.map(FolderId))
     }
 
-    /// The files in a folder and below it, which is at `path`, that `wanted` accepts. What cannot be
-    /// used is left out: whoever reads the folder is told.
+    /// The files in a folder at `path` and below it that `wanted` accepts. What cannot be used is
+    /// left out: whoever reads the folder is told.
     pub fn files_in(
         &self,
         folder: FolderId,

@@ -43,6 +43,9 @@ const COMMITS_MAX: usize = 500;
 /// Most commits of each other source that State keeps: there may be a hundred of them.
 const GUEST_COMMITS_MAX: usize = 50;
 
+/// Most commits of each unit of a source that State keeps: there may be thousands.
+const UNIT_COMMITS_MAX: usize = 10;
+
 /// Judges commits.
 pub(super) const CONTROLLER: Controller =
     Controller { name: "commit-controller", affected, all, plan };
@@ -140,7 +143,12 @@ fn let_go(view: &View, object: &Object, name: &CommitName) -> Plan {
 /// one that stays stands for them where commits are counted.
 fn forget(view: &View, head: &CommitName, batch: &mut Batch) {
     let commits = || view.commits_of(&head.source);
-    let most = if head.is_main() { COMMITS_MAX } else { GUEST_COMMITS_MAX };
+    let source = view.get::<GitSource>("", &head.source);
+    let most = match source.and_then(GitSource::parent) {
+        _ if head.is_main() => COMMITS_MAX,
+        Some(_) => UNIT_COMMITS_MAX,
+        None => GUEST_COMMITS_MAX,
+    };
     let surplus = commits().count().saturating_sub(most);
     if surplus == 0 {
         return;

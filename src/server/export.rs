@@ -162,7 +162,8 @@ impl Exporter {
     }
 }
 
-/// Takes back what failed of a source that Git names and of its units, whenever this server leads, until `stop`.
+/// Takes back what failed of a source that Git names and of its units, whenever this server leads,
+/// until `stop`.
 pub(super) async fn take_back(
     store: Store,
     mirror: Arc<Mirror>,
@@ -238,8 +239,8 @@ async fn export(
     Ok(())
 }
 
-/// Takes back what failed of a source and of its units. How that ended is recorded first, so that an entry is only
-/// taken out when there is nothing left to do for it.
+/// Takes back what failed of a source and of its units. How that ended is recorded first, so that an
+/// entry is only taken out when there is nothing left to do for it.
 async fn reverts(
     store: &Store,
     mirror: &Arc<Mirror>,

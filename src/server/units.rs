@@ -48,12 +48,15 @@ struct Shared {
     units: BTreeMap<String, Unit>,
     /// By which rules the folders were read.
     rules: Vec<u8>,
-    folders: BTreeMap<String, (FolderId, Arc<Folder>)>,
+    folders: Folders,
     /// The tip that was looked at last.
     tip: Option<CommitId>,
     /// The tip that was trusted last.
     trusted: Option<CommitId>,
 }
+
+/// What stands in each folder, and the id by which that is known.
+type Folders = BTreeMap<String, (FolderId, Arc<Folder>)>;
 
 /// One unit.
 struct Unit {
@@ -497,14 +500,14 @@ impl Units {
     }
 }
 
-type Surveyed = (Tip, BTreeMap<String, (FolderId, Arc<Folder>)>, At);
+type Surveyed = (Tip, Folders, At);
 
 /// What a commit has directly in the path of a source; folders that are known are not read again.
 fn surveyed(
     reader: &Reader,
     spec: &GitSourceSpec,
     commit: &CommitId,
-    (rules, known): (&[u8], BTreeMap<String, (FolderId, Arc<Folder>)>),
+    (rules, known): (&[u8], Folders),
 ) -> Result<Surveyed, Error> {
     let ignore = Ignore::parse(rules);
     let is_wanted = |path: &str| ignore.is_manifest(path);

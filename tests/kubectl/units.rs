@@ -133,9 +133,9 @@ fn a_unit_that_fails_holds_up_no_other() {
     team.writes("apps/No_Name/map.yaml", &map("no-name", "team", "x"));
     team.pushes_all("one goes");
     team.is("of-d", "");
-    team.waits_for("team", "apps/No_Name: its unit would be the source team-No_Name");
+    team.waits_for("team", "apps/beside.yaml:1: is beside the folders in apps");
     let problems = team.status("team", "problems");
-    assert!(problems.contains("is beside the folders in apps"), "{problems}");
+    assert!(problems.contains("its unit would be the source team-No_Name"), "{problems}");
     assert_eq!(team.get(0, &["gitsource", "team-d", "--ignore-not-found", "-o", "name"]), "");
     assert_eq!(team.value("beside"), "");
 

@@ -484,6 +484,51 @@ fn others_wait_for_all_units_or_for_one() {
     );
 }
 
+/// What must not happen: two that wait for each other for ever, because one names a unit.
+#[test]
+fn an_order_that_names_a_unit_is_checked_where_it_is_said() {
+    let mut world = World::new();
+    let check = |world: &World, team: &str, other: &str, expect: Expect| {
+        let text_of = |name: &str, more: &str| {
+            format!(
+                "apiVersion: mainstay.io/v1\nkind: GitSource\nmetadata: {{name: {name}}}\n\
+                 spec: {{url: {URL}{more}}}\n"
+            )
+        };
+        let files =
+            text_of("team", &format!(", atomic: unit{team}")) + "---\n" + &text_of("x", other);
+        let mut picture = Picture::default();
+        picture.put(render::render_file("s.yaml", files.as_bytes()).into(), &mut BTreeSet::new());
+        let facts = Facts {
+            commit: id('b'),
+            spec: CommitSpec { source: "main".to_owned(), ..CommitSpec::default() },
+            trailers: Vec::new(),
+            seen_at: world.now,
+        };
+        let spec = GitSourceSpec::default();
+        let found = admission::candidate(world.view(), &spec, facts, &picture, None, Vec::new());
+        expect.assert_eq(&text(&found.problems));
+    };
+    world.settle();
+    check(&world, "", ", dependsOn: [team-a]", expect![""]);
+    check(
+        &world,
+        "",
+        ", dependsOn: [teams-a]",
+        expect![[r#"
+            s.yaml:6: spec.dependsOn: x waits for the source teams-a, which is nowhere: add it
+        "#]],
+    );
+    check(
+        &world,
+        ", dependsOn: [x]",
+        ", dependsOn: [team-a]",
+        expect![[r#"
+            s.yaml:1: spec.dependsOn: team waits for x waits for team: no new commit of these is ever taken: take one of these waits away
+        "#]],
+    );
+}
+
 #[test]
 fn a_unit_that_is_deleted_lets_go_of_what_it_held() {
     let mut world = world(json!({}));
