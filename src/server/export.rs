@@ -239,8 +239,8 @@ async fn export(
     Ok(())
 }
 
-/// Takes back what failed of a source and of its units. How that ended is recorded first, so that an
-/// entry is only taken out when there is nothing left to do for it.
+/// Takes back what failed of a source and of its units. How that ended is recorded first, so that
+/// an entry is only taken out when there is nothing left to do for it.
 async fn reverts(
     store: &Store,
     mirror: &Arc<Mirror>,
