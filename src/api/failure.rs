@@ -116,7 +116,12 @@ impl Failure {
 
     /// Too much is asked at once; try again in a second.
     pub fn too_many(message: impl Into<String>) -> Self {
-        let details = Details { retry_after_seconds: Some(1), ..Details::default() };
+        Self::too_many_for(1, message)
+    }
+
+    /// As [`too_many`](Self::too_many), for so many seconds.
+    pub fn too_many_for(seconds: u32, message: impl Into<String>) -> Self {
+        let details = Details { retry_after_seconds: Some(seconds), ..Details::default() };
         Self::of(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message).with(details)
     }
 

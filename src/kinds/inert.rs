@@ -60,6 +60,10 @@ pub(super) fn warn(info: &KindInfo, value: &Value, check: &mut Check) {
         "Deployment" | "ReplicaSet" | "Job" => {
             pod(&value["spec"]["template"]["spec"], "spec.template.spec", check);
         }
+        "CronJob" => {
+            let spec = &value["spec"]["jobTemplate"]["spec"]["template"]["spec"];
+            pod(spec, "spec.jobTemplate.spec.template.spec", check);
+        }
         "Service" => {
             for path in SERVICE {
                 find(&value["spec"], path, "spec".to_owned(), check);

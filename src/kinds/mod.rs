@@ -93,6 +93,7 @@ pub use answered::{ANSWERED, Answered, ContainerMetrics, METRICS, NodeMetrics, P
 pub use api_access::{give_api_access, renamed_pod};
 pub use api_service::{group_priority, group_versions};
 pub use container::of_ephemeral;
+pub use cron_job::is_run_of;
 pub use custom::{CLEANUP, ScalePaths, accept_names, mark_for_cleanup};
 pub use decode::Strictness;
 pub use definitions::{Definitions, each_subschema};
@@ -115,6 +116,7 @@ pub use pod::{only_by_own_path, qos_class};
 pub use priority_class::SYSTEM_PRIORITY_CLASSES;
 pub use registry::{KindInfo, lookup, lookup_resource, registry};
 pub use rest::Subresource;
+pub use schedule::{Schedule, Zone};
 pub use schemas::{field_names, schemas};
 pub use served::ServedAs;
 pub use service::{needs_cluster_ip, needs_node_ports};

@@ -583,7 +583,6 @@ fn batch_group() -> Vec<KindInfo> {
         KindInfo::of::<CronJob>("cronjob", 4)
             .short(&["cj"])
             .workload()
-            .inert()
             .name_is(cron_job::name)
             .table(&table::CRON_JOB, table::cron_job),
     ]

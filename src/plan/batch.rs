@@ -102,14 +102,19 @@ impl Batch {
     }
 
     fn say(&mut self, about: &Object, source: &str, warning: bool, reason: &str, message: String) {
-        self.ops.push(Op::Event(NewEvent {
+        self.tell(NewEvent {
             regarding: about.key().clone(),
             uid: about.uid().to_owned(),
             warning,
             reason: reason.to_owned(),
             message,
             source: source.to_owned(),
-        }));
+        });
+    }
+
+    /// Tells users something that was worded before.
+    pub(super) fn tell(&mut self, event: NewEvent) {
+        self.ops.push(Op::Event(event));
     }
 
     /// One command, or none.

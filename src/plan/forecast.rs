@@ -15,7 +15,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::{batch::controlled_by, bound, commit::newest_pods, pods};
+use super::{batch::controlled_by, bound, commit::newest_pods, offspring, pods};
 use crate::{
     model::{Key, NodeName, Object, Timestamp},
     policy::Ledger,
@@ -81,7 +81,7 @@ impl Forecast {
         cluster: &mut Cluster,
         ledger: &mut Ledger<'_>,
     ) {
-        let placed = pods::admitted(view, pod, ledger).map_err(|refused| refused.to_string());
+        let placed = offspring::admitted(view, pod, ledger).map_err(|refused| refused.to_string());
         let placed = placed.and_then(|pod| match fixed_node(&pod) {
             Some(node) => Ok((node, pod)),
             None => cluster.place(&pod).map(|node| (node, pod)).map_err(|why| why.to_string()),

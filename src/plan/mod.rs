@@ -40,6 +40,7 @@ mod bound;
 mod cause;
 mod commit;
 mod condition;
+mod cron_job;
 mod deadline;
 mod definition;
 mod deployment;
@@ -193,6 +194,7 @@ pub const CONTROLLERS: &[Controller] = &[
     deployment::CONTROLLER,
     replica_set::CONTROLLER,
     job::CONTROLLER,
+    cron_job::CONTROLLER,
     hook::CONTROLLER,
     scheduler::CONTROLLER,
     endpoint_slice::CONTROLLER,

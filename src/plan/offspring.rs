@@ -4,17 +4,18 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::{
+    Metadata, Resource,
     api::core::v1::{Pod, PodTemplateSpec},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::{
-    batch::{Batch, controlled_by, fresh_name},
-    pods,
-};
+use serde::Serialize;
+
+use super::batch::{Batch, controlled_by, fresh_name, object};
 use crate::{
-    model::{Key, Object},
-    policy::{Ledger, Refused},
+    kinds,
+    model::{GroupKind, Key, Object},
+    policy::{self, Attempt, Ledger, Refused},
     state::{ENTRY_BYTES_MAX, View},
 };
 
@@ -54,7 +55,7 @@ pub(super) fn make<W>(
                 break name;
             }
         };
-        match pods::admitted(view, &pod(&one, &prefix, &name), &mut ledger) {
+        match admitted(view, &pod(&one, &prefix, &name), &mut ledger) {
             Ok(object) => batch.put_new(object),
             Err(refused) => {
                 made.refused = Some(refused);
@@ -66,6 +67,27 @@ pub(super) fn make<W>(
     }
     batch.first(ledger.charges());
     made
+}
+
+/// An object of a controller as it is stored, judged as those that users make and charged in the
+/// `ledger`. A template that the door refuses by now is taken as it stands: it was valid when its
+/// owner was admitted.
+pub(super) fn admitted<T>(
+    view: &View,
+    typed: &T,
+    ledger: &mut Ledger<'_>,
+) -> Result<Object, Refused>
+where
+    T: Resource + Metadata<Ty = ObjectMeta> + Serialize,
+{
+    let mut value = serde_json::to_value(typed).unwrap_or_default();
+    let Some(info) = kinds::lookup(&GroupKind::of::<T>()) else { return Ok(object(typed)) };
+    let attempt = Attempt { view, info, subresource: "", live: None };
+    policy::complete(&attempt, &mut value)?;
+    let admitted = kinds::admit(value, kinds::Strictness::Warn);
+    let made = admitted.map_or_else(|_| object(typed), |admitted| admitted.object);
+    policy::check(&attempt, &made, ledger)?;
+    Ok(made)
 }
 
 /// A pod of a template, owned by `owner`.

@@ -2,27 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
-use super::batch::object;
-use crate::{
-    kinds,
-    model::{GroupKind, Object, Timestamp},
-    policy::{self, Attempt, Ledger, Refused},
-    state::View,
-};
-
-/// A pod of a controller as it is stored, judged as those that users make and charged in the
-/// `ledger`. A template that the door refuses by now is taken as it stands: it was valid when its
-/// owner was admitted.
-pub(super) fn admitted(view: &View, pod: &Pod, ledger: &mut Ledger<'_>) -> Result<Object, Refused> {
-    let mut value = serde_json::to_value(pod).unwrap_or_default();
-    let Some(info) = kinds::lookup(&GroupKind::of::<Pod>()) else { return Ok(object(pod)) };
-    let attempt = Attempt { view, info, subresource: "", live: None };
-    policy::complete(&attempt, &mut value)?;
-    let admitted = kinds::admit(value, kinds::Strictness::Warn);
-    let made = admitted.map_or_else(|_| object(pod), |admitted| admitted.object);
-    policy::check(&attempt, &made, ledger)?;
-    Ok(made)
-}
+use crate::model::{Object, Timestamp};
 
 /// The phase; `Pending` before anything is known.
 pub(crate) fn phase(pod: &Pod) -> &str {

@@ -204,6 +204,7 @@ impl Server {
             main: importer.nudge(),
             branches: branches.clone(),
             sources: sources.clone(),
+            telling: Arc::default(),
         };
         let backend = Arc::new(backend::Backend {
             nudge: nudge.clone(),

@@ -181,6 +181,31 @@ pub(super) fn job(name: &str, words: &Words) -> Value {
     json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec })
 }
 
+/// A CronJob. Words as for a Job, and `schedule` (with `_` for spaces), `zone`, `policy`, `late`
+/// (seconds), `suspend`, `keep` (how many that succeeded).
+pub(super) fn cron_job(name: &str, words: &Words) -> Value {
+    let schedule = words.get("schedule").map_or("* * * * *".to_owned(), |s| s.replace('_', " "));
+    let template = json!({ "spec": job(name, words)["spec"] });
+    let mut spec = json!({ "schedule": schedule, "jobTemplate": template });
+    for (word, field) in [("zone", "timeZone"), ("policy", "concurrencyPolicy")] {
+        if let Some(text) = words.get(word) {
+            spec[field] = text.as_str().into();
+        }
+    }
+    let numbers = [("late", "startingDeadlineSeconds"), ("keep", "successfulJobsHistoryLimit")];
+    for (word, field) in numbers {
+        if let Some(value) = number(words, word) {
+            spec[field] = value.into();
+        }
+    }
+    if words.contains_key("suspend") {
+        spec["suspend"] = true.into();
+    }
+    json!({
+        "apiVersion": "batch/v1", "kind": "CronJob", "metadata": metadata(name), "spec": spec,
+    })
+}
+
 /// A Service for the pods of a Deployment of the same name (or of `app=`). Words: `type`, `port`,
 /// `node-port`.
 pub(super) fn service(name: &str, words: &Words) -> Value {

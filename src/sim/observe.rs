@@ -63,9 +63,11 @@ impl World {
         let name = &change.key.name;
         if change.key.is::<ReplicaSet>() {
             names.number(name, owner, "@");
+        } else if change.key.is::<Job>() {
+            names.number(name, owner, "-");
         } else if change.key.is::<Pod>() {
             let set = view.object(&Key::of::<ReplicaSet>(&change.key.namespace, owner));
-            let stem = set.and_then(self::owner).unwrap_or(owner).to_owned();
+            let stem = names.of(set.and_then(self::owner).unwrap_or(owner));
             let short = names.number(name, &stem, "-");
             names.give(new.uid(), &format!("uid of {short}"));
         } else if change.key.is::<EndpointSlice>() {
@@ -154,6 +156,9 @@ impl World {
         let name = &object.key().name;
         match (new, is.filter(|_| was.is_none())) {
             (None, _) => self.story.tell(self.now, "job", &format!("{name} is gone")),
+            (Some(new), _) if old.is_none() && new.controller_uid().is_some() => {
+                self.story.tell(self.now, "job", &format!("{name} starts"));
+            }
             (_, Some(Ending::Succeeded)) => {
                 self.story.tell(self.now, "job", &format!("{name} complete"));
             }

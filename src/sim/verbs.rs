@@ -76,6 +76,10 @@ impl Stage {
                 let value = manifest::job(name, &manifest::words(words));
                 self.put(&format!("{name}-job.yaml"), &value);
             }
+            ("cron-job", [name, words @ ..]) => {
+                let value = manifest::cron_job(name, &manifest::words(words));
+                self.put(&format!("{name}-cron-job.yaml"), &value);
+            }
             ("namespace", [name]) => {
                 self.put(&format!("{name}-namespace.yaml"), &manifest::namespace(name));
             }

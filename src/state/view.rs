@@ -5,13 +5,19 @@ use std::{net::Ipv4Addr, ops::Bound, sync::Arc};
 use imbl::{OrdMap, OrdSet, Vector};
 use k8s_openapi::{
     Metadata,
-    api::{batch::v1::Job, core::v1::Pod},
+    api::{
+        batch::v1::Job,
+        core::v1::{Event, Pod},
+    },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use smol_str::SmolStr;
 
-use super::command::{Desired, Notice, OutboxItem};
+use super::{
+    command::{Desired, NewEvent, Notice, OutboxItem},
+    event,
+};
 use crate::{
     kinds::{Commit, GitSource, Kinds, order},
     model::{
@@ -374,6 +380,12 @@ impl View {
     /// One object.
     pub fn object(&self, key: &Key) -> Option<&Object> {
         self.objects.get(key)
+    }
+
+    /// When an event was said last that says just this; `None` when it was not, or that is forgotten.
+    pub fn last_said(&self, event: &NewEvent) -> Option<Timestamp> {
+        let said = self.objects.get(&event::key(event))?.view::<Event>()?;
+        said.last_timestamp.as_ref().map(Timestamp::from)
     }
 
     /// One object, typed.

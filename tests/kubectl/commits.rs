@@ -1,6 +1,6 @@
 //! A write to what Git owns is a commit: what is typed, what the file becomes, who is named.
 
-use std::{fmt::Write, path::Path, thread, time::Duration};
+use std::{fmt::Write, fs, path::Path, thread, time::Duration};
 
 use expect_test::expect_file;
 use regex::Regex;
@@ -303,4 +303,56 @@ fn kubectl_waits_for_a_commit_and_a_workload_for_another() {
     assert!(sets.contains("/db-") && !sets.contains("/web-"), "{sets}");
     let third = pushed("broken.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: X}\n");
     wait("Stalled", &third, "60").unwrap();
+}
+
+const NIGHTLY: &str = "\
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: nightly, namespace: free}
+spec:
+  schedule: 0 0 29 2 *
+  timeZone: Europe/Berlin
+  jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: none}]}}}}
+";
+
+/// What a CronJob does is in Git, and so is what somebody starts of it by hand. What must not
+/// happen: a commit for each such run, or another Job that gets past Git under its name.
+#[test]
+fn a_run_of_a_cron_job_by_hand_is_no_commit_and_nothing_else_passes_as_one() {
+    let name = "a_run_of_a_cron_job_by_hand_is_no_commit_and_nothing_else_passes_as_one";
+    if kubectls(name).is_empty() {
+        return;
+    }
+    let world = World::up(1);
+    let kubectl = |args: &[&str]| world.kubectl(0, "kubectl", args);
+    let shop = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\n";
+    world.pushes("nightly.yaml", &(shop.to_owned() + &NIGHTLY.replace("free", "shop")));
+    let get = ["get", "cronjob", "nightly", "-n", "shop", "-o", "jsonpath={.metadata.uid}"];
+    world.until("it is there", || kubectl(&get).is_ok());
+    let wait = ["wait", "commit", "--all", "--for=condition=Ready", "--timeout=60s"];
+    kubectl(&wait).unwrap();
+    let head = newest(&world);
+    let run = ["create", "job", "now", "--from=cronjob/nightly", "-n", "shop"];
+    assert_eq!(kubectl(&run).unwrap().trim(), "job.batch/now created");
+    assert_eq!(newest(&world), head);
+    let pods = ["get", "pods", "-n", "shop", "-o", "name"];
+    world.until("its pod is there", || kubectl(&pods).is_ok_and(|pods| pods.contains("/now-")));
+    let events = ["get", "events", "-n", "shop", "-o", "jsonpath={.items[*].reason}"];
+    world.until("it is told", || kubectl(&events).unwrap().contains("UnexpectedJob"));
+
+    let uid = kubectl(&get).unwrap();
+    let forged = format!(
+        "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: forged, namespace: shop, \
+         ownerReferences: [{{apiVersion: batch/v1, kind: CronJob, name: nightly, uid: {uid}, \
+         controller: true}}]}}\nspec: {{template: {{spec: {{restartPolicy: Never, containers: \
+         [{{name: c, image: other}}]}}}}}}\n"
+    );
+    let path = world.work().join("../forged.yaml");
+    fs::write(&path, forged).unwrap();
+    let forged = kubectl(&["create", "-f", path.to_str().unwrap()]);
+    assert!(forged.is_err() || newest(&world) != head, "{forged:?}");
+    // It goes with what it started.
+    world.pushes("nightly.yaml", shop);
+    let jobs = ["get", "job", "now", "-n", "shop"];
+    world.until("the Job goes with it", || kubectl(&jobs).is_err());
 }

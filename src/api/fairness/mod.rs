@@ -4,14 +4,16 @@
 //! [`authn`](super::authn): who asks decides the [`Lane`]. Each lane has seats of its own, and
 //! inside it users take turns ([`seats`]); who gets no seat waits for a short time. Watches and
 //! streams take no seats, they have bounds of their own and hold their place until they are over.
-//! Never here: what a request may do.
+//! Hooks, which anybody may send, have a [`budget`] of their own. Never here: what a request may do.
 
+mod budget;
 mod lanes;
 mod seats;
 #[cfg(test)]
 mod tests;
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -29,6 +31,7 @@ use tokio::sync::oneshot;
 pub(super) use lanes::{Class, is_health};
 
 use self::{
+    budget::Budgets,
     lanes::Lane,
     seats::{Bounds, Seats},
 };
@@ -36,7 +39,7 @@ use super::{
     Api, Failure, RequestInfo, STREAMS_MAX, User,
     gate::{Held, until_over},
 };
-use crate::report::Sample;
+use crate::{model::Timestamp, report::Sample};
 
 /// Seconds that a request waits for a seat: Kubernetes' quarter of the time for an answer. A client
 /// that hears 429 before its own patience ends can do something about it.
@@ -57,6 +60,7 @@ pub(super) struct Shares {
     lanes: [(Lane, Arc<Line>); 6],
     watches: Arc<Line>,
     streams: Arc<Line>,
+    hooks: Mutex<Budgets>,
     wait: Duration,
 }
 
@@ -85,6 +89,7 @@ impl Shares {
             lanes: Lane::ALL.map(|lane| (lane, Line::new(bounds(lane)))),
             watches: long(WATCHES_MAX),
             streams: long(STREAMS_MAX),
+            hooks: Mutex::default(),
             wait,
         }
     }
@@ -99,6 +104,13 @@ impl Shares {
             Ok(Err(_)) => Err(line.refuse(&line.full)),
             Err(_) => Err(line.refuse(&line.late)),
         }
+    }
+
+    /// Lets a hook in whose sender nobody knows yet; 429 when there were too many, from there or in
+    /// all.
+    pub(super) fn hook(&self, from: Option<IpAddr>, now: Timestamp) -> Result<(), Failure> {
+        let mut budgets = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        budgets.take(from, now).map_err(|seconds| Failure::too_many_for(seconds, TOO_MANY))
     }
 
     /// A place for a request that lasts.

@@ -6,7 +6,13 @@
 //! always what is made while the cluster runs. Autoscalers scale what Git leaves open, and nothing
 //! else (docs/adr/0034-autoscalers.md); what Git only makes once is everybody's then.
 
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::{
+    Resource as _,
+    api::{
+        batch::v1::{CronJob, Job},
+        core::v1::{Namespace, Pod},
+    },
+};
 
 use crate::{
     api::Failure,
@@ -90,7 +96,7 @@ pub(super) fn judge(view: &View, writes: Writes, change: &Change<'_>) -> Result<
             )),
         };
     }
-    if is_made_once(view, change) {
+    if is_made_once(view, change) || is_started_by_hand(view, change) {
         return Ok(Way::Log);
     }
     if let Some(origin) = view.origin(change.key).filter(|o| o.source != MAIN_SOURCE) {
@@ -129,6 +135,21 @@ pub(super) fn judge(view: &View, writes: Writes, change: &Change<'_>) -> Result<
 fn is_made_once(view: &View, change: &Change<'_>) -> bool {
     let is_left = |live: &Object| kinds::order(live).apply != Apply::Always;
     view.origin(change.key).is_some() && change.live.is_some_and(is_left)
+}
+
+/// Whether it is a run of a CronJob that somebody starts by hand (`kubectl create job --from`): what
+/// it does is said already.
+fn is_started_by_hand(view: &View, change: &Change<'_>) -> bool {
+    let Some(wanted) = change.wanted.filter(|_| change.live.is_none()) else { return false };
+    let controller = wanted.meta().owner_references.iter().flatten();
+    let mut controller = controller.filter(|owner| owner.controller == Some(true));
+    let named = controller.next().filter(|owner| owner.kind == CronJob::KIND);
+    let cron = named.and_then(|owner| {
+        let cron = view.object(&Key::of::<CronJob>(&change.key.namespace, &owner.name))?;
+        (cron.uid() == owner.uid).then(|| cron.view::<CronJob>()).flatten()
+    });
+    let (Some(job), Some(cron)) = (wanted.view::<Job>(), cron) else { return false };
+    kinds::is_run_of(job, cron)
 }
 
 /// Whether a program scales it, as autoscalers do every few seconds: that is no wish of a person,

@@ -74,7 +74,7 @@ fn end(world: &mut World, key: &Key, code: i32) {
 }
 
 /// Every active pod ends.
-fn end_all(world: &mut World, code: i32) {
+pub(super) fn end_all(world: &mut World, code: i32) {
     for key in active(world) {
         end(world, &key, code);
     }
@@ -82,7 +82,7 @@ fn end_all(world: &mut World, code: i32) {
 }
 
 /// The pods that are told to go are gone.
-fn let_pods_go(world: &mut World) {
+pub(super) fn let_pods_go(world: &mut World) {
     let going: Vec<Key> = world
         .all::<Pod>()
         .into_iter()

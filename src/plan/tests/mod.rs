@@ -7,6 +7,7 @@ mod assign;
 mod bound;
 mod built_in;
 mod commit;
+mod cron_job;
 mod deployment;
 mod disruption;
 mod drift;
