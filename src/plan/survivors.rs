@@ -76,6 +76,17 @@ impl Survivors {
         self.0.is_empty()
     }
 
+    /// How many a node's agent brought, and how many of them have become pods of this cluster.
+    pub fn kept_of(&self, view: &View, node: &NodeName) -> (usize, usize) {
+        let brought = self.0.get(node).map(Vec::as_slice).unwrap_or_default();
+        (brought.len(), brought.iter().filter(|survivor| is_here(view, survivor)).count())
+    }
+
+    /// How many have no place yet.
+    pub fn waiting(&self, view: &View) -> usize {
+        self.homeless(view).count()
+    }
+
     /// Those that have no place yet.
     fn homeless<'a>(
         &'a self,
@@ -249,6 +260,12 @@ pub(super) fn arrived(node: &Node) -> Node {
 pub(super) struct Wait {
     pub(super) until: Timestamp,
     pub(super) why: String,
+}
+
+/// How many nodes are awaited that the cluster before this one had.
+pub fn awaited(view: &View, now: Timestamp) -> usize {
+    let nodes = view.list::<Node>(None);
+    nodes.filter(|(node, _)| awaited_until(node).is_some_and(|until| until > now)).count()
 }
 
 /// The wait for nodes, while there is one. Costs a pass over the nodes.

@@ -407,6 +407,13 @@ pub const METRICS: &[Metric] = &[
     ),
     of(
         Server,
+        Gauge,
+        "mainstay_nodes_awaited",
+        &[],
+        "Nodes of the cluster before that a new one awaits, in nodes",
+    ),
+    of(
+        Server,
         Counter,
         "mainstay_notify_deliveries_total",
         &["result"],
@@ -448,6 +455,20 @@ pub const METRICS: &[Metric] = &[
     ),
     of(State, Gauge, "mainstay_source_ready", &["source"], "Whether the remote answers, 0 or 1"),
     of(State, Gauge, "mainstay_state_revision", &[], "The revision of State, in changes"),
+    of(
+        Server,
+        Counter,
+        "mainstay_survivors_total",
+        &["result"],
+        "Pods of the cluster before that its nodes brought, by what became of them (kept, let_go), in pods",
+    ),
+    of(
+        Server,
+        Gauge,
+        "mainstay_survivors_waiting",
+        &[],
+        "Pods of the cluster before for which nothing is decided yet, in pods",
+    ),
 ];
 
 /// One metric by its name.

@@ -137,6 +137,7 @@ impl api::Backend for Backend {
             Sample::new("mainstay_agents_connected", &[], self.agents.sessions() as f64),
             fsyncs(&metrics.fsync),
         ];
+        samples.extend(self.agents.samples());
         for (kind, count) in self.importer.drift.corrected() {
             let count = count as f64;
             samples.push(Sample::new("mainstay_drift_corrections_total", &[&kind], count));

@@ -3,7 +3,14 @@
 //! Only the leader holds sessions; a follower sends an agent on to it. So what an agent reports is
 //! proposed where it arrives, and one server knows when each agent was last heard.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf},
@@ -20,9 +27,10 @@ use crate::{
     plan::{
         assign::Told,
         hearing,
-        survivors::{Homecoming, Next},
+        survivors::{Homecoming, Next, awaited},
     },
     raft::{ProposeError, Role},
+    report::Sample,
     state::View,
     trust::{Identity, read_frame, write_frame},
 };
@@ -39,6 +47,15 @@ const BACKLOG_MAX: usize = 64;
 /// so.
 pub(super) type Programmed = Arc<watch::Sender<BTreeMap<NodeName, Revision>>>;
 
+/// What became of pods that outlived the cluster before this one, since this server started.
+#[derive(Debug, Default)]
+pub(super) struct Judged {
+    /// They go on.
+    pub(super) kept: AtomicU64,
+    /// Their node removes them.
+    pub(super) let_go: AtomicU64,
+}
+
 /// Serves the sessions of all agents.
 #[derive(Clone)]
 pub(super) struct Dispatch {
@@ -49,6 +66,7 @@ pub(super) struct Dispatch {
     programmed: Programmed,
     /// The session each node has; a later one ends the earlier.
     current: Arc<watch::Sender<BTreeMap<NodeName, u64>>>,
+    judged: Arc<Judged>,
     stop: CancellationToken,
 }
 
@@ -80,7 +98,22 @@ impl Dispatch {
     ) -> Self {
         let programmed = Arc::new(watch::Sender::new(BTreeMap::new()));
         let current = Arc::new(watch::Sender::new(BTreeMap::new()));
-        Self { store, heard, returns, opener, programmed, current, stop }
+        let judged = Arc::default();
+        Self { store, heard, returns, opener, programmed, current, judged, stop }
+    }
+
+    /// What was kept of the cluster before this one, what was not, and for what nothing is decided.
+    pub(super) fn samples(&self) -> Vec<Sample> {
+        let view = self.store.view();
+        let waiting = self.returns.survivors.borrow().waiting(&view);
+        let sample = |name, labels: &[&str], n| Sample::new(name, labels, n);
+        let judged = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
+        vec![
+            sample("mainstay_nodes_awaited", &[], awaited(&view, clock::now()) as f64),
+            sample("mainstay_survivors_total", &["kept"], judged(&self.judged.kept)),
+            sample("mainstay_survivors_total", &["let_go"], judged(&self.judged.let_go)),
+            sample("mainstay_survivors_waiting", &[], waiting as f64),
+        ]
     }
 
     /// How many agents have a session here.
@@ -293,7 +326,10 @@ impl Dispatch {
         let next = home.next(view, &rested.borrow(), &survivors.borrow(), times);
         if next == Next::Tell {
             let (node, lost) = (home.node(), home.lost(view, &survivors.borrow()));
+            let (brought, kept) = survivors.borrow().kept_of(view, node);
             if survivors.send_if_modified(|all| all.leave(node)) {
+                self.judged.kept.fetch_add(kept as u64, Ordering::Relaxed);
+                self.judged.let_go.fetch_add((brought - kept) as u64, Ordering::Relaxed);
                 tracing::info!(event = "survivors judged", %node, not_kept = lost.len());
                 lost.iter().for_each(|why| tracing::info!(event = "survivor", %node, why));
             }

@@ -141,6 +141,8 @@ fn a_new_cluster_from_the_clone_keeps_what_the_nodes_run() {
     let dir = w.server_dir(1);
     let events = w.ok(1, &["events", "--namespace", "shop", "--dir", dir.to_str().unwrap()]);
     assert_eq!(events.matches("Goes on running on").count(), 5, "{events}");
+    assert_eq!(w.metric(1, "mainstay_survivors_total"), Some(5.0), "those that were kept");
+    assert_eq!(w.metric(1, "mainstay_survivors_waiting"), Some(0.0));
     let (bad, good) = asked(&w, asking);
     assert_eq!(bad, Vec::<String>::new(), "of {good} that went well");
     assert_eq!(ids(&kept()), ids(&before), "and nothing was later");

@@ -94,6 +94,9 @@ fn check(now: Vec<Value>, change: impl Fn(&mut Survivor), kept: usize, why: &str
     world.settle();
     let home = Homecoming::of(&hello("a", "lost"), "test");
     let lost = home.lost(world.view(), &world.survivors);
+    let (brought, is_kept) = world.survivors.kept_of(world.view(), &NodeName::new("a"));
+    assert_eq!((brought - is_kept, is_kept), (lost.len(), kept));
+    assert_eq!(world.survivors.waiting(world.view()), lost.len());
     assert_eq!(world.said("Kept").len(), kept, "{lost:?}");
     assert!(why.is_empty() && lost.is_empty() || lost.iter().any(|l| l.contains(why)), "{lost:?}");
     let of_lost = |key: &Key| lost.iter().any(|l| l.contains(key.name.as_str()));
