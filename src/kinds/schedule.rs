@@ -167,8 +167,8 @@ impl Calendar {
     }
 }
 
-/// A time zone (UTC unless named), with the rules that the binary carries: the same on every server, whatever is
-/// installed there.
+/// A time zone (UTC unless named), with the rules that the binary carries: the same on every
+/// server, whatever is installed there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone(tz::TimeZone);
 

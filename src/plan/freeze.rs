@@ -37,7 +37,8 @@ pub(super) fn hold(
 }
 
 /// The freezes that are for a source. Those that it holds itself: what its commit shares with what
-/// runs, as the commit has it, for it may prolong one or end it. Those of the main one: as they are.
+/// runs, as the commit has it, for it may prolong one or end it. Those of the main one: as they
+/// are.
 fn active(
     view: &View,
     source: &str,

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::health::{health, staying_pods_of};
+use super::health::{health, is_of_job, staying_pods_of};
 use crate::{
     kinds::{Commit, CommitState, GitSource},
     model::{NodeName, Object, Problem, Quantity, Timestamp},
@@ -253,9 +253,10 @@ fn node_summary(view: &View, node: &Node) -> NodeSummary {
     summary_of(view, node, |_| true)
 }
 
-/// The same without pods on their way out: a rolling update leaves it as it was.
+/// The same without pods on their way out and those of Jobs: neither a rolling update nor a Job
+/// changes it.
 pub(super) fn lasting_node_summary(view: &View, node: &Node) -> NodeSummary {
-    summary_of(view, node, |pod| !pod.is_terminating())
+    summary_of(view, node, |pod| !pod.is_terminating() && !is_of_job(pod))
 }
 
 fn summary_of(view: &View, node: &Node, counts: impl Fn(&Object) -> bool) -> NodeSummary {

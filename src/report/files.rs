@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, ReplicaSet},
-        batch::v1::Job,
+        batch::v1::{CronJob, Job},
         core::v1::{Namespace, Node, Pod, Service},
         discovery::v1::EndpointSlice,
     },
@@ -16,7 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     cluster::{ConditionSummary, KindCount, NodeSummary, lasting_node_summary, moment, nodes_of},
-    health::{controller, is_ready, lasting_health, lasting_state, staying_pods_of},
+    health::{
+        controller, failed_runs, is_of_job, is_quiet, is_ready, lasting_health, lasting_state,
+        staying_pods_of,
+    },
     page,
 };
 use crate::{
@@ -139,7 +142,7 @@ pub struct NodeFile {
     /// `key=value:effect` of each taint.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub taints: Vec<String>,
-    /// `namespace/name` of the pods on it, without those on their way out.
+    /// `namespace/name` of the pods on it, without those on their way out and those of Jobs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pod_names: Vec<String>,
 }
@@ -334,7 +337,11 @@ pub(super) fn touched(view: &View, change: &Change) -> BTreeSet<Subject> {
             subjects.insert(Subject::Object(service));
             continue;
         }
-        let node = object.view::<Pod>().and_then(|p| p.spec.as_ref()?.node_name.as_deref());
+        if is_quiet(view, object) {
+            continue;
+        }
+        let lasts = object.view::<Pod>().filter(|_| !is_of_job(object));
+        let node = lasts.and_then(|p| p.spec.as_ref()?.node_name.as_deref());
         subjects.extend(node.map(|name| Subject::Node(NodeName::new(name))));
         let root = root(view, object);
         if *root == *key && (has_file(view, object) || had_file(object)) {
@@ -369,7 +376,8 @@ fn has_file(view: &View, object: &Object) -> bool {
         || object.key().is::<Job>()
         || object.key().is::<Pod>()
         || object.key().is::<Service>();
-    view.origin(object.key()).is_some() || (runs && controller(view, object).is_none())
+    let alone = runs && controller(view, object).is_none() && !is_quiet(view, object);
+    view.origin(object.key()).is_some() || alone
 }
 
 /// What Git owned carries the commit's annotation, also after Git let it go.
@@ -384,7 +392,10 @@ pub fn object_file(view: &View, object: &Object) -> ObjectFile {
     let origin = view.origin(key);
     let is_pod = key.is::<Pod>();
     let replicas = key.is::<Deployment>() || key.is::<ReplicaSet>();
-    let pods = staying_pods_of(view, object);
+    let pods = match key.is::<CronJob>() {
+        true => failed_runs(view, object),
+        false => staying_pods_of(view, object),
+    };
     let state = if object.is_terminating() { "Terminating".to_owned() } else { health.reason };
     ObjectFile {
         api_version: object.api_version().to_owned(),
@@ -506,7 +517,8 @@ fn node_file(view: &View, node: &Node) -> NodeFile {
     });
     let summary = lasting_node_summary(view, node);
     let name = NodeName::new(&summary.name);
-    let pods = view.pods_on(&name).filter(|o| !o.is_terminating()).map(Object::key);
+    let lasts = |pod: &&Object| !pod.is_terminating() && !is_of_job(pod);
+    let pods = view.pods_on(&name).filter(lasts).map(Object::key);
     let addresses = status.addresses.iter().flatten();
     NodeFile {
         version: status.node_info.map(|i| i.kubelet_version).unwrap_or_default(),

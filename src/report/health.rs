@@ -1,15 +1,18 @@
 //! How one object fares, from what it says itself.
 
-use k8s_openapi::api::{
-    apps::v1::{Deployment, DeploymentCondition, ReplicaSet},
-    batch::v1::Job,
-    core::v1::{ContainerStatus, Namespace, Node, Pod},
+use k8s_openapi::{
+    Resource as _,
+    api::{
+        apps::v1::{Deployment, DeploymentCondition, ReplicaSet},
+        batch::v1::{CronJob, Job},
+        core::v1::{ContainerStatus, Namespace, Node, Pod},
+    },
 };
 
 use crate::{
     kinds::{ailment, steady},
     model::{GroupKind, Key, Object},
-    state::View,
+    state::{Ending, View},
 };
 
 /// How far an object is from what it should be.
@@ -249,6 +252,37 @@ pub(super) fn controller<'a>(view: &'a View, object: &Object) -> Option<&'a Obje
     let kind = GroupKind::from_api_version(&owner.api_version, &owner.kind);
     let found = view.object(&Key::new(kind, &object.key().namespace, &owner.name))?;
     (found.uid() == owner.uid).then_some(found)
+}
+
+fn controller_kind(object: &Object) -> Option<&str> {
+    let mut owners = object.meta().owner_references.iter().flatten();
+    owners.find(|owner| owner.controller == Some(true)).map(|owner| owner.kind.as_str())
+}
+
+/// Whether a Job made the pod: it ends by itself, and stands in the file of its Job alone.
+pub(super) fn is_of_job(pod: &Object) -> bool {
+    controller_kind(pod) == Some(Job::KIND)
+}
+
+/// Whether a Job or a pod is of a run of a CronJob that has not failed, or of a Job that is gone.
+/// Runs come and go by themselves, again and again: what goes well shall not fill the branch.
+pub(super) fn is_quiet(view: &View, object: &Object) -> bool {
+    let job = match controller_kind(object) {
+        Some(CronJob::KIND) => Some(object),
+        Some(Job::KIND) => controller(view, object),
+        _ => return false,
+    };
+    job.is_none_or(|job| controller_kind(job) == Some(CronJob::KIND) && !has_failed(job))
+}
+
+fn has_failed(job: &Object) -> bool {
+    Ending::of(job) == Some(Ending::Failed)
+}
+
+/// The pods of the runs of a CronJob that failed.
+pub(super) fn failed_runs<'a>(view: &'a View, cron: &'a Object) -> Vec<&'a Object> {
+    let failed = view.owned_by(cron.uid()).filter(|job| has_failed(job));
+    failed.flat_map(|job| staying_pods_of(view, job)).collect()
 }
 
 /// A count of Kubernetes (an optional `i32` that is never negative).

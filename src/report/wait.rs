@@ -52,9 +52,9 @@ pub struct WaitReport {
     pub waiting: Vec<String>,
 }
 
-/// How a wait for `commit` stands. `follows` says whether the head of its source holds a commit that
-/// the cluster has not seen by itself (it came in one push with later ones): Git knows, a View does
-/// not.
+/// How a wait for `commit` stands. `follows` says whether the head of its source holds a commit
+/// that the cluster has not seen by itself (it came in one push with later ones): Git knows, a View
+/// does not.
 pub fn wait_on(view: &View, commit: &CommitName, follows: bool) -> WaitReport {
     let asked = view.commit(commit);
     let head = running_of(view, &commit.source)

@@ -4,7 +4,8 @@
 //! [`authn`](super::authn): who asks decides the [`Lane`]. Each lane has seats of its own, and
 //! inside it users take turns ([`seats`]); who gets no seat waits for a short time. Watches and
 //! streams take no seats, they have bounds of their own and hold their place until they are over.
-//! Hooks, which anybody may send, have a [`budget`] of their own. Never here: what a request may do.
+//! Hooks, which anybody may send, have a [`budget`] of their own. Never here: what a request may
+//! do.
 
 mod budget;
 mod lanes;

@@ -137,8 +137,8 @@ fn is_made_once(view: &View, change: &Change<'_>) -> bool {
     view.origin(change.key).is_some() && change.live.is_some_and(is_left)
 }
 
-/// Whether it is a run of a CronJob that somebody starts by hand (`kubectl create job --from`): what
-/// it does is said already.
+/// Whether it is a run of a CronJob that somebody starts by hand (`kubectl create job --from`):
+/// what it does is said already.
 fn is_started_by_hand(view: &View, change: &Change<'_>) -> bool {
     let Some(wanted) = change.wanted.filter(|_| change.live.is_none()) else { return false };
     let controller = wanted.meta().owner_references.iter().flatten();

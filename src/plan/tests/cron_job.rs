@@ -135,9 +135,12 @@ fn one_start_is_one_job() {
     world.delete::<Job>("default", "tick-28333334");
     world.settle();
     pass(&mut world, 5);
-    check(&world, &expect![[r#"
+    check(
+        &world,
+        &expect![[r#"
         tick-28333334 runs
-        active ["tick-28333334"], last 2023-11-14T22:14:00Z"#]]);
+        active ["tick-28333334"], last 2023-11-14T22:14:00Z"#]],
+    );
     assert_eq!(world.said("MissingJob").len(), 1);
 }
 
