@@ -121,7 +121,8 @@ fn told(commit: &Commit, outcome: WaitOutcome) -> WaitReport {
     }
 }
 
-/// The objects of a source that are not as they should be, each with what its first ailing pod says.
+/// The objects of a source that are not as they should be, each with what its first ailing pod
+/// says.
 fn unsettled(view: &View, source: &str) -> Vec<String> {
     let owned = view.origins_in(source).filter_map(|(key, _)| view.object(key));
     let ailing = owned.filter(|o| !health(o).settled).take(LINES_MAX);

@@ -382,7 +382,8 @@ impl View {
         self.objects.get(key)
     }
 
-    /// When an event was said last that says just this; `None` when it was not, or that is forgotten.
+    /// When an event was said last that says just this; `None` when it was not, or that is
+    /// forgotten.
     pub fn last_said(&self, event: &NewEvent) -> Option<Timestamp> {
         let said = self.objects.get(&event::key(event))?.view::<Event>()?;
         said.last_timestamp.as_ref().map(Timestamp::from)
