@@ -10,7 +10,7 @@ use std::{
 use crate::world::{World, git, kubectls, repository};
 
 /// A new key; the path of its private half.
-fn key(dir: &Path, name: &str) -> PathBuf {
+pub(crate) fn key(dir: &Path, name: &str) -> PathBuf {
     let path = dir.join(name);
     let args = ["-q", "-t", "ed25519", "-N", "", "-C", name, "-f", path.to_str().unwrap()];
     assert!(Command::new("ssh-keygen").args(args).status().unwrap().success());
@@ -18,7 +18,7 @@ fn key(dir: &Path, name: &str) -> PathBuf {
 }
 
 /// What git is told before it commits with a key.
-fn with(key: &Path) -> [String; 6] {
+pub(crate) fn with(key: &Path) -> [String; 6] {
     let key = format!("user.signingkey={}", key.display());
     ["-c", "gpg.format=ssh", "-c", &key, "-c", "commit.gpgsign=true"].map(str::to_owned)
 }

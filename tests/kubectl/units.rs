@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::{
     sources::{TEAM, Team, map, stuck},
+    trust,
     world::{World, git, kubectls},
 };
 
@@ -223,4 +224,57 @@ fn units_move_share_bases_and_are_guarded() {
         refused().contains("team-x is a unit of the source team: take another name")
     });
     assert_eq!(team.value("x-shared"), "two");
+}
+
+/// What must not happen: a unit that takes what nobody signed, or that is refused for it, since its
+/// source is asked for all of them.
+#[test]
+fn units_take_what_their_source_trusts() {
+    if kubectls("units_take_what_their_source_trusts").is_empty() {
+        return;
+    }
+    let team = Team::of(World::up(1));
+    let keys = tempfile::tempdir().unwrap();
+    let ann = trust::key(keys.path(), "ann");
+    let place = team.world.work().join("../team");
+    let signs = |message: &str| {
+        let config = trust::with(&ann);
+        let mut args: Vec<&str> = config.iter().map(String::as_str).collect();
+        args.extend(["commit", "--quiet", "--message", message]);
+        git(&place, &["add", "--all"]);
+        git(&place, &args);
+        git(&place, &["push", "--quiet", "--force", "../team.git", "HEAD:main"]);
+        git(&place, &["rev-parse", "HEAD"])
+    };
+    team.writes("apps/a/map.yaml", &map("of-a", "team", "one"));
+    team.writes("apps/b/map.yaml", &map("of-b", "team", "one"));
+    let first = signs("both");
+    let public = fs::read_to_string(ann.with_extension("pub")).unwrap();
+    let signers = serde_json::to_string(&format!("ann {public}")).unwrap();
+    let verify = format!(", verify: {{allowedSigners: {signers}}}");
+    team.world.pushes("team.yaml", &team.by_unit(&verify));
+    team.is("of-a", "one");
+    team.is("of-b", "one");
+    let by = ["commit", &format!("team-a.{first}"), "-o", "jsonpath={.spec.signedBy}"];
+    assert!(team.get(0, &by).starts_with("ann (SHA256:"), "{}", team.get(0, &by));
+
+    team.writes("apps/a/map.yaml", &map("of-a", "team", "sly"));
+    team.pushes_all("unsigned");
+    team.waits_for("team", "it is not signed");
+    assert_eq!(
+        (team.value("of-a"), team.status("team-a", "admittedCommit")),
+        ("one".into(), first.clone())
+    );
+    assert_eq!(team.status("team-a", "conditions[?(@.type==\"Ready\")].status"), "True");
+
+    git(&place, &["reset", "--quiet", "--hard", &first]);
+    team.writes("apps/a/map.yaml", &map("of-a", "team", "two"));
+    signs("signed");
+    team.is("of-a", "two");
+    team.waits_for("team", "2 of 2 units are ready");
+    // An older state, signed as ever, by force.
+    git(&place, &["reset", "--quiet", "--hard", &first]);
+    git(&place, &["push", "--quiet", "--force", "../team.git", "HEAD:main"]);
+    team.world.until("it is refused", || team.status("team", "refusedCommit") == first);
+    assert_eq!(team.value("of-a"), "two");
 }
