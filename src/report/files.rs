@@ -331,6 +331,8 @@ pub(super) fn touched(view: &View, change: &Change) -> BTreeSet<Subject> {
         return [Subject::Node(NodeName(key.name.clone()))].into();
     } else if key.is::<GitSource>() {
         return [Subject::Page].into();
+    } else if is_run_noted(change) {
+        return BTreeSet::new();
     }
     for object in [&change.old, &change.new].into_iter().flatten() {
         if let Some(service) = service_of(object) {
@@ -351,6 +353,16 @@ pub(super) fn touched(view: &View, change: &Change) -> BTreeSet<Subject> {
         }
     }
     subjects
+}
+
+/// Whether a CronJob only notes which of its runs began or ended, which its file does not show.
+fn is_run_noted(change: &Change) -> bool {
+    let shown = |object: &Object| {
+        let meta = object.meta();
+        (meta.generation, meta.annotations.clone(), object.is_terminating())
+    };
+    let versions = change.old.as_ref().zip(change.new.as_ref());
+    change.key.is::<CronJob>() && versions.is_some_and(|(old, new)| shown(old) == shown(new))
 }
 
 /// The object at the top of the chain of owners; the object itself when nothing in the view
