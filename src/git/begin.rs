@@ -7,7 +7,7 @@ use super::{
     error::Result,
     mirror::Mirror,
     publish::Step,
-    status::{blobs, check_path, commit, updated},
+    status::{changed, check_path, commit},
 };
 use crate::model::CommitId;
 
@@ -27,7 +27,7 @@ impl Mirror {
             if let Some(tip) = tip {
                 return Ok(Step::Already(tip));
             }
-            let tree = updated(repo, None, &blobs(repo, files)?)?;
+            let tree = changed(repo, None, files)?;
             commit(repo, None, tree, message, (&by, &by), self.key.as_ref()).map(Step::Commit)
         })?;
         Ok((pushed.commit, pushed.attempts > 0))

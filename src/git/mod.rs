@@ -24,6 +24,7 @@
     reason = "shell: deadlines of network calls, files of the mirror"
 )]
 
+mod batch;
 mod begin;
 mod branches;
 mod commit;

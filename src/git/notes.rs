@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, path::Path, sync::PoisonError, time::Duration};
 
-use git2::{Oid, Repository, Tree};
+use git2::{ObjectType, Oid, Tree};
 
 use super::{
+    batch::Batch,
     commit::{Message, Person},
     error::Result,
     exchange::Deadline,
@@ -31,11 +32,13 @@ impl Mirror {
         let key = self.key.as_ref();
         self.publish(reference, within, |repo, tip| {
             let base = tip.map(|tip| repo.find_commit(tip)?.tree()).transpose()?;
-            let changes = changes(repo, base.as_ref(), notes)?;
+            let mut batch = Batch::new(repo)?;
+            let changes = changes(&mut batch, base.as_ref(), notes)?;
             match tip {
                 Some(tip) if changes.is_empty() => Ok(Step::Already(tip)),
                 _ => {
-                    let tree = updated(repo, tip, &changes)?;
+                    let tree = updated(&mut batch, tip, &changes)?;
+                    batch.write()?;
                     commit(repo, tip, tree, &message, (&signature, &signature), key)
                         .map(Step::Commit)
                 }
@@ -74,17 +77,17 @@ fn places(on: &CommitId) -> [String; 3] {
 
 fn blob_at(tree: &Tree<'_>, path: &str) -> Option<Oid> {
     let entry = tree.get_path(Path::new(path)).ok()?;
-    (entry.kind() == Some(git2::ObjectType::Blob)).then(|| entry.id())
+    (entry.kind() == Some(ObjectType::Blob)).then(|| entry.id())
 }
 
-fn changes(
-    repo: &Repository,
+fn changes<'a>(
+    batch: &mut Batch<'a>,
     base: Option<&Tree<'_>>,
-    notes: &BTreeMap<CommitId, String>,
+    notes: &'a BTreeMap<CommitId, String>,
 ) -> Result<Changes> {
     let mut changes = Changes::new();
     for (on, note) in notes {
-        let blob = repo.blob(note.as_bytes())?;
+        let blob = batch.add(ObjectType::Blob, note.as_bytes())?;
         let [ours, others @ ..] = places(on);
         let there = |path: &str| base.and_then(|tree| blob_at(tree, path));
         let old: Vec<String> = others.into_iter().filter(|path| there(path).is_some()).collect();

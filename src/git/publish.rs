@@ -3,9 +3,10 @@
 
 use std::{path::Path, sync::PoisonError, time::Duration};
 
-use git2::{ErrorCode, Odb, Oid, Repository};
+use git2::{ErrorCode, ObjectType, Odb, Oid, Repository};
 
 use super::{
+    batch::Batch,
     embedded,
     error::{Error, Result, owner_advice, speaks_of_owner},
     exchange::{Deadline, Exchange},
@@ -155,7 +156,7 @@ fn push_local(
     if let Some(reason) = local_guard(&remote, reference) {
         return Ok(Outcome::Refused(reason));
     }
-    copy(&repo.odb()?, repo, &remote.odb()?, new)?;
+    copy(repo, &remote, new)?;
     let expected = tip.unwrap_or(Oid::ZERO_SHA1);
     match remote.reference_matching(reference, new, true, expected, "push by mainstay") {
         Ok(_) => Ok(Outcome::Done),
@@ -190,30 +191,35 @@ fn is_executable(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
-/// Copies what the other side lacks, children before what names them, so that whatever exists there
-/// is whole.
-fn copy(from: &Odb<'_>, repo: &Repository, to: &Odb<'_>, id: Oid) -> Result<()> {
-    if to.exists(id) {
+/// Copies what the other side lacks.
+fn copy(repo: &Repository, to: &Repository, id: Oid) -> Result<()> {
+    let mut batch = Batch::new(to)?;
+    gather(repo, &repo.odb()?, &mut batch, id)?;
+    batch.write()
+}
+
+/// Takes what the other side lacks, children before what names them: whatever it has is whole.
+fn gather(repo: &Repository, from: &Odb<'_>, batch: &mut Batch<'_>, id: Oid) -> Result<()> {
+    if batch.has(id) {
         return Ok(());
     }
     let object = from.read(id)?;
     match object.kind() {
-        git2::ObjectType::Commit => {
+        ObjectType::Commit => {
             let commit = repo.find_commit(id)?;
             for parent in commit.parent_ids() {
-                copy(from, repo, to, parent)?;
+                gather(repo, from, batch, parent)?;
             }
-            copy(from, repo, to, commit.tree_id())?;
+            gather(repo, from, batch, commit.tree_id())?;
         }
-        git2::ObjectType::Tree => {
+        ObjectType::Tree => {
             for entry in &repo.find_tree(id)? {
-                if entry.kind() != Some(git2::ObjectType::Commit) {
-                    copy(from, repo, to, entry.id())?;
+                if entry.kind() != Some(ObjectType::Commit) {
+                    gather(repo, from, batch, entry.id())?;
                 }
             }
         }
         _ => {}
     }
-    to.write(object.kind(), object.data())?;
-    Ok(())
+    batch.add(object.kind(), object.data().to_vec()).map(drop)
 }

@@ -15,7 +15,7 @@ use super::{
     mirror::{Mirror, commit_id, find_commit},
     publish::{Pushed, Step},
     remote::Reference,
-    status::{blobs, check_path, commit, merge, updated},
+    status::{changed, check_path, commit, merge},
     tree::{Kind, kind, root_prefix},
 };
 use crate::model::CommitId;
@@ -244,7 +244,7 @@ impl Mirror {
                 let reference = self.remote.reference.to_string();
                 return Err(Error::Moved { reference, attempts: 1 });
             }
-            updated(repo, Some(tip), &blobs(repo, changes)?)
+            changed(repo, Some(tip), changes)
         })
     }
 

