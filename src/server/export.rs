@@ -23,7 +23,7 @@ use super::{Store, clock};
 use crate::{
     git::{self, Mirror, Person, STATUS_BRANCH, StatusCommit, Undo, Undone},
     kinds::RevertState,
-    model::{CommitId, CommitName, Timestamp},
+    model::{CommitId, CommitName, Revision, Timestamp},
     plan::{
         self, Hearer,
         failure::{self, Revert, Settled},
@@ -136,6 +136,7 @@ impl Exporter {
     /// branch: a commit whose record still changes would be told of twice.
     async fn round(&mut self, view: &View) -> Result<(), Error> {
         let reverted = reverts(&self.store, &self.mirror, view, MAIN_SOURCE).await;
+        self.begin().await?;
         if self.burst.due().is_some_and(|at| at <= clock::now()) {
             let view = self.store.view();
             self.notices(&view).await?;
@@ -143,6 +144,17 @@ impl Exporter {
             self.burst.shown(&view);
         }
         reverted
+    }
+
+    /// Shows what the first commit brought as soon as it runs: whoever begins a cluster looks for
+    /// the branch, and what the controllers make of a large commit takes longer than to write it
+    /// down. Notes and receivers wait for what is told of it then.
+    async fn begin(&mut self) -> Result<(), Error> {
+        let view = self.store.view();
+        if view.exported() > Revision(0) || view.head().is_none() {
+            return Ok(());
+        }
+        show(&self.store, &self.mirror, &view, &self.stats).await
     }
 
     /// Puts into the outbox what receivers are to be told of the commits whose notes are due. A
@@ -220,13 +232,7 @@ async fn export(
     view: &View,
     stats: &ExportStats,
 ) -> Result<(), Error> {
-    let term = store.roles().borrow().term;
-    if view.exported() < view.revision() {
-        let done = status(mirror, view, term, stats).await?;
-        if done {
-            store.propose(vec![Command::Exported(view.revision())]).await?;
-        }
-    }
+    show(store, mirror, view, stats).await?;
     let items: Vec<(u64, CommitName)> =
         view.due_notes().map(|(id, commit)| (id, commit.clone())).collect();
     if !items.is_empty() {
@@ -235,6 +241,20 @@ async fn export(
         notes(mirror, view, commits.cloned().collect()).await?;
         let done = items.iter().map(|(id, _)| Command::Done(*id)).collect();
         store.propose(done).await?;
+    }
+    Ok(())
+}
+
+/// Brings the branch up to a View, and notes that it shows it.
+async fn show(
+    store: &Store,
+    mirror: &Arc<Mirror>,
+    view: &View,
+    stats: &ExportStats,
+) -> Result<(), Error> {
+    let term = store.roles().borrow().term;
+    if view.exported() < view.revision() && status(mirror, view, term, stats).await? {
+        store.propose(vec![Command::Exported(view.revision())]).await?;
     }
     Ok(())
 }
