@@ -112,7 +112,7 @@ fn obstacle(view: &View, object: &Object) -> Option<String> {
             key.name, key.namespace
         ));
     }
-    if let Some(owner) = object.meta().owner_references.iter().flatten().next() {
+    if let Some(owner) = object.owners().iter().next() {
         return Some(format!(
             "{} {} owns it, and makes it as it has to be: adopt that",
             owner.kind, owner.name

@@ -40,7 +40,7 @@ pub use cidr::{Cidr, CidrError};
 pub use hash::{fnv1a, fnv1a_from, name_suffix};
 pub use ids::{CommitId, CommitName, MAIN_SOURCE, RequestId, Revision};
 pub use key::{GroupKind, Key, KeyError, NodeName};
-pub use object::{Object, ObjectError};
+pub use object::{Controller, Object, ObjectError};
 pub use problem::Problem;
 pub use quantity::{Quantity, QuantityError};
 pub use reading::{Place, ReadError, Step, read, read_noting, read_slice};

@@ -6,7 +6,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use k8s_openapi::{Metadata, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    Metadata,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use smol_str::SmolStr;
@@ -25,14 +28,54 @@ pub struct Object(Arc<Inner>);
 struct Inner {
     key: Key,
     api_version: SmolStr,
-    bytes: Box<[u8]>,
+    /// Shared by all copies, whatever was decoded of each.
+    bytes: Arc<[u8]>,
+    /// None before it was stored.
+    stored: Option<Arc<Stored>>,
     revision: Revision,
     is_terminating: bool,
     is_annotated: bool,
+    is_owned: bool,
     /// Empty where the typed view has it too, and in a lean object until somebody asks.
     meta: OnceLock<Box<ObjectMeta>>,
     /// `None` inside: the bytes do not decode as the type that was asked for first.
     typed: OnceLock<Option<Box<dyn Typed>>>,
+}
+
+/// The owner that controls an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Controller {
+    /// Its uid.
+    pub uid: SmolStr,
+    /// Its kind.
+    pub kind: GroupKind,
+    /// Its name, in the namespace of what it controls.
+    pub name: SmolStr,
+}
+
+impl Controller {
+    fn of(owner: &OwnerReference) -> Self {
+        let kind = GroupKind::from_api_version(&owner.api_version, &owner.kind);
+        Self { uid: owner.uid.as_str().into(), kind, name: owner.name.as_str().into() }
+    }
+}
+
+/// What is asked of a stored object all the time: it stays when what was decoded goes.
+struct Stored {
+    uid: Box<str>,
+    controller: Option<Box<Controller>>,
+    /// See [`Object::gist`].
+    gist: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+impl Stored {
+    fn of(meta: &ObjectMeta) -> Option<Arc<Self>> {
+        let uid = meta.uid.as_deref().filter(|uid| !uid.is_empty())?;
+        let mut owners = meta.owner_references.iter().flatten();
+        let controller = owners.find(|owner| owner.controller == Some(true));
+        let controller = controller.map(|owner| Box::new(Controller::of(owner)));
+        Some(Arc::new(Self { uid: uid.into(), controller, gist: OnceLock::new() }))
+    }
 }
 
 impl Inner {
@@ -40,10 +83,12 @@ impl Inner {
         Self {
             key: self.key.clone(),
             api_version: self.api_version.clone(),
-            bytes: self.bytes.clone(),
+            bytes: Arc::clone(&self.bytes),
+            stored: self.stored.clone(),
             revision: self.revision,
             is_terminating: self.is_terminating,
             is_annotated: self.is_annotated,
+            is_owned: self.is_owned,
             meta: OnceLock::new(),
             typed: OnceLock::new(),
         }
@@ -105,9 +150,11 @@ impl Object {
             key,
             api_version,
             bytes,
+            stored: Stored::of(&meta),
             revision: Revision(revision.unwrap_or_default()),
             is_terminating: meta.deletion_timestamp.is_some(),
             is_annotated: meta.annotations.as_ref().is_some_and(|all| !all.is_empty()),
+            is_owned: meta.owner_references.as_ref().is_some_and(|all| !all.is_empty()),
             meta: OnceLock::from(Box::new(meta)),
             typed: OnceLock::new(),
         })))
@@ -188,7 +235,7 @@ impl Object {
 
     /// The uid; empty when it was not stored yet.
     pub fn uid(&self) -> &str {
-        self.meta().uid.as_deref().unwrap_or_default()
+        self.0.stored.as_ref().map_or("", |stored| &stored.uid)
     }
 
     /// The revision at which this version was stored; zero when it was not stored yet.
@@ -209,10 +256,25 @@ impl Object {
         self.meta().annotations.as_ref()?.get(name).map(String::as_str)
     }
 
+    /// The owners it names, controlled by them or not.
+    pub fn owners(&self) -> &[OwnerReference] {
+        if !self.0.is_owned {
+            return &[];
+        }
+        self.meta().owner_references.as_deref().unwrap_or_default()
+    }
+
+    /// The owner that controls this object; `None` also before the object was stored.
+    pub fn controller(&self) -> Option<&Controller> {
+        self.0.stored.as_ref()?.controller.as_deref()
+    }
+
     /// The uid of the owner that controls this object.
     pub fn controller_uid(&self) -> Option<&str> {
-        let owners = self.meta().owner_references.as_ref()?;
-        owners.iter().find(|o| o.controller == Some(true)).map(|o| o.uid.as_str())
+        if self.0.stored.is_some() {
+            return self.controller().map(|controller| controller.uid.as_str());
+        }
+        self.owners().iter().find(|o| o.controller == Some(true)).map(|o| o.uid.as_str())
     }
 
     /// Whether a deletion was asked for and is waiting for its grace period or its finalizers.
@@ -258,6 +320,14 @@ impl Object {
             return None;
         }
         read_slice(&self.0.bytes).ok()
+    }
+
+    /// What `make` makes of a stored object, made once and kept also when what was decoded goes:
+    /// small, for whoever looks at all objects of a kind again and again. `None` for an object that
+    /// was not stored yet, and for whoever asks for something else than the first who did.
+    pub fn gist<T: Send + Sync + 'static>(&self, make: impl FnOnce(&Self) -> T) -> Option<&T> {
+        let gist: &dyn Any = &**self.0.stored.as_ref()?.gist.get_or_init(|| Box::new(make(self)));
+        gist.downcast_ref()
     }
 
     fn decoded<T>(&self, decode: impl FnOnce() -> Result<T, ReadError>) -> Option<&T>
@@ -312,7 +382,9 @@ mod tests {
     fn map() -> Object {
         let value = json!({
             "apiVersion": "v1", "kind": "ConfigMap", "data": {"word": "first"},
-            "metadata": {"name": "web", "resourceVersion": "7", "labels": {"app": "web"}},
+            "metadata": {
+                "name": "web", "resourceVersion": "7", "uid": "u-1", "labels": {"app": "web"},
+            },
         });
         Object::from_value(&value).unwrap()
     }
@@ -333,7 +405,8 @@ mod tests {
         assert_eq!(holds(&trimmed), (false, true));
         assert_eq!(label(&trimmed), "web", "the view says it");
         let lean = trimmed.lean();
-        assert_eq!(lean.revision(), Revision(7));
+        assert_eq!((lean.revision(), lean.uid()), (Revision(7), "u-1"));
+        assert!(lean.owners().is_empty() && lean.controller_uid().is_none());
         assert!(!lean.is_terminating() && lean.annotation("any").is_none());
         assert!(lean.read::<ConfigMap>().is_some() && lean.read::<Secret>().is_none());
         assert_eq!(holds(&lean), (false, false), "nothing of that had to be kept");
@@ -348,6 +421,11 @@ mod tests {
         let lean = one.lean();
         assert_eq!((holds(&lean), holds(&other)), ((false, false), (true, false)));
         assert!(lean == other && !lean.is_same(&other));
+        // What was made of it stays, also where everything else goes.
+        let made = |object: &Object| object.gist(|o| o.bytes().len()).copied();
+        assert_eq!(made(&lean), Some(lean.bytes().len()));
+        assert_eq!(lean.clone().lean().gist::<usize>(|_| unreachable!()), made(&lean).as_ref());
+        assert_eq!(lean.gist::<String>(|_| unreachable!()), None);
         // Looked at once: nothing stays behind.
         assert!(lean.apart().view::<ConfigMap>().is_some());
         assert_eq!(holds(&lean), (false, false));

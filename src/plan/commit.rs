@@ -254,10 +254,12 @@ pub(super) fn version<'a>(view: &'a View, object: &'a Object) -> Vec<&'a Object>
     if !object.key().is::<Deployment>() {
         return newest_pods(view, object);
     }
-    let revision = object.annotation(REVISION);
     let sets = view.owned_by(object.uid()).filter(|o| o.key().is::<ReplicaSet>());
-    let newest = sets.filter(|set| set.annotation(REVISION) == revision);
-    newest.flat_map(|set| newest_pods(view, set)).collect()
+    let sets = sets.map(|set| (set, newest_pods(view, set)));
+    // Most sets have no pods, and what a revision is stands in what has to be decoded.
+    let is_newest = |set: &Object| set.annotation(REVISION) == object.annotation(REVISION);
+    let newest = sets.filter(|(set, pods)| !pods.is_empty() && is_newest(set));
+    newest.flat_map(|(_, pods)| pods).collect()
 }
 
 /// Has the cluster go back when it was this rollout that failed.
@@ -406,11 +408,9 @@ fn verdict(view: &View, key: &Key) -> Option<Verdict> {
     if object.is_terminating() {
         return Some(Verdict::waits("is being deleted".to_owned()));
     }
-    if let Some(deployment) = object.view::<Deployment>() {
-        return of_deployment(view, object, deployment);
-    }
-    if let Some(set) = object.view::<ReplicaSet>() {
-        return of_replica_set(view, object, set);
+    if key.is::<Deployment>() || key.is::<ReplicaSet>() {
+        let judge = if key.is::<Deployment>() { of_deployment } else { of_replica_set };
+        return judge(view, object, Said::of(object)?);
     }
     if let Some(job) = object.view::<Job>() {
         return of_job(view, object, job);
@@ -461,27 +461,99 @@ fn of_job(view: &View, object: &Object, job: &Job) -> Option<Verdict> {
     Some(Verdict::waits(because(view, object, format!("{count}{failed}"))))
 }
 
-fn of_deployment(view: &View, object: &Object, deployment: &Deployment) -> Option<Verdict> {
-    let status = deployment.status.clone().unwrap_or_default();
-    let desired = deployment.spec.replicas.unwrap_or(1);
-    let condition = |kind: &str| {
-        let all = status.conditions.iter().flatten();
-        all.into_iter().find(|c| c.type_.as_deref() == Some(kind))
-    };
-    if status.observed_generation < deployment.metadata.generation {
+/// What a Deployment or a ReplicaSet says of itself. All of them are asked at each change of
+/// anything, and what is decoded of one takes fifty times this.
+struct Said {
+    generation: Option<i64>,
+    observed: Option<i64>,
+    paused: bool,
+    desired: i32,
+    all: i32,
+    updated: i32,
+    available: i32,
+    /// Why it waits for its turn.
+    waiting: Option<String>,
+    away_since: Option<Timestamp>,
+    /// Why it does not get on.
+    stuck: Option<String>,
+}
+
+impl Said {
+    fn of(object: &Object) -> Option<&Self> {
+        let made = object.gist(|object| {
+            let object = object.apart();
+            let deployment = object.view::<Deployment>().map(Self::of_deployment);
+            deployment.or_else(|| object.view::<ReplicaSet>().map(Self::of_replica_set))
+        });
+        made?.as_ref()
+    }
+
+    fn of_deployment(deployment: &Deployment) -> Self {
+        let status = deployment.status.clone().unwrap_or_default();
+        let condition = |kind: &str| {
+            let all = status.conditions.iter().flatten();
+            all.into_iter().find(|c| c.type_.as_deref() == Some(kind))
+        };
+        let unavailable = condition("Available").filter(|c| c.status.as_deref() == Some("False"));
+        let stuck = condition("Progressing")
+            .filter(|c| c.reason.as_deref() == Some("ProgressDeadlineExceeded"));
+        let count = |n: Option<i32>| n.unwrap_or(0);
+        Self {
+            generation: deployment.metadata.generation,
+            observed: status.observed_generation,
+            paused: deployment.spec.paused == Some(true),
+            desired: deployment.spec.replicas.unwrap_or(1),
+            all: count(status.replicas),
+            updated: count(status.updated_replicas),
+            available: count(status.available_replicas),
+            waiting: condition(WAITING).and_then(|c| c.message.clone()),
+            away_since: unavailable
+                .and_then(|c| c.last_transition_time.as_ref())
+                .map(Timestamp::from),
+            stuck: stuck.map(|c| c.message.clone().unwrap_or_default()),
+        }
+    }
+
+    fn of_replica_set(set: &ReplicaSet) -> Self {
+        let status = set.status.clone().unwrap_or_default();
+        Self {
+            generation: set.metadata.generation,
+            observed: status.observed_generation,
+            paused: false,
+            desired: set.spec.replicas.unwrap_or(1),
+            all: status.replicas,
+            updated: status.replicas,
+            available: status.available_replicas.unwrap_or(0),
+            waiting: None,
+            away_since: None,
+            stuck: None,
+        }
+    }
+
+    fn is_observed(&self) -> bool {
+        self.observed >= self.generation
+    }
+}
+
+/// Whether a Deployment or a ReplicaSet with so many pods of the newest version has all of them;
+/// `None` for another object.
+pub(super) fn has_pods(object: &Object, there: i64) -> Option<bool> {
+    let said = Said::of(object)?;
+    let enough = there >= i64::from(said.desired);
+    Some(match object.key().is::<Deployment>() {
+        true => said.is_observed() && (said.paused || enough),
+        false => enough,
+    })
+}
+
+fn of_deployment(view: &View, object: &Object, said: &Said) -> Option<Verdict> {
+    if !said.is_observed() {
         return Some(Verdict::waits("its last change was not looked at yet".to_owned()));
     }
-    if let Some(message) = condition(WAITING).and_then(|c| c.message.clone()) {
+    if let Some(message) = said.waiting.clone() {
         return Some(Verdict { reason: WAITING.to_owned(), ..Verdict::waits(message) });
     }
-    let unavailable = condition("Available").filter(|c| c.status.as_deref() == Some("False"));
-    let away = unavailable.and_then(|c| c.last_transition_time.as_ref()).map(Timestamp::from);
-    let stuck = condition("Progressing")
-        .filter(|c| c.reason.as_deref() == Some("ProgressDeadlineExceeded"));
-    let count = |n: Option<i32>| n.unwrap_or(0);
-    let (updated, all) = (count(status.updated_replicas), count(status.replicas));
-    let available = count(status.available_replicas);
-    let paused = deployment.spec.paused == Some(true);
+    let &Said { desired, all, updated, available, paused, .. } = said;
     let text = if updated < desired && !paused {
         format!("{updated} of {desired} pods are of this version")
     } else if all > updated && !paused {
@@ -492,27 +564,24 @@ fn of_deployment(view: &View, object: &Object, deployment: &Deployment) -> Optio
         return None;
     };
     let mut verdict = Verdict::waits(because(view, object, text));
-    verdict.away_since = away;
-    if let Some(stuck) = stuck {
+    verdict.away_since = said.away_since;
+    if let Some(message) = &said.stuck {
         verdict.failed = true;
         verdict.reason = "ProgressDeadlineExceeded".to_owned();
-        let message = stuck.message.clone().unwrap_or_default();
         verdict.text = format!("{}; {message}", verdict.text);
     }
     Some(verdict)
 }
 
-fn of_replica_set(view: &View, object: &Object, set: &ReplicaSet) -> Option<Verdict> {
-    let status = set.status.clone().unwrap_or_default();
-    let desired = set.spec.replicas.unwrap_or(1);
-    if status.observed_generation < set.metadata.generation {
+fn of_replica_set(view: &View, object: &Object, said: &Said) -> Option<Verdict> {
+    if !said.is_observed() {
         return Some(Verdict::waits("its last change was not looked at yet".to_owned()));
     }
-    let available = status.available_replicas.unwrap_or(0);
+    let &Said { desired, all, available, .. } = said;
     let text = if available < desired {
         format!("{available} of {desired} pods are available")
-    } else if status.replicas > desired {
-        format!("{} pods too many are still there", status.replicas - desired)
+    } else if all > desired {
+        format!("{} pods too many are still there", all - desired)
     } else {
         return None;
     };

@@ -169,7 +169,7 @@ fn expected(view: &View, guarded: &[(&Object, &Pod)]) -> Result<i32, String> {
 }
 
 fn controller<'a>(view: &'a View, object: &Object) -> Option<&'a Object> {
-    let owners = object.meta().owner_references.iter().flatten();
+    let owners = object.owners().iter();
     let owner = owners.into_iter().find(|o| o.controller == Some(true))?;
     let kind = GroupKind::from_api_version(&owner.api_version, &owner.kind);
     let found = view.object(&Key::new(kind, &object.key().namespace, &owner.name))?;

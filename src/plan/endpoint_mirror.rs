@@ -52,7 +52,7 @@ fn affected(change: &Change, view: &View) -> BTreeSet<Key> {
         return BTreeSet::new();
     }
     let versions = [&change.old, &change.new].into_iter().flatten();
-    let owners = versions.flat_map(|o| o.meta().owner_references.iter().flatten());
+    let owners = versions.flat_map(|o| o.owners().iter());
     let endpoints = owners.filter(|o| o.kind == "Endpoints");
     let keys = endpoints.map(|o| Key::of::<Endpoints>(&key.namespace, &o.name));
     keys.filter(|key| view.object(key).is_some()).collect()

@@ -41,7 +41,7 @@ fn affected(change: &Change, view: &View) -> BTreeSet<Key> {
         return view.of_kind(&kind, Some(&change.key.name)).map(|o| o.key().clone()).collect();
     }
     if change.key.is::<EndpointSlice>() {
-        let owners = versions().flat_map(|o| o.meta().owner_references.iter().flatten());
+        let owners = versions().flat_map(|o| o.owners().iter());
         let services = owners.filter(|o| o.kind == "Service");
         let keys = services.map(|o| Key::of::<Service>(&change.key.namespace, &o.name));
         return keys.filter(|key| view.object(key).is_some()).collect();

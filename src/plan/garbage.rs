@@ -58,14 +58,16 @@ fn affected(change: &Change, view: &View) -> BTreeSet<Key> {
 }
 
 fn references(object: &Object) -> impl Iterator<Item = &OwnerReference> {
-    object.meta().owner_references.iter().flatten()
+    object.owners().iter()
 }
 
 /// The finalizer with which a terminating object waits for what it owns.
 fn waits(object: &Object) -> Option<&'static str> {
+    if !object.is_terminating() {
+        return None;
+    }
     let finalizers = object.meta().finalizers.as_deref().unwrap_or_default();
-    let has = |name: &&str| object.is_terminating() && finalizers.iter().any(|f| f == name);
-    [FOREGROUND, ORPHAN].into_iter().find(has)
+    [FOREGROUND, ORPHAN].into_iter().find(|name| finalizers.iter().any(|f| f == name))
 }
 
 /// What an owner reference leads to.

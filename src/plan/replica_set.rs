@@ -81,7 +81,7 @@ fn refused_by(change: &Change, view: &View) -> BTreeSet<Key> {
 fn owners_of(pod: &Object, view: &View) -> Vec<Key> {
     let namespace = &pod.key().namespace;
     if pod.controller_uid().is_some() {
-        let owners = pod.meta().owner_references.iter().flatten();
+        let owners = pod.owners().iter();
         let mut sets = owners.filter(|o| o.controller == Some(true) && o.kind == "ReplicaSet");
         let owner = sets.next().map(|o| Key::of::<ReplicaSet>(namespace, &o.name));
         return owner.filter(|key| view.object(key).is_some()).into_iter().collect();

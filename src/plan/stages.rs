@@ -56,16 +56,9 @@ fn are(view: &View, object: &Object, is: fn(&Pod) -> bool) -> bool {
 }
 
 fn has_pods(object: &Object, there: usize) -> bool {
-    let there = i64::try_from(there).unwrap_or(i64::MAX);
-    if let Some(deployment) = object.view::<Deployment>() {
-        let status = deployment.status.as_ref();
-        let seen = status.and_then(|s| s.observed_generation);
-        let is_paused = deployment.spec.paused == Some(true);
-        let wanted = i64::from(deployment.spec.replicas.unwrap_or(1));
-        return seen >= deployment.metadata.generation && (is_paused || there >= wanted);
-    }
-    if let Some(set) = object.view::<ReplicaSet>() {
-        return there >= i64::from(set.spec.replicas.unwrap_or(1));
+    let count = i64::try_from(there).unwrap_or(i64::MAX);
+    if let Some(has) = commit::has_pods(object, count) {
+        return has;
     }
     let Some(job) = object.view::<Job>() else { return true };
     let is_suspended = job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true);

@@ -67,7 +67,7 @@ fn of_pod(view: &View, object: &Object, pod: &Pod, now: Timestamp) -> Outlook {
     let hopeless = |text: String| Outlook::Hopeless { reason: reason.clone(), text };
     let restarts = containers(pod).filter(|c| !c.ready).map(|c| c.restart_count).max().unwrap_or(0);
     // How often a Job's containers may be restarted, its own limit says.
-    let of_job = object.meta().owner_references.iter().flatten().any(|o| o.kind == "Job");
+    let of_job = object.owners().iter().any(|o| o.kind == "Job");
     if reason == "CrashLoopBackOff" && restarts >= RESTARTS_MAX && !of_job {
         return hopeless(format!("given up after {restarts} restarts"));
     }

@@ -117,7 +117,7 @@ fn is_here(view: &View, survivor: &Survivor) -> bool {
 /// Where a pod belongs: its ReplicaSet, or its own name when it stands for itself. Pods of Jobs
 /// belong nowhere: the Job counts its own. Neither do hooks: they run again with their commit.
 fn place(pod: &Object) -> Option<Key> {
-    let owners = pod.meta().owner_references.iter().flatten();
+    let owners = pod.owners().iter();
     let mut controllers = owners.filter(|owner| owner.controller == Some(true));
     match controllers.next() {
         Some(owner) if owner.kind == "ReplicaSet" => {

@@ -11,7 +11,7 @@ use k8s_openapi::{
 
 use crate::{
     kinds::{ailment, steady},
-    model::{GroupKind, Key, Object},
+    model::{Key, Object},
     state::{Ending, View},
 };
 
@@ -247,11 +247,9 @@ pub fn pods_of<'a>(view: &'a View, object: &'a Object) -> Vec<&'a Object> {
 
 /// The object that controls this one, if it is in the view.
 pub(super) fn controller<'a>(view: &'a View, object: &Object) -> Option<&'a Object> {
-    let owners = object.meta().owner_references.as_ref()?;
-    let owner = owners.iter().find(|o| o.controller == Some(true))?;
-    let kind = GroupKind::from_api_version(&owner.api_version, &owner.kind);
-    let found = view.object(&Key::new(kind, &object.key().namespace, &owner.name))?;
-    (found.uid() == owner.uid).then_some(found)
+    let owner = object.controller()?;
+    let found = view.object(&Key::new(owner.kind.clone(), &object.key().namespace, &owner.name))?;
+    (found.uid() == owner.uid.as_str()).then_some(found)
 }
 
 fn controller_kind(object: &Object) -> Option<&str> {

@@ -295,7 +295,7 @@ fn of_pod(object: &Object, pod: &Pod, out: &mut Vec<Sample>) {
     let spec = pod.spec.clone().unwrap_or_default();
     let status = pod.status.clone().unwrap_or_default();
     let node = spec.node_name.as_deref().unwrap_or_default();
-    let owners = object.meta().owner_references.iter().flatten();
+    let owners = object.owners().iter();
     let owner = owners.into_iter().find(|o| o.controller == Some(true));
     let (kind, by) = owner.map_or(("", ""), |o| (o.kind.as_str(), o.name.as_str()));
     let address = status.pod_ip.as_deref().unwrap_or_default();

@@ -344,7 +344,7 @@ impl Importer {
             for command in before.await_nodes(&self.store.view(), until) {
                 done(self.store.propose(vec![command]).await?)?;
             }
-            self.adopt(&view, &candidate).await?
+            self.adopt(&view, &mut candidate).await?
         } else {
             Some(candidate.problems.clone())
         };
@@ -356,13 +356,16 @@ impl Importer {
         Ok(())
     }
 
-    /// Proposes a candidate in its parts; gives the problems when State refuses it.
+    /// Proposes a candidate in its parts, which hold what it wants from then on; gives the problems
+    /// when State refuses it.
     pub(super) async fn adopt(
         &self,
         view: &View,
-        candidate: &Candidate,
+        candidate: &mut Candidate,
     ) -> Result<Option<Vec<Problem>>, Error> {
-        for command in admit(view, candidate, clock::now())? {
+        let commands = admit(view, candidate, clock::now())?;
+        candidate.wanted = Vec::new();
+        for command in commands {
             match self.store.propose(vec![command]).await?.into_iter().next() {
                 Some(Outcome::Refused(Refusal::Invalid { problems })) => return Ok(Some(problems)),
                 Some(Outcome::Refused(Refusal::Exhausted(message))) => {

@@ -97,6 +97,10 @@ impl Known {
         let reader = &mirror.reader()?;
         let read = Read { reader, commit, keyring };
         built.update(&read, moved.as_ref(), picture, touched)?;
+        if known.admitted.is_none() {
+            // Everything may differ: see `suspects`.
+            known.touched.clear();
+        }
         known.commit = commit.clone();
         known.rules = rules;
         Ok(known)

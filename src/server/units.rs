@@ -488,7 +488,7 @@ impl Units {
         }
         tracing::info!(event = "commit seen", source, commit = %tip);
         let refusal = match candidate.problems.is_empty() {
-            true => importer.adopt(&view, &candidate).await?,
+            true => importer.adopt(&view, &mut candidate).await?,
             false => Some(candidate.problems.clone()),
         };
         if let Some(problems) = refusal {

@@ -335,8 +335,7 @@ fn told_of(object: &Object) -> Told {
 
 /// The name of the object that controls this one.
 fn owner(object: &Object) -> Option<&str> {
-    let owners = object.meta().owner_references.as_ref()?;
-    owners.iter().find(|o| o.controller == Some(true)).map(|o| o.name.as_str())
+    object.owners().iter().find(|o| o.controller == Some(true)).map(|o| o.name.as_str())
 }
 
 fn pod_name(object: &Object) -> String {

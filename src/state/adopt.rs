@@ -1,5 +1,7 @@
 //! Commits: their parts are gathered and become what runs all at once.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::batch::v1::Job;
 use smol_str::SmolStr;
 
@@ -137,10 +139,11 @@ impl State {
             // It has run before, and does not run now: what is there stays what it is.
             match self.view.origins.get_mut(&key) {
                 Some(known) => {
+                    let known = Arc::make_mut(known);
                     known.ended = origin.ended;
                     known.digest = origin.digest;
                 }
-                None => drop(self.view.origins.insert(key.clone(), origin)),
+                None => drop(self.view.origins.insert(key.clone(), Arc::new(origin))),
             }
             self.view.note_drift(&key);
             return Ok(());
@@ -158,7 +161,7 @@ impl State {
             }
             other => other?,
         }
-        self.view.origins.insert(key.clone(), origin);
+        self.view.origins.insert(key.clone(), Arc::new(origin));
         self.view.note_drift(&key);
         self.settle_source(&key);
         Ok(())
@@ -179,6 +182,13 @@ impl State {
 /// A part that waits for the others: a commit may have many objects, and nobody reads them yet.
 fn lean(part: Adopt) -> Adopt {
     let all = part.upserts.into_iter();
-    let upserts = all.map(|Desired { object, origin }| Desired { object: object.lean(), origin });
-    Adopt { upserts: upserts.collect(), ..part }
+    let upserts = all.map(|Desired { object, mut origin }| {
+        if origin.commit == part.commit {
+            // The same text, held once.
+            origin.commit = part.commit.clone();
+        }
+        Desired { object: object.lean(), origin }
+    });
+    let upserts = upserts.collect();
+    Adopt { upserts, ..part }
 }

@@ -1,5 +1,7 @@
 //! The only place that changes State: what commands do, with [`adopt`](super::adopt) for commits.
 
+use std::sync::Arc;
+
 use imbl::{OrdMap, Vector};
 use serde_json::{Value, json};
 
@@ -10,6 +12,7 @@ use super::{
         Refusal,
     },
     event,
+    index::WARM_CHANGES,
     view::{Change, Ending, HISTORY_MAX, View},
 };
 use crate::{
@@ -41,6 +44,8 @@ pub struct State {
     pub(super) requests: OrdMap<RequestId, Vec<Outcome>>,
     pub(super) request_order: Vector<RequestId>,
     pub(super) outbox_next: u64,
+    /// Up to where what was decoded was dropped last.
+    pub(super) cooled: Revision,
 }
 
 /// Who replaces an object: its owner, who says all of it, or Git, which never says what runs
@@ -80,7 +85,8 @@ impl State {
     /// A State to try commands on, which is thrown away afterwards: what a dry run needs. It
     /// remembers no requests and no unfinished commits.
     pub fn trial(view: &View) -> Self {
-        Self { view: view.clone(), ..Self::default() }
+        // Thrown away before it would be worth looking at every object to make it smaller.
+        Self { view: view.clone(), cooled: Revision(u64::MAX / 2), ..Self::default() }
     }
 
     /// Applies one entry: every command in order, each whole or not at all.
@@ -102,7 +108,18 @@ impl State {
         let commands = entry.commands.into_iter();
         let outcomes: Vec<_> = commands.map(|c| self.transact(c, &mut context)).collect();
         self.remember(entry.id, outcomes.clone());
+        self.cool();
         outcomes
+    }
+
+    /// Drops what was decoded of all that has not changed for a while, whenever as much has changed.
+    fn cool(&mut self) {
+        let warm = WARM_CHANGES as u64;
+        let until = Revision(self.view.revision.0.saturating_sub(warm));
+        if until.0 >= self.cooled.0 + warm {
+            self.view.cool_all(until);
+            self.cooled = until;
+        }
     }
 
     fn remember(&mut self, id: RequestId, outcomes: Vec<Outcome>) {
@@ -509,7 +526,7 @@ impl State {
             let ending = Ending::of(live);
             // Of a hook that is not to run again it is known already.
             if let Some(origin) = self.view.origins.get_mut(key).filter(|o| o.ended.is_none()) {
-                origin.ended = ending;
+                Arc::make_mut(origin).ended = ending;
             }
             let old = self.unindex(key);
             self.view.objects.remove(key);
@@ -530,11 +547,9 @@ impl State {
         view.revision = revision;
         view.note_drift(&key);
         view.history.push_back(Change { revision, key, old, new });
+        view.cool_change();
         while view.history.len() > HISTORY_MAX {
-            let oldest = view.history.pop_front();
-            if let Some(object) = oldest.and_then(|change| change.new) {
-                view.cool(object);
-            }
+            view.history.pop_front();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! State as bytes and back.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -32,7 +32,7 @@ struct Snapshot {
     exported: Revision,
     outbox: Vec<(u64, OutboxItem)>,
     outbox_next: u64,
-    origins: Vec<(Key, Origin)>,
+    origins: Vec<(Key, Arc<Origin>)>,
     requests: Vec<(RequestId, Vec<Outcome>)>,
     staged: Vec<Adopt>,
     objects: Vec<Object>,
@@ -92,11 +92,12 @@ impl State {
         };
         for object in snapshot.objects {
             view.index(&object);
-            view.objects.insert(object.key().clone(), object);
+            view.objects.insert(object.key().clone(), object.lean());
         }
         let owned: Vec<Key> = view.origins.keys().cloned().collect();
         owned.iter().for_each(|key| view.note_drift(key));
         Ok(Self {
+            cooled: view.revision,
             view,
             staged: snapshot.staged,
             request_order: snapshot.requests.iter().map(|(id, _)| *id).collect(),

@@ -195,7 +195,8 @@ pub struct View {
     pub(super) revision: Revision,
     pub(super) applied_at: Timestamp,
     pub(super) objects: OrdMap<Key, Object>,
-    pub(super) origins: OrdMap<Key, Origin>,
+    /// Shared: a node of the map holds many, and is copied when one of them changes.
+    pub(super) origins: OrdMap<Key, Arc<Origin>>,
     pub(super) drifted: OrdSet<Key>,
     pub(super) ordered: OrdSet<Key>,
     pub(super) hooks: OrdSet<Key>,
@@ -291,12 +292,12 @@ impl View {
 
     /// Where a desired object stands in Git; `None` for objects Git does not own.
     pub fn origin(&self, key: &Key) -> Option<&Origin> {
-        self.origins.get(key)
+        self.origins.get(key).map(|origin| &**origin)
     }
 
     /// Every object Git owns, with its place.
     pub fn origins(&self) -> impl Iterator<Item = (&Key, &Origin)> {
-        self.origins.iter()
+        self.origins.iter().map(|(key, origin)| (key, &**origin))
     }
 
     /// The keys Git owns whose object is not there or is being deleted: somebody took it away, and
@@ -332,7 +333,7 @@ impl View {
     pub(super) fn runs_once(&self, key: &Key) -> bool {
         let gone = |origin: &Origin| origin.ended.is_some();
         let hook = || self.objects.get(key).is_some_and(is_hook);
-        self.origins.get(key).is_some_and(|origin| gone(origin) || hook())
+        self.origin(key).is_some_and(|origin| gone(origin) || hook())
     }
 
     /// Whether an object says when to start.
@@ -489,7 +490,8 @@ impl View {
     ) -> impl Iterator<Item = (&'a Key, &'a Origin)> + use<'a> {
         let kind = kind.clone();
         let start = Key::new(kind.clone(), "", "");
-        self.origins.range(start..).take_while(move |(key, _)| key.kind == kind)
+        let all = self.origins.range(start..).map(|(key, origin)| (key, &**origin));
+        all.take_while(move |(key, _)| key.kind == kind)
     }
 
     /// The pods bound to a node.

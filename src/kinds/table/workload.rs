@@ -142,7 +142,7 @@ pub(in crate::kinds) fn daemon_set(object: &Object, now: Timestamp) -> Option<Ve
 
 pub(in crate::kinds) fn controller_revision(object: &Object, now: Timestamp) -> Option<Vec<Value>> {
     let revision: &ControllerRevision = object.view()?;
-    let owners = object.meta().owner_references.iter().flatten();
+    let owners = object.owners().iter();
     let controller = owners.into_iter().find(|o| o.controller == Some(true)).map(|owner| {
         let group =
             owner.api_version.split_once('/').map_or(String::new(), |(g, _)| format!(".{g}"));
