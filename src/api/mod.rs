@@ -48,7 +48,11 @@ pub mod talk;
 mod tokens;
 mod top;
 
-use std::sync::Arc;
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use axum::{
     Router,
@@ -57,11 +61,12 @@ use axum::{
     http::HeaderMap,
     middleware::{self, Next},
     response::Response,
-    routing::{any, get, post},
+    routing::{get, post},
 };
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::watch;
+use tower::{Service, ServiceExt};
 
 pub use adopt::{AdoptReport, adoptable};
 pub use audit::{Audit, AuditLevel, AuditSettings};
@@ -263,9 +268,7 @@ fn tls(api: Api) -> Router {
         .route(
             "/apis/authorization.k8s.io/v1/namespaces/{namespace}/{plural}",
             post(reviews::local),
-        )
-        .route("/api/{version}/{*rest}", any(resources::serve))
-        .route("/apis/{group}/{version}/{*rest}", any(resources::serve));
+        );
     let routes = open
         .merge(closed)
         .merge(known)
@@ -273,11 +276,9 @@ fn tls(api: Api) -> Router {
         .merge(top::routes())
         .fallback(discovery::nothing)
         .method_not_allowed_fallback(failure::no_such_method)
-        .with_state(api.clone());
-    Router::new()
-        .fallback_service(routes)
-        .layer(middleware::from_fn_with_state(api, guarded))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(api.clone());
+    Router::new().fallback_service(Guarded(Arc::new((api, routes))))
 }
 
 fn plain(api: Api) -> Router {
@@ -289,21 +290,52 @@ fn plain(api: Api) -> Router {
         .with_state(api)
 }
 
-/// What every request passes before it is routed, the outermost first. One layer: each layer of a
-/// router costs every request a copy of all that lies below it.
-async fn guarded(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let (api, info) = (&api, &Arc::new(RequestInfo::read(&request)));
-    request.extensions_mut().insert(info.clone());
-    let routed = |request| next.run(request::without_last_slash(request));
-    let authorized = |request| authz::authorize(api, info, request, routed);
-    let shared = |request| fairness::share(api, info, request, authorized);
-    let recorded = |request| audit::record(api, request, shared);
-    let identified = |request| authn::identify(api, request, recorded);
-    let common = |request| headers::common(api, request, identified);
-    gate::counted(&api.gate, info, request, common).await
+/// What every request passes before it is answered: the API and the routes of what is no stored
+/// object. Objects, of which most requests are, have been read out of the path by then and need no
+/// router, which costs as much as some of what they ask for.
+#[derive(Clone)]
+struct Guarded(Arc<(Api, Router)>);
+
+impl Service<Request> for Guarded {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move { Ok(this.answer(request).await) })
+    }
 }
 
-/// As [`guarded`], where nobody is asked who they are.
+impl Guarded {
+    /// Answers a request, the outermost guard first.
+    async fn answer(&self, mut request: Request) -> Response {
+        let (api, routes) = &*self.0;
+        let info = &Arc::new(RequestInfo::read(&request));
+        request.extensions_mut().insert(info.clone());
+        let answered = async |request| {
+            let request = request::without_last_slash(request);
+            match resources::is_stored(info) {
+                true => resources::serve(api, request).await,
+                false => {
+                    routes.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
+                }
+            }
+        };
+        let authorized = |request| authz::authorize(api, info, request, answered);
+        let shared = |request| fairness::share(api, info, request, authorized);
+        let recorded = |request| audit::record(api, request, shared);
+        let identified = |request| authn::identify(api, request, recorded);
+        let common = |request| headers::common(api, request, identified);
+        gate::counted(&api.gate, info, request, common).await
+    }
+}
+
+/// As [`Guarded`], where nobody is asked who they are.
 async fn shared(State(api): State<Api>, request: Request, next: Next) -> Response {
     let (api, info) = (&api, &RequestInfo::read(&request));
     let shared = |request| fairness::share(api, info, request, |request| next.run(request));

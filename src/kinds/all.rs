@@ -114,6 +114,17 @@ impl Kinds {
         door::admit_change(self, value, strictness)
     }
 
+    /// A new version of what is stored, as its owner sends it: [`admit_change`](Self::admit_change)
+    /// and [`update`](Self::update) in one. The live object comes back when nothing changed.
+    pub fn replace(
+        &self,
+        live: &Object,
+        value: Value,
+        strictness: Strictness,
+    ) -> Result<Admitted, Vec<FieldError>> {
+        door::replace(self, live, value, strictness)
+    }
+
     /// As [`create`](super::create), for every kind.
     pub fn create(&self, object: &Object) -> Object {
         door::create(self, object)

@@ -26,31 +26,52 @@ const WRONG_TYPES_MAX: usize = 16;
 /// Decodes, defaults and validates.
 pub(super) fn admit<T: Kind>(
     info: &KindInfo,
-    mut value: Value,
+    value: Value,
     strictness: Strictness,
 ) -> Result<Decoded, Vec<FieldError>> {
     let mut check = Check::default();
-    let own = Quantities { own: T::QUANTITIES, inside: false };
-    read_quantities(&mut value, &Place::Root, own, &mut check);
-    let absent = |field: &&&str| value.pointer(field).is_none_or(Value::is_null);
-    check.absent = T::NEEDED.iter().filter(absent).copied().collect();
-    let typed = typed::<T>(value, strictness, &mut check);
-    // An unknown field leaves the rest readable, so the rest is judged as well; a wrong type does
-    // not.
-    let readable = check.errors.iter().all(|e| e.reason == Reason::Unknown);
-    let Some(mut typed) = typed.filter(|_| readable) else {
-        return Err(check.errors);
-    };
-    typed.default_fields();
-    meta::validate(info, typed.metadata(), &mut check);
-    typed.validate(&mut check);
-    if !check.errors.is_empty() {
-        return Err(check.errors);
-    }
+    let typed: T = admitted(info, value, strictness, &mut check)?;
     let value = tidy::to_value(info, &typed).map_err(|e| vec![e])?;
     inert::warn(info, &value, &mut check);
     let object = object(&value).map_err(|e| vec![e])?;
     Ok((object, check.warnings))
+}
+
+/// As [`admit`], to what is not written yet; what its author should know is left in `check`. What
+/// was found wrong before, and stands there, is told with the rest.
+pub(super) fn admitted<T: Kind>(
+    info: &KindInfo,
+    value: Value,
+    strictness: Strictness,
+    check: &mut Check,
+) -> Result<T, Vec<FieldError>> {
+    let absent = |field: &&&str| value.pointer(field).is_none_or(Value::is_null);
+    check.absent = T::NEEDED.iter().filter(absent).copied().collect();
+    let typed = as_sent::<T>(value, strictness, check);
+    // An unknown field leaves the rest readable, so the rest is judged as well; a wrong type does
+    // not.
+    let readable = check.errors.iter().all(|e| e.reason == Reason::Unknown);
+    let Some(mut typed) = typed.filter(|_| readable) else {
+        return Err(std::mem::take(&mut check.errors));
+    };
+    typed.default_fields();
+    meta::validate(info, typed.metadata(), check);
+    typed.validate(check);
+    match check.errors.is_empty() {
+        true => Ok(typed),
+        false => Err(std::mem::take(&mut check.errors)),
+    }
+}
+
+/// Decodes what somebody has sent: quantities in any form.
+pub(super) fn as_sent<T: Kind>(
+    mut value: Value,
+    strictness: Strictness,
+    check: &mut Check,
+) -> Option<T> {
+    let own = Quantities { own: T::QUANTITIES, inside: false };
+    read_quantities(&mut value, &Place::Root, own, check);
+    typed(value, strictness, check)
 }
 
 /// Whether a value has the shape of `T`: gives it back without the fields that `T` does not have.

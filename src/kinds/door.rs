@@ -10,7 +10,7 @@ use super::{
     FieldError, Kind, KindInfo, Kinds, Reason, ServedAs,
     decode::{self, Strictness},
     field::Check,
-    known, lookup, meta, pod,
+    inert, known, lookup, meta, pod,
     registry::Nature,
     tidy,
 };
@@ -29,6 +29,20 @@ pub struct Admitted {
 /// alone.
 const CONTROLLER_ANNOTATIONS: [&str; 2] =
     ["deployment.kubernetes.io/", "control-plane.alpha.kubernetes.io/"];
+
+/// What of the metadata only the cluster says.
+const KEPT: [&str; 7] = [
+    "uid",
+    "creationTimestamp",
+    "generation",
+    "resourceVersion",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "selfLink",
+];
+
+/// What of it Git never says either.
+const KEPT_FROM_GIT: [&str; 3] = ["finalizers", "ownerReferences", "managedFields"];
 
 /// What `kubectl apply` wants to find again: it is nobody's wish, so no commit holds it, and a
 /// commit leaves it where it is.
@@ -76,6 +90,36 @@ pub(super) fn admit_change(
 /// As [`Kinds::admit`], for the built-in kinds.
 pub fn admit_built_in(value: Value, strictness: Strictness) -> Result<Admitted, Vec<FieldError>> {
     admit(&Kinds::default(), value, strictness)
+}
+
+/// A new version of what is stored, as its owner sends it: [`admit_change`] and [`update`] in one.
+pub(super) fn replace(
+    kinds: &Kinds,
+    live: &Object,
+    value: Value,
+    strictness: Strictness,
+) -> Result<Admitted, Vec<FieldError>> {
+    let (info, other) = identify(kinds, &value).map_err(|e| vec![e])?;
+    let (updated, warnings) = match &info.nature {
+        Nature::Custom(custom) => {
+            let (object, warnings) = custom.admit(info, value, strictness)?;
+            (custom.update(info, Pair::of(live, object.value(), Way::Update))?, warnings)
+        }
+        Nature::BuiltIn { door, .. } => {
+            let (value, mut warnings) = match other {
+                Some(other) => other.read(info, value, strictness)?,
+                None => (value, Vec::new()),
+            };
+            let (updated, more) = (door.replace)(info, live, value, strictness)?;
+            warnings.extend(more);
+            (updated, warnings)
+        }
+    };
+    let object = written(live, updated)?;
+    match object.key() == live.key() {
+        true => Ok(Admitted { object, warnings }),
+        false => Err(another(live, &object)),
+    }
 }
 
 /// As [`Kinds::create`], for the built-in kinds.
@@ -180,24 +224,35 @@ pub(super) struct Pair<'a> {
     pub(super) way: Way,
 }
 
+impl<'a> Pair<'a> {
+    fn of(stored: &'a Object, new: Value, way: Way) -> Self {
+        Self { stored, live: stored.value(), new, way }
+    }
+}
+
 pub(super) fn change(
     kinds: &Kinds,
     live: &Object,
     new: &Object,
     way: Way,
 ) -> Result<Object, Vec<FieldError>> {
-    let refuse = |field: &str, detail: String| {
-        vec![FieldError { field: field.to_owned(), reason: Reason::Invalid, detail }]
-    };
-    let info = kinds
-        .lookup(&live.key().kind)
-        .filter(|_| live.key() == new.key())
-        .ok_or_else(|| refuse("metadata.name", format!("{} is not {}", new.key(), live.key())))?;
-    let pair = Pair { stored: live, live: live.value(), new: new.value(), way };
+    let info = kinds.lookup(&live.key().kind).filter(|_| live.key() == new.key());
+    let info = info.ok_or_else(|| another(live, new))?;
+    let pair = Pair::of(live, new.value(), way);
     let updated = match &info.nature {
         Nature::BuiltIn { door, .. } => (door.update)(info, pair)?,
         Nature::Custom(custom) => custom.update(info, pair)?,
     };
+    written(live, updated)
+}
+
+fn another(live: &Object, new: &Object) -> Vec<FieldError> {
+    let detail = format!("{} is not {}", new.key(), live.key());
+    vec![FieldError { field: "metadata.name".to_owned(), reason: Reason::Invalid, detail }]
+}
+
+/// The object that an update leaves.
+fn written(live: &Object, updated: Option<Value>) -> Result<Object, Vec<FieldError>> {
     match updated {
         Some(value) => decode::object(&value).map_err(|e| vec![e]),
         None => Ok(live.clone()),
@@ -253,37 +308,92 @@ pub(super) type Updated = Result<Option<Value>, Vec<FieldError>>;
 pub(super) fn update_as<T: Kind>(info: &KindInfo, pair: Pair<'_>) -> Updated {
     let Pair { stored, live, mut new, way } = pair;
     merge(info, &live, &mut new, way);
+    let new = typed(&new)?;
+    let (updated, differs) = put_together::<T>(info, stored, live, new, way)?;
+    Ok(differs.then_some(updated))
+}
+
+/// What [`replace_as`] gives: the new value, as [`Updated`] has it, and what its author should know.
+pub(super) type Replaced = Result<(Option<Value>, Vec<FieldError>), Vec<FieldError>>;
+
+/// Decodes, defaults and validates what was sent, put together with what stays of the live object:
+/// all at once, since a client waits for each step.
+pub(super) fn replace_as<T: Kind>(
+    info: &KindInfo,
+    stored: &Object,
+    mut sent: Value,
+    strictness: Strictness,
+) -> Replaced {
+    let (live, mut check) = (stored.value(), Check::default());
+    if let Some(unheard) = unheard(info, &live, &sent) {
+        decode::as_sent::<T>(unheard, strictness, &mut check);
+    }
+    merge(info, &live, &mut sent, Way::Update);
+    let new: T = decode::admitted(info, sent, strictness, &mut check)?;
+    let (updated, differs) = put_together(info, stored, live, new, Way::Update)?;
+    inert::warn(info, &updated, &mut check);
+    Ok((differs.then_some(updated), check.warnings))
+}
+
+/// What was sent of fields that are not the owner's to say, where it is not what is stored: it
+/// counts for nothing, but has to be readable all the same.
+fn unheard(info: &KindInfo, live: &Value, sent: &Value) -> Option<Value> {
+    let other = |at: &Value, of: &Value, field: &str| {
+        let said = at.get(field).filter(|said| Some(*said) != of.get(field))?;
+        Some((field.to_owned(), said.clone()))
+    };
+    let (live_meta, sent_meta) = (&live["metadata"], &sent["metadata"]);
+    let meta: Map<String, Value> =
+        KEPT.iter().filter_map(|field| other(sent_meta, live_meta, field)).collect();
+    let status = other(sent, live, "status").filter(|_| info.status);
+    if meta.is_empty() && status.is_none() {
+        return None;
+    }
+    let mut unheard = Map::from_iter(status);
+    for field in ["apiVersion", "kind"] {
+        unheard.insert(field.to_owned(), sent[field].clone());
+    }
+    unheard.insert("metadata".to_owned(), meta.into());
+    Some(unheard.into())
+}
+
+/// The value of a new version, merged already, once its kind has prepared and checked it, and
+/// whether it is another than the live one.
+fn put_together<T: Kind>(
+    info: &KindInfo,
+    stored: &Object,
+    live: Value,
+    mut new: T,
+    way: Way,
+) -> Result<(Value, bool), Vec<FieldError>> {
     let live_typed: &T = match stored.view_of(&live) {
         Some(typed) => typed,
         None => &typed(&live)?,
     };
-    let mut new_typed: T = typed(&new)?;
     let mut check = Check::default();
     if way != Way::Status {
-        new_typed.prepare_update(live_typed);
+        new.prepare_update(live_typed);
         if way == Way::Adopt {
-            new_typed.prepare_adopt(live_typed);
+            new.prepare_adopt(live_typed);
         }
-        meta::validate_update(live_typed.metadata(), new_typed.metadata(), &mut check);
-        new_typed.validate_update(live_typed, &mut check);
+        meta::validate_update(live_typed.metadata(), new.metadata(), &mut check);
+        new.validate_update(live_typed, &mut check);
     }
     if !check.errors.is_empty() {
         return Err(check.errors);
     }
-    let mut updated = tidy::to_value(info, &new_typed).map_err(|e| vec![e])?;
+    let mut updated = tidy::to_value(info, &new).map_err(|e| vec![e])?;
     // What came in by the door is tidy; what State has filled in since may not be.
     let before = match tidy::is_tidy(&live) {
         true => live,
         false => tidy::to_value(info, live_typed).map_err(|e| vec![e])?,
     };
-    if updated == before {
-        return Ok(None);
-    }
-    if info.generation && way != Way::Status && counts(info, &updated, &before) {
+    let differs = updated != before;
+    if differs && info.generation && way != Way::Status && counts(info, &updated, &before) {
         let generation = live_typed.metadata().generation.unwrap_or(0) + 1;
         updated["metadata"]["generation"] = generation.into();
     }
-    Ok(Some(updated))
+    Ok((updated, differs))
 }
 
 /// Whether a change is one of those that `metadata.generation` counts: of the spec, or, where there
@@ -342,38 +452,37 @@ pub(super) fn merge(info: &KindInfo, live: &Value, new: &mut Value, way: Way) {
     if info.status {
         set(new, "status", live.get("status").cloned());
     }
-    let meta = &mut new["metadata"];
-    let mut kept = vec![
-        "uid",
-        "creationTimestamp",
-        "generation",
-        "resourceVersion",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "selfLink",
-    ];
-    if way == Way::Adopt {
-        kept.extend(["finalizers", "ownerReferences", "managedFields"]);
-    }
-    for field in kept {
-        set(meta, field, live_meta.get(field).cloned());
+    let Some(meta) = new.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    let of_git: &[&str] = if way == Way::Adopt { &KEPT_FROM_GIT } else { &[] };
+    for &field in KEPT.iter().chain(of_git) {
+        put(meta, field, live_meta.get(field).cloned());
     }
     let annotations = live_meta.get("annotations").and_then(Value::as_object).unwrap_or(&empty);
     for (key, value) in annotations {
-        let stays = is_of_controller(key) || way == Way::Adopt && key == LAST_APPLIED;
-        if stays && meta["annotations"].get(key).is_none() {
-            meta["annotations"][key] = value.clone();
+        if is_of_controller(key) || way == Way::Adopt && key == LAST_APPLIED {
+            let said = meta.entry("annotations").or_insert(Value::Null);
+            if said.is_null() {
+                *said = Map::new().into();
+            }
+            // What was sent may be no map: that is told when it is decoded.
+            if let Some(said) = said.as_object_mut() {
+                said.entry(key).or_insert_with(|| value.clone());
+            }
         }
     }
 }
 
 fn set(parent: &mut Value, field: &str, value: Option<Value>) {
     if let Some(map) = parent.as_object_mut() {
-        match value {
-            Some(value) => map.insert(field.to_owned(), value),
-            None => map.remove(field),
-        };
+        put(map, field, value);
     }
+}
+
+fn put(map: &mut Map<String, Value>, field: &str, value: Option<Value>) {
+    match value {
+        Some(value) => map.insert(field.to_owned(), value),
+        None => map.remove(field),
+    };
 }
 
 /// The JSON of a typed object.

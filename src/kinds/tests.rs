@@ -242,12 +242,59 @@ fn answer(documents: &[Value], step: &Value, case: &Value) -> Answer {
         .map_err(|e| refusal(&e))?;
     let live = create(&stored.object);
     let new = if step["method"] == "PATCH" { merged(live.value(), &sent) } else { sent };
-    let admitted = admit(with_namespace(new), strictness).map_err(|e| refusal(&e))?;
-    update(&live, &admitted.object).map_err(|e| refusal(&e))?;
-    if let Some(error) = only_by_own_path(&live, &admitted.object) {
+    let new = with_namespace(new);
+    let replaced = Kinds::default().replace(&live, new.clone(), strictness);
+    // One step says what the two say of which it is made.
+    let in_two = admit_change(new, strictness)
+        .and_then(|admitted| Ok((update(&live, &admitted.object)?, admitted.warnings)));
+    assert_eq!(in_two, replaced.clone().map(|admitted| (admitted.object, admitted.warnings)));
+    let replaced = replaced.map_err(|e| refusal(&e))?;
+    if let Some(error) = only_by_own_path(&live, &replaced.object) {
         return Err(refusal(&[error]));
     }
-    Ok(warnings(&admitted))
+    Ok(warnings(&replaced))
+}
+
+fn admit_change(value: Value, strictness: Strictness) -> Result<Admitted, Vec<FieldError>> {
+    Kinds::default().admit_change(value, strictness)
+}
+
+/// What must not happen: a writer moves what is not theirs to say, or is not told that it is wrong,
+/// or brings the server down with a shape that nobody expects.
+#[test]
+fn what_the_cluster_says_stays_and_is_read_all_the_same() {
+    let mut live = create(&admit(deployment(2), Strictness::Strict).unwrap().object).value();
+    live["metadata"]["uid"] = "u-1".into();
+    live["metadata"]["annotations"] =
+        serde_json::json!({ "deployment.kubernetes.io/revision": "3" });
+    live["status"] = serde_json::json!({ "replicas": 2 });
+    let live = object(live);
+    let told = |change: &dyn Fn(&mut Value)| {
+        let mut sent = live.value();
+        change(&mut sent);
+        match Kinds::default().replace(&live, sent, Strictness::Warn) {
+            Ok(done) if done.object == live => format!("the same {:?}", warnings(&done)),
+            Ok(done) => format!("{} {:?}", done.object.value(), warnings(&done)),
+            Err(errors) => errors.iter().map(|e| format!("{e}\n")).collect(),
+        }
+    };
+    let same = "the same {}";
+    assert_eq!(told(&|_| {}), same);
+    assert_eq!(told(&|sent| sent["metadata"]["uid"] = "u-2".into()), same);
+    assert_eq!(told(&|sent| sent["metadata"]["generation"] = 9.into()), same);
+    assert_eq!(told(&|sent| sent["status"]["replicas"] = 7.into()), same);
+    assert_eq!(told(&|sent| sent["metadata"]["annotations"] = Value::Null), same);
+    let wrong = told(&|sent| sent["status"]["replicas"] = "many".into());
+    assert_eq!(wrong, "status.replicas: expected integer, found string\n");
+    let unknown = told(&|sent| sent["status"]["pods"] = 1.into());
+    assert_eq!(unknown, r#"the same {"unknown field \"status.pods\""}"#);
+    let wrong = told(&|sent| sent["metadata"]["generation"] = "many".into());
+    assert_eq!(wrong, "metadata.generation: expected integer, found string\n");
+    for shape in [Value::Array(vec![]), "text".into(), 1.into(), Value::Null] {
+        assert_ne!(told(&|sent| sent["metadata"] = shape.clone()), same);
+        told(&|sent| sent["metadata"]["annotations"] = shape.clone());
+        told(&|sent| sent["status"] = shape.clone());
+    }
 }
 
 /// A strategic merge patch as far as the cases need it: lists by name, or as a whole.

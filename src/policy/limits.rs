@@ -102,12 +102,21 @@ fn set_amount(container: &mut Value, field: &str, resource: &str, amount: &str) 
     true
 }
 
+/// Whether a write is one that limits are about.
+pub(super) fn concerns(attempt: &Attempt<'_>) -> bool {
+    attempt.creates_pod() || attempt.resizes_pod() || is_claim(attempt)
+}
+
+fn is_claim(attempt: &Attempt<'_>) -> bool {
+    attempt.is("", "persistentvolumeclaims")
+}
+
 /// Refuses what is below or above the limits of its namespace.
 pub(super) fn validate(attempt: &Attempt<'_>, value: &Value) -> Result<(), Refused> {
-    let claim = attempt.is("", "persistentvolumeclaims");
-    if !(attempt.creates_pod() || attempt.resizes_pod() || claim) {
+    if !concerns(attempt) {
         return Ok(());
     }
+    let claim = is_claim(attempt);
     let (namespace, name) = place(value);
     let mut found = Vec::new();
     for item in items(attempt, &namespace) {

@@ -91,9 +91,14 @@ pub(super) fn validate(attempt: &Attempt<'_>, value: &Value) -> Result<Vec<Strin
     Ok(found("warn").map(|text| format!("would violate {text}")).into_iter().collect())
 }
 
-/// The pod of an object that has one; of a pod that is stored already, only when it changes.
-fn spec_of<'a>(attempt: &Attempt<'_>, value: &'a Value) -> Option<&'a Value> {
-    let place = match (attempt.info.group.as_str(), attempt.info.plural.as_str()) {
+/// Whether an object has a pod.
+pub(super) fn concerns(attempt: &Attempt<'_>) -> bool {
+    place_of(attempt).is_some()
+}
+
+/// Where the pod of a kind is that has one.
+fn place_of(attempt: &Attempt<'_>) -> Option<&'static str> {
+    Some(match (attempt.info.group.as_str(), attempt.info.plural.as_str()) {
         ("", "pods") => "/spec",
         ("apps", "deployments" | "replicasets" | "daemonsets" | "statefulsets")
         | ("batch", "jobs")
@@ -101,7 +106,12 @@ fn spec_of<'a>(attempt: &Attempt<'_>, value: &'a Value) -> Option<&'a Value> {
         ("batch", "cronjobs") => "/spec/jobTemplate/spec/template/spec",
         ("", "podtemplates") => "/template/spec",
         _ => return None,
-    };
+    })
+}
+
+/// The pod of an object that has one; of a pod that is stored already, only when it changes.
+fn spec_of<'a>(attempt: &Attempt<'_>, value: &'a Value) -> Option<&'a Value> {
+    let place = place_of(attempt)?;
     let spec = value.pointer(place)?;
     let before = attempt.live.map(crate::model::Object::value);
     let same = before.is_some_and(|before| before.pointer(place) == Some(spec));

@@ -45,7 +45,7 @@ impl<'a> Ledger<'a> {
         object: &Object,
         value: &Value,
     ) -> Result<(), Refused> {
-        if !attempt.info.namespaced || attempt.live.is_some() || attempt.is("", "events") {
+        if !concerns(attempt) {
             return Ok(());
         }
         let mut added = Vec::new();
@@ -77,6 +77,11 @@ impl<'a> Ledger<'a> {
         let charged = self.pages.into_values().filter(|page| page.charged);
         charged.filter_map(|page| page.written()).collect()
     }
+}
+
+/// Whether a write is one that quotas count.
+pub(super) fn concerns(attempt: &Attempt<'_>) -> bool {
+    attempt.info.namespaced && attempt.live.is_none() && !attempt.is("", "events")
 }
 
 impl<'a> Page<'a> {

@@ -29,7 +29,7 @@ pub(super) async fn serve(api: &Api, ask: &Ask) -> Result<Response, Failure> {
         "patch" => Some(patching::read(ask, options.strictness)?.0),
         _ => None,
     };
-    let wanted = |live: &Object| {
+    let mut wanted = |live: &Object| {
         let live = live.value();
         let mut asked = match &patch {
             Some(patch) => patching::apply(Schema::of(&ask.info, &ask.api_version), patch, &live)?,
@@ -41,7 +41,7 @@ pub(super) async fn serve(api: &Api, ask: &Ask) -> Result<Response, Failure> {
             Failure::not_valid((&ask.info.kind, &ask.info.group), &ask.resource.name, &[error])
         })
     };
-    let (written, warnings) = write::replaced(api, ask, options, Part::Status, &wanted).await?;
+    let (written, warnings) = write::replaced(api, ask, options, Part::Status, &mut wanted).await?;
     Ok(answer::warn(shape.one(StatusCode::OK, &written.object), &warnings))
 }
 

@@ -55,7 +55,7 @@ use std::sync::Arc;
 
 use axum::{
     body::{Body, Bytes, to_bytes},
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderMap, Method, StatusCode, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -78,6 +78,9 @@ use crate::{
     model::{Key, Object},
     state::View,
 };
+
+/// Groups of which nothing is stored; who knows the answers has routes of their own.
+const OF_OTHERS: [&str; 3] = ["authentication.k8s.io", "authorization.k8s.io", "metrics.k8s.io"];
 
 /// One request for a resource, read.
 pub(in crate::api) struct Ask {
@@ -116,10 +119,15 @@ impl Ask {
     }
 }
 
+/// Whether a request is for a resource that [`serve`] answers.
+pub(in crate::api) fn is_stored(info: &RequestInfo) -> bool {
+    info.resource.as_ref().is_some_and(|of| !OF_OTHERS.contains(&of.group.as_str()))
+}
+
 /// Answers a request for a resource.
-pub(in crate::api) async fn serve(State(api): State<Api>, request: Request) -> Response {
+pub(in crate::api) async fn serve(api: &Api, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    match answer(&api, parts, body).await {
+    match answer(api, parts, body).await {
         Ok(response) => response,
         Err(failure) => failure.into_response(),
     }
@@ -215,10 +223,9 @@ fn fits(
     if inside != info.namespaced && (inside || named) {
         return Err(Failure::no_resource());
     }
-    let allowed: &[&str] = match info.subresource(api_version, sub) {
-        Some(sub) => sub.verbs,
-        None if sub.is_empty() => info.verbs(),
-        None => return Err(Failure::no_resource()),
+    let allowed: &[&str] = match sub {
+        "" => info.verbs(),
+        sub => info.subresource(api_version, sub).ok_or_else(Failure::no_resource)?.verbs,
     };
     let on_collection = matches!(verb, "list" | "create" | "deletecollection");
     let misplaced = sub.is_empty()

@@ -36,7 +36,7 @@ pub(super) async fn serve(api: &Api, ask: &Ask) -> Result<Response, Failure> {
             (sent, None, told)
         }
     };
-    let wanted = |live: &Object| {
+    let mut wanted = |live: &Object| {
         let mut sent = match &patch {
             Some(Patch::Apply(wish)) => books::apply(api, ask, Some(live), wish)?,
             Some(patch) => {
@@ -49,7 +49,7 @@ pub(super) async fn serve(api: &Api, ask: &Ask) -> Result<Response, Failure> {
         write::named_as_path(ask, &sent)?;
         Ok(with_part(&ask.resource.subresource, live, &sent))
     };
-    let (written, warnings) = write::replaced(api, ask, options, Part::Main, &wanted).await?;
+    let (written, warnings) = write::replaced(api, ask, options, Part::Main, &mut wanted).await?;
     told.extend(warnings);
     Ok(answer::warn(shape.one(StatusCode::OK, &written.object), &told))
 }

@@ -75,8 +75,8 @@ async fn replace(api: &Api, ask: &Ask, part: Part) -> Result<Response, Failure> 
     if let Some(namespace) = ask.namespace() {
         value["metadata"]["namespace"] = namespace.into();
     }
-    let wanted = |_: &Object| Ok(value.clone());
-    let (written, warnings) = write::replaced(api, ask, options, part, &wanted).await?;
+    let mut wanted = |_: &Object| Ok(value.clone());
+    let (written, warnings) = write::replaced(api, ask, options, part, &mut wanted).await?;
     told.extend(warnings);
     Ok(answer::warn(shape.one(StatusCode::OK, &written.object), &told))
 }
@@ -155,7 +155,7 @@ async fn rescale(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let name = if is_patch { "PatchOptions" } else { "UpdateOptions" };
     let options = WriteOptions::of(name, &ask.query)?;
     let patch = is_patch.then(|| patching::read(ask, options.strictness)).transpose()?;
-    let wanted = |live: &Object| {
+    let mut wanted = |live: &Object| {
         let scale = match &patch {
             Some((Patch::Apply(scale), _)) => as_scale(ask, scale.clone())?,
             Some((patch, _)) => patched_scale(ask, live, patch)?,
@@ -172,7 +172,7 @@ async fn rescale(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     };
     // The stored object is known to be well-formed; fields of later versions are kept silently.
     let options = WriteOptions { strictness: Strictness::Ignore, ..options };
-    let (written, _) = write::replaced(api, ask, options, Part::Main, &wanted).await?;
+    let (written, _) = write::replaced(api, ask, options, Part::Main, &mut wanted).await?;
     let warnings = patch.map(|(_, warnings)| warnings).unwrap_or_default();
     Ok(answer::warn(shape.value(StatusCode::OK, &scale_of(ask, &written.object)), &warnings))
 }

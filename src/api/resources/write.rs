@@ -80,7 +80,7 @@ async fn created(
 ) -> Result<Response, Failure> {
     let view = api.view();
     let wish = value.clone();
-    let (admitted, verdict) = prepare(ask, &view, options.strictness, value, None)?;
+    let (admitted, verdict) = prepare(ask, &view, options.strictness, value, Onto::Nothing)?;
     let key = admitted.object.key().clone();
     let change = door::Change {
         info: &ask.info,
@@ -170,25 +170,40 @@ fn ending(mut bits: u128) -> String {
     std::iter::repeat_with(letter).take(5).collect()
 }
 
+/// What a value is to become.
+#[derive(Clone, Copy)]
+pub(super) enum Onto<'a> {
+    /// A new object.
+    Nothing,
+    /// The whole of a stored one, put together with what only the cluster says of it.
+    All(&'a Object),
+    /// The status of a stored one: an object as it was sent, from which that is taken.
+    Status(&'a Object),
+}
+
 /// From a value that is wanted to an object that may be stored: admission, decoding, defaults,
-/// validation. `live` is the stored object, when there is one.
+/// validation.
 pub(super) fn prepare(
     ask: &Ask,
     view: &View,
     strictness: Strictness,
     mut value: Value,
-    live: Option<&Object>,
+    onto: Onto<'_>,
 ) -> Result<(Admitted, Verdict), Failure> {
+    let (live, subresource) = match onto {
+        Onto::Nothing => (None, ""),
+        Onto::All(live) | Onto::Status(live) => (Some(live), ask.resource.subresource.as_str()),
+    };
     if live.is_none() {
         place_exists(&ask.info, view, &value)?;
     }
-    let subresource = if live.is_none() { "" } else { ask.resource.subresource.as_str() };
     let attempt = Attempt { user: &ask.user, view, info: &ask.info, subresource, live };
     admission::mutate(&attempt, &mut value)?;
     let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let admitted = match live {
-        Some(_) => view.kinds().admit_change(value, strictness),
-        None => view.kinds().admit(value, strictness),
+    let admitted = match onto {
+        Onto::Nothing => view.kinds().admit(value, strictness),
+        Onto::All(live) => view.kinds().replace(live, value, strictness),
+        Onto::Status(_) => view.kinds().admit_change(value, strictness),
     };
     let admitted = admitted.map_err(|errors| match ask.verb {
         "patch" => patching::not_admitted(ask, &name, errors),
@@ -254,20 +269,30 @@ pub(super) fn not_admitted(info: &KindInfo, name: &str, errors: Vec<FieldError>)
 pub(super) async fn update(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let shape = Shape::of(ask, false, api.backend.now())?;
     let options = WriteOptions::of("UpdateOptions", &ask.query)?;
-    let (mut value, mut told) = body::sent(ask, options.strictness)?;
-    body::identify(ask, &mut value)?;
-    place(ask, &mut value)?;
-    named_as_path(ask, &value)?;
+    let (mut value, mut told) = replacement(ask, options.strictness)?;
     if api.view().object(&ask.key()).is_none() && ask.info.is_created_by_update() {
         if let Some(meta) = value["metadata"].as_object_mut() {
             meta.remove("resourceVersion");
         }
         return created(api, ask, &shape, options, value, &told).await;
     }
-    let replace = |_: &Object| Ok(value.clone());
-    let (written, warnings) = replaced(api, ask, options, Part::Main, &replace).await?;
+    let mut read = Some(value);
+    let mut replace = |_: &Object| match read.take() {
+        Some(value) => Ok(value),
+        None => replacement(ask, options.strictness).map(|(value, _)| value),
+    };
+    let (written, warnings) = replaced(api, ask, options, Part::Main, &mut replace).await?;
     told.extend(warnings);
     Ok(answer::warn(shape.one(StatusCode::OK, &written.object), &told))
+}
+
+/// The object in a body that is to stand at the path.
+fn replacement(ask: &Ask, strictness: Strictness) -> Result<(Value, Vec<FieldError>), Failure> {
+    let (mut value, told) = body::sent(ask, strictness)?;
+    body::identify(ask, &mut value)?;
+    place(ask, &mut value)?;
+    named_as_path(ask, &value)?;
+    Ok((value, told))
 }
 
 /// Refuses a value whose name is none, or another than that of the path.
@@ -303,7 +328,7 @@ pub(super) async fn patched(api: &Api, ask: &Ask, part: Part) -> Result<Response
             result => return result,
         }
     }
-    let replace = |live: &Object| {
+    let mut replace = |live: &Object| {
         let mut value = match &patch {
             Patch::Apply(wish) => books::apply(api, ask, Some(live), wish)?,
             patch => {
@@ -314,7 +339,7 @@ pub(super) async fn patched(api: &Api, ask: &Ask, part: Part) -> Result<Response
         fits_path(ask, &mut value)?;
         Ok(value)
     };
-    let (written, warnings) = replaced(api, ask, options, part, &replace).await?;
+    let (written, warnings) = replaced(api, ask, options, part, &mut replace).await?;
     told.extend(warnings);
     Ok(answer::warn(shape.one(StatusCode::OK, &written.object), &told))
 }
@@ -358,7 +383,7 @@ pub(super) async fn replaced(
     ask: &Ask,
     options: WriteOptions,
     part: Part,
-    wanted: &(dyn Fn(&Object) -> Result<Value, Failure> + Sync),
+    wanted: &mut (dyn FnMut(&Object) -> Result<Value, Failure> + Send),
 ) -> Result<(Written, Vec<FieldError>), Failure> {
     let mut tries = 0;
     loop {
@@ -444,7 +469,8 @@ async fn replace_once(
     live: &Object,
     value: Value,
 ) -> Result<(Written, Vec<FieldError>), Failure> {
-    let (mut admitted, verdict) = prepare(ask, view, options.strictness, value, Some(live))?;
+    let onto = if part == Part::Main { Onto::All(live) } else { Onto::Status(live) };
+    let (mut admitted, verdict) = prepare(ask, view, options.strictness, value, onto)?;
     admitted.warnings.extend(verdict.warnings.into_iter().map(warned));
     let key = live.key();
     let change = door::Change {
@@ -456,16 +482,18 @@ async fn replace_once(
         user: &ask.user.name,
     };
     let way = door::judge(view, api.backend.writes(), &change)?;
-    let ops = ops(api, ask, view, part, live, &admitted.object)?;
+    let ops = match part {
+        Part::Main => whole(api, ask, live, &admitted.object)?.into_iter().collect(),
+        _ => status(api, ask, view, live, &admitted.object)?,
+    };
     if ops.is_empty() {
         let written = Written { object: live.clone(), gone: false };
         return Ok((written, admitted.warnings));
     }
     if way == door::Way::Git && !options.dry_run {
         // What it was proven against is what was read; what is not said stays as it is.
-        let refused = |errors| not_admitted(&ask.info, &key.name, errors);
-        let next = view.kinds().update(live, &admitted.object).map_err(refused)?;
-        let written = commit::write(api, ask, key, Some(live), Some(&next.value())).await?;
+        let wish = admitted.object.value();
+        let written = commit::write(api, ask, key, Some(live), Some(&wish)).await?;
         return Ok((written, admitted.warnings));
     }
     let mut written = propose::write(api, &ask.info, key, ops, options.dry_run).await?;
@@ -475,34 +503,27 @@ async fn replace_once(
     Ok((written, admitted.warnings))
 }
 
-/// The ops that make the live object the new one; none when they say the same.
-fn ops(
+/// The op that puts an object in the place of the live one; none when they say the same.
+fn whole(api: &Api, ask: &Ask, live: &Object, next: &Object) -> Result<Option<Op>, Failure> {
+    let own_path = kinds::only_by_own_path(live, next);
+    if let Some(error) = own_path.filter(|_| ask.resource.subresource.is_empty()) {
+        return Err(not_admitted(&ask.info, &live.key().name, vec![error]));
+    }
+    let object = books::with(next, books::after(api, ask, Some(live), next, next))?;
+    let expect = Expect::At(live.revision());
+    Ok((object != *live).then_some(Op::Put { object, expect, part: Part::Whole }))
+}
+
+/// The ops that give the live object the status of another; none when they say the same.
+fn status(
     api: &Api,
     ask: &Ask,
     view: &View,
-    part: Part,
     live: &Object,
     new: &Object,
 ) -> Result<Vec<Op>, Failure> {
     let refused = |errors: Vec<FieldError>| not_admitted(&ask.info, &live.key().name, errors);
     let expect = Expect::At(live.revision());
-    if part == Part::Main {
-        let next = view.kinds().update(live, new).map_err(refused)?;
-        let own_path = kinds::only_by_own_path(live, new);
-        if let Some(error) = own_path.filter(|_| ask.resource.subresource.is_empty()) {
-            return Err(refused(vec![error]));
-        }
-        let kept = books::after(api, ask, Some(live), new, &next);
-        let next = books::with(&next, kept.clone())?;
-        if next == *live {
-            return Ok(Vec::new());
-        }
-        // What of a namespace that goes may change, State says.
-        return Ok(vec![match live.key().is::<Namespace>() {
-            true => Op::Put { object: books::with(new, kept)?, expect, part },
-            false => Op::Put { object: next, expect, part: Part::Whole },
-        }]);
-    }
     // A status brings labels and annotations along; State keeps the two parts apart.
     let next = view.kinds().update_status(live, new).map_err(refused)?;
     let kept = books::after(api, ask, Some(live), new, &next);
