@@ -1,8 +1,9 @@
 //! Headers that every answer carries, as Kubernetes' do.
 
 use axum::{
+    body::{Body, HttpBody},
     extract::Request,
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
     response::Response,
 };
 
@@ -38,6 +39,27 @@ pub(super) async fn common<F: Future<Output = Response>>(
     let fresh = HeaderValue::from_static("no-cache, private");
     headers.entry(header::CACHE_CONTROL).or_insert(fresh);
     response
+}
+
+/// Says how long an answer is whose end is known, and leaves it out where only the head was asked
+/// for: what a router does for those it routes.
+pub(super) async fn sized<F: Future<Output = Response>>(
+    request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
+    let is_head = request.method() == Method::HEAD;
+    let mut response = next(request).await;
+    let length = response.body().size_hint().exact();
+    // An answer that switches protocols, or has no content, has no length (RFC 9110 §8.6).
+    let has_length =
+        !response.status().is_informational() && response.status() != StatusCode::NO_CONTENT;
+    if let Some(length) = length.filter(|_| has_length) {
+        response.headers_mut().entry(header::CONTENT_LENGTH).or_insert(length.into());
+    }
+    match is_head {
+        true => response.map(|_| Body::empty()),
+        false => response,
+    }
 }
 
 /// Random bits in the form of a UUID (RFC 9562 §5.4).

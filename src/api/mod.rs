@@ -320,7 +320,7 @@ impl Guarded {
         let answered = async |request| {
             let request = request::without_last_slash(request);
             match resources::is_stored(info) {
-                true => resources::serve(api, request).await,
+                true => headers::sized(request, |request| resources::serve(api, request)).await,
                 false => {
                     routes.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
                 }
