@@ -313,7 +313,8 @@ pub(super) fn update_as<T: Kind>(info: &KindInfo, pair: Pair<'_>) -> Updated {
     Ok(differs.then_some(updated))
 }
 
-/// What [`replace_as`] gives: the new value, as [`Updated`] has it, and what its author should know.
+/// What [`replace_as`] gives: the new value, as [`Updated`] has it, and what its author should
+/// know.
 pub(super) type Replaced = Result<(Option<Value>, Vec<FieldError>), Vec<FieldError>>;
 
 /// Decodes, defaults and validates what was sent, put together with what stays of the live object:
