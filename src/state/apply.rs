@@ -12,7 +12,7 @@ use super::{
         Refusal,
     },
     event,
-    index::WARM_CHANGES,
+    index::{COOL_TOGETHER, WARM_CHANGES},
     view::{Change, Ending, HISTORY_MAX, View},
 };
 use crate::{
@@ -44,8 +44,22 @@ pub struct State {
     pub(super) requests: OrdMap<RequestId, Vec<Outcome>>,
     pub(super) request_order: Vector<RequestId>,
     pub(super) outbox_next: u64,
-    /// Up to where what was decoded was dropped last.
-    pub(super) cooled: Revision,
+    pub(super) cooled: Cooled,
+}
+
+/// Up to where what was decoded was dropped last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cooled {
+    /// Of the objects of changes.
+    changes: Revision,
+    /// Of all objects.
+    all: Revision,
+}
+
+impl Cooled {
+    pub(super) fn at(revision: Revision) -> Self {
+        Self { changes: revision, all: revision }
+    }
 }
 
 /// Who replaces an object: its owner, who says all of it, or Git, which never says what runs
@@ -86,7 +100,7 @@ impl State {
     /// remembers no requests and no unfinished commits.
     pub fn trial(view: &View) -> Self {
         // Thrown away before it would be worth looking at every object to make it smaller.
-        Self { view: view.clone(), cooled: Revision(u64::MAX / 2), ..Self::default() }
+        Self { view: view.clone(), cooled: Cooled::at(Revision(u64::MAX / 2)), ..Self::default() }
     }
 
     /// Applies one entry: every command in order, each whole or not at all.
@@ -112,13 +126,17 @@ impl State {
         outcomes
     }
 
-    /// Drops what was decoded of all that has not changed for a while, whenever as much has changed.
+    /// Drops what was decoded of changes that are a while ago, some at a time; and, whenever a while
+    /// has passed, of all that somebody has read since.
     fn cool(&mut self) {
-        let warm = WARM_CHANGES as u64;
-        let until = Revision(self.view.revision.0.saturating_sub(warm));
-        if until.0 >= self.cooled.0 + warm {
+        let until = Revision(self.view.revision.0.saturating_sub(WARM_CHANGES));
+        if until.0 >= self.cooled.changes.0 + COOL_TOGETHER {
+            self.view.cool_changes(self.cooled.changes, until);
+            self.cooled.changes = until;
+        }
+        if until.0 >= self.cooled.all.0 + WARM_CHANGES {
             self.view.cool_all(until);
-            self.cooled = until;
+            self.cooled.all = until;
         }
     }
 
@@ -547,7 +565,6 @@ impl State {
         view.revision = revision;
         view.note_drift(&key);
         view.history.push_back(Change { revision, key, old, new });
-        view.cool_change();
         while view.history.len() > HISTORY_MAX {
             view.history.pop_front();
         }

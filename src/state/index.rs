@@ -54,21 +54,26 @@ impl View {
         }
     }
 
-    /// Drops what was decoded of the two objects of a change that is [`WARM_CHANGES`] changes old:
-    /// what is read all the time is decoded again at once, the rest only takes memory. Tells nobody,
-    /// as nothing changes.
-    pub(super) fn cool_change(&mut self) {
-        let Some(at) = self.history.len().checked_sub(WARM_CHANGES + 1) else { return };
-        let Some(change) = self.history.get(at).cloned() else { return };
-        if [&change.old, &change.new].into_iter().flatten().all(Object::is_lean) {
-            return;
+    /// Drops what was decoded of the objects of the changes after `since`, up to `until`: what is
+    /// read all the time is decoded again at once, the rest only takes memory. Tells nobody, as
+    /// nothing changes.
+    pub(super) fn cool_changes(&mut self, since: Revision, until: Revision) {
+        let from = self.history.binary_search_by_key(&since.next(), |change| change.revision);
+        for at in from.unwrap_or_else(|at| at)..self.history.len() {
+            let Some(change) = self.history.get(at).filter(|change| change.revision <= until)
+            else {
+                return;
+            };
+            if [&change.old, &change.new].into_iter().flatten().all(Object::is_lean) {
+                continue;
+            }
+            let Change { revision, key, old, new } = change.clone();
+            if let Some(new) = &new {
+                self.cool(new);
+            }
+            let new = new.map(|new| self.live_or_lean(new));
+            self.history.set(at, Change { revision, key, old: old.map(Object::lean), new });
         }
-        if let Some(new) = &change.new {
-            self.cool(new);
-        }
-        let Change { revision, key, old, new } = change;
-        let new = new.map(|new| self.live_or_lean(new));
-        self.history.set(at, Change { revision, key, old: old.map(Object::lean), new });
     }
 
     /// The same for all that changed last at or before a revision, and that somebody read since.
@@ -129,7 +134,11 @@ impl View {
 
 /// For so many changes what was decoded of an object stays with it. A round of the controllers makes
 /// about as many, and reads what the one before it changed; decoded, a workload takes 7 KiB.
-pub(super) const WARM_CHANGES: usize = 1024;
+pub(super) const WARM_CHANGES: u64 = 1024;
+
+/// So many changes are cooled together: a node of the history holds as many, and is copied once for
+/// all of them; more at once would be felt by those who wait for an entry.
+pub(super) const COOL_TOGETHER: u64 = 64;
 
 /// The uids of an object's owners for the index; the empty one for an object that nobody controls.
 fn owners(object: &Object) -> Vec<SmolStr> {

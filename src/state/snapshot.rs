@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use super::{
-    apply::State,
+    apply::{Cooled, State},
     command::{Adopt, LOG_VERSION, OutboxItem, Outcome},
     view::{ClusterConfig, Head, Origin, View},
 };
@@ -97,7 +97,7 @@ impl State {
         let owned: Vec<Key> = view.origins.keys().cloned().collect();
         owned.iter().for_each(|key| view.note_drift(key));
         Ok(Self {
-            cooled: view.revision,
+            cooled: Cooled::at(view.revision),
             view,
             staged: snapshot.staged,
             request_order: snapshot.requests.iter().map(|(id, _)| *id).collect(),
