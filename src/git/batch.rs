@@ -61,7 +61,8 @@ impl<'a> Batch<'a> {
         Ok(id)
     }
 
-    /// Puts what was taken into the repository. A crash leaves nothing that names what is not there.
+    /// Puts what was taken into the repository. A crash leaves nothing that names what is not
+    /// there.
     pub(super) fn write(self) -> Result<()> {
         if self.objects.len() >= PACK_OBJECTS_MIN {
             return write_pack(self.repo, &self.objects);

@@ -11,8 +11,9 @@ use git2::Repository;
 
 use super::{
     error::{Error, Result},
-    mirror::Mirror,
+    mirror::{Mirror, find_commit},
 };
+use crate::model::CommitId;
 
 /// Loose objects above which the mirror is packed. A status commit makes three or four; Git's own
 /// `gc --auto` waits for 6,700.
@@ -25,13 +26,17 @@ impl Mirror {
     /// Packs the mirror when it holds more than [`LOOSE_OBJECTS_MAX`] or [`PACKS_MAX`]; says
     /// whether it did.
     ///
-    /// What no ref reaches is dropped. Fetches and writes wait meanwhile: call it from time to
-    /// time, not within a rollout.
-    pub fn tidy(&self) -> Result<bool> {
-        self.tidy_above(LOOSE_OBJECTS_MAX, PACKS_MAX)
+    /// What no ref reaches is dropped, but for the commits to `keep` and theirs: a branch may have
+    /// left behind what still runs. Fetches and writes wait meanwhile: call it from time to time.
+    pub fn tidy(&self, keep: &[CommitId]) -> Result<bool> {
+        self.tidy_above((LOOSE_OBJECTS_MAX, PACKS_MAX), keep)
     }
 
-    pub(super) fn tidy_above(&self, loose_max: usize, packs_max: usize) -> Result<bool> {
+    pub(super) fn tidy_above(
+        &self,
+        (loose_max, packs_max): (usize, usize),
+        keep: &[CommitId],
+    ) -> Result<bool> {
         let _alone = self.swap.write().unwrap_or_else(PoisonError::into_inner);
         let objects = self.dir.join("objects");
         let loose = loose_objects(&objects)?;
@@ -40,7 +45,7 @@ impl Mirror {
             return Ok(false);
         }
         let repo = self.repository()?;
-        let kept = write_pack(&repo, &objects.join("pack"))?;
+        let kept = write_pack(&repo, &objects.join("pack"), keep)?;
         // The new pack is complete and named by its checksum: only now may the old ones go.
         let old = packs.into_iter().filter(|path| !kept.contains(path));
         for path in loose.into_iter().chain(old) {
@@ -50,10 +55,15 @@ impl Mirror {
     }
 }
 
-/// Writes everything that refs reach; gives the files of the new pack (none when there is nothing).
-fn write_pack(repo: &Repository, dir: &Path) -> Result<BTreeSet<PathBuf>> {
+/// Writes everything that refs and the commits to keep reach; gives the files of the new pack (none
+/// when there is nothing).
+fn write_pack(repo: &Repository, dir: &Path, keep: &[CommitId]) -> Result<BTreeSet<PathBuf>> {
     let mut builder = repo.packbuilder()?;
     let mut walk = repo.revwalk()?;
+    // One that is not here cannot be lost.
+    for commit in keep.iter().filter_map(|id| find_commit(repo, id).ok()) {
+        walk.push(commit.id())?;
+    }
     for reference in repo.references()? {
         let Some(id) = reference?.target() else { continue };
         builder.insert_object(id, None)?;

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Store, clock, drift::Drift, known::Known, recall::recalled};
 use crate::{
     git::{self, Keys, Mirror, Reader},
-    kinds::{CommitSpec, GitSourceSpec, VerifyMode},
-    model::{CommitId, Problem, Signature, Timestamp},
+    kinds::{Commit, CommitSpec, GitSourceSpec, VerifyMode},
+    model::{CommitId, CommitName, Problem, Signature, Timestamp},
     plan::{
         Timing,
         admission::{self, Candidate, Facts, admit, is_news, refuse, tell_source},
@@ -32,6 +32,10 @@ use crate::{
 
 /// How long one look at the remote may take, from connecting to the last byte.
 const FETCH_SECONDS_MAX: u64 = 120;
+
+/// After so many looks it is seen whether the mirror should be packed: about every hour where
+/// nobody pushes, and before status commits have made much more than one pack is worth.
+const LOOKS_TO_TIDY: u64 = 128;
 
 /// Seconds between two looks when nobody tells us and the source does not say.
 pub(super) const INTERVAL_SECONDS: i64 = 30;
@@ -241,7 +245,10 @@ impl Importer {
     pub(super) async fn note_look(&self, result: Result<CommitId, Error>, failures: u32) -> u32 {
         let (failures, told) = match &result {
             Ok(tip) => {
-                self.stats.answers.fetch_add(1, Ordering::Relaxed);
+                let looks = self.stats.answers.fetch_add(1, Ordering::Relaxed);
+                if looks.is_multiple_of(LOOKS_TO_TIDY) {
+                    self.tidy().await;
+                }
                 (0, self.tell(Some(tip), Ok(())).await)
             }
             Err(error) => {
@@ -254,6 +261,23 @@ impl Importer {
             tracing::warn!(event = "source status not written", %error);
         }
         failures
+    }
+
+    /// Keeps the mirror small, and in it whatever State still knows.
+    async fn tidy(&self) {
+        let view = self.store.view();
+        let known = view.list::<Commit>(None).map(|(object, _)| &object.key().name);
+        let keep = known.filter_map(|name| Some(CommitName::parse(name)?.id));
+        let keep: Vec<CommitId> = keep.collect();
+        let mirror = self.mirror.clone();
+        match tokio::task::spawn_blocking(move || mirror.tidy(&keep)).await {
+            Ok(Ok(false)) => {}
+            Ok(Ok(true)) => tracing::info!(event = "mirror packed", source = self.name),
+            Ok(Err(error)) => {
+                tracing::warn!(event = "mirror not packed", source = self.name, %error);
+            }
+            Err(error) => tracing::warn!(event = "mirror not packed", source = self.name, %error),
+        }
     }
 
     /// Whether it follows the source that says what else is followed.

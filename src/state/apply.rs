@@ -126,8 +126,8 @@ impl State {
         outcomes
     }
 
-    /// Drops what was decoded of changes that are a while ago, some at a time; and, whenever a while
-    /// has passed, of all that somebody has read since.
+    /// Drops what was decoded of changes that are a while ago, some at a time; and, whenever a
+    /// while has passed, of all that somebody has read since.
     fn cool(&mut self) {
         let until = Revision(self.view.revision.0.saturating_sub(WARM_CHANGES));
         if until.0 >= self.cooled.changes.0 + COOL_TOGETHER {

@@ -132,8 +132,8 @@ impl View {
     }
 }
 
-/// For so many changes what was decoded of an object stays with it. A round of the controllers makes
-/// about as many, and reads what the one before it changed; decoded, a workload takes 7 KiB.
+/// For so many changes what was decoded of an object stays with it. A round of the controllers
+/// makes about as many, and reads what the one before it changed; decoded, a workload takes 7 KiB.
 pub(super) const WARM_CHANGES: u64 = 1024;
 
 /// So many changes are cooled together: a node of the history holds as many, and is copied once for
