@@ -2,7 +2,7 @@
 //!
 //! The source itself holds nothing. It says which units there are and what they follow, lets those
 //! go whose folder is gone, and says how they do. All else of a unit is what it is of any source
-//! that Git names ([`guest`](super::guest); docs/adr/0035-units.md).
+//! that Git names ([`guest`]; docs/adr/0035-units.md).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
