@@ -98,7 +98,7 @@ clean_up() {
   fi
   # The quickstart may still run it.
   docker image rm "$IMAGE" "$MIGRATION" >/dev/null 2>&1 || true
-  rm -rf "$dir" "$dir-site"
+  rm -rf "$dir" "$dir-site" "$dir-backup"
   say "clean"
   exit 0
 }
