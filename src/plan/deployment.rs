@@ -89,8 +89,7 @@ fn of_key(object: &Object) -> Key {
 }
 
 fn owner_of<'a, T: k8s_openapi::Resource>(object: &Object, view: &'a View) -> Option<&'a Object> {
-    let mut owners = object.owners().iter();
-    let owner = owners.find(|o| o.controller == Some(true) && o.kind == T::KIND)?;
+    let owner = object.controller().filter(|owner| owner.kind == GroupKind::of::<T>())?;
     view.object(&Key::of::<T>(&object.key().namespace, &owner.name))
 }
 

@@ -169,11 +169,9 @@ fn expected(view: &View, guarded: &[(&Object, &Pod)]) -> Result<i32, String> {
 }
 
 fn controller<'a>(view: &'a View, object: &Object) -> Option<&'a Object> {
-    let owners = object.owners().iter();
-    let owner = owners.into_iter().find(|o| o.controller == Some(true))?;
-    let kind = GroupKind::from_api_version(&owner.api_version, &owner.kind);
-    let found = view.object(&Key::new(kind, &object.key().namespace, &owner.name))?;
-    (found.uid() == owner.uid).then_some(found)
+    let owner = object.controller()?;
+    let key = Key::new(owner.kind.clone(), &object.key().namespace, &owner.name);
+    view.object(&key).filter(|found| found.uid() == owner.uid)
 }
 
 /// Whether `spec.replicas` of a kind says how many pods it wants.

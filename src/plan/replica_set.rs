@@ -81,9 +81,8 @@ fn refused_by(change: &Change, view: &View) -> BTreeSet<Key> {
 fn owners_of(pod: &Object, view: &View) -> Vec<Key> {
     let namespace = &pod.key().namespace;
     if pod.controller_uid().is_some() {
-        let owners = pod.owners().iter();
-        let mut sets = owners.filter(|o| o.controller == Some(true) && o.kind == "ReplicaSet");
-        let owner = sets.next().map(|o| Key::of::<ReplicaSet>(namespace, &o.name));
+        let owner = pod.controller().filter(|o| o.kind == GroupKind::of::<ReplicaSet>());
+        let owner = owner.map(|o| Key::of::<ReplicaSet>(namespace, &o.name));
         return owner.filter(|key| view.object(key).is_some()).into_iter().collect();
     }
     let labels = pod.meta().labels.as_ref();

@@ -356,8 +356,20 @@ impl Importer {
             tracing::info!(event = "cluster recalled", services, nodes);
             before.give(&mut candidate.wanted, config);
         }
-        if let Some(commands) = freeze::record_hold(&view, &candidate)? {
-            tracing::info!(event = "commit held", commit = %tip, hold = ?candidate.held);
+        self.settle(&view, candidate, &before).await
+    }
+
+    /// Makes a commit that was read the head of its source, or records what holds it or why it was
+    /// refused. `before` is what is known of the cluster before this one.
+    pub(super) async fn settle(
+        &self,
+        view: &View,
+        mut candidate: Candidate,
+        before: &Recalled,
+    ) -> Result<(), Error> {
+        let (source, tip) = (&self.name, candidate.commit.clone());
+        if let Some(commands) = freeze::record_hold(view, &candidate)? {
+            tracing::info!(event = "commit held", source, commit = %tip, hold = ?candidate.held);
             if !commands.is_empty() {
                 done(self.store.propose(commands).await?)?;
             }
@@ -368,13 +380,14 @@ impl Importer {
             for command in before.await_nodes(&self.store.view(), until) {
                 done(self.store.propose(vec![command]).await?)?;
             }
-            self.adopt(&view, &mut candidate).await?
+            self.adopt(view, &mut candidate).await?
         } else {
             Some(candidate.problems.clone())
         };
         if let Some(problems) = refusal {
-            tracing::info!(event = "commit refused", commit = %tip, problems = problems.len());
-            let commands = refuse(&view, &candidate, problems, clock::now())?;
+            let count = problems.len();
+            tracing::info!(event = "commit refused", source, commit = %tip, problems = count);
+            let commands = refuse(view, &candidate, problems, clock::now())?;
             done(self.store.propose(commands).await?)?;
         }
         Ok(())

@@ -21,9 +21,10 @@ use crate::{
     kinds::{CommitState, GitSource, GitSourceSpec},
     model::{CommitId, Key, Problem},
     plan::{
-        admission::{is_news, refuse},
+        admission::is_news,
         failure::way_back,
         freeze, guest, precedence,
+        recall::Recalled,
         units::{self, Ended, Folder, Tip},
     },
     render::{self, Ignore, Layout},
@@ -458,45 +459,19 @@ impl Units {
         tip: &CommitId,
         taken: &BTreeSet<Key>,
     ) -> Result<(), Error> {
-        let judged = self.judge_one(importer, look, tip, taken).await;
-        if let Err(error) = &judged {
-            tracing::warn!(event = "unit not judged", source = importer.name, %error);
-        }
-        judged
-    }
-
-    async fn judge_one(
-        &self,
-        importer: &Importer,
-        look: Look,
-        tip: &CommitId,
-        taken: &BTreeSet<Key>,
-    ) -> Result<(), Error> {
         let view = self.view();
-        let mut candidate = importer.read(tip, &view, clock::now(), Scope::Changed).await?;
-        units::hand_over(&mut candidate, taken);
-        if units::is_known(&view, &candidate, look == Look::Maybe) {
-            return Ok(());
-        }
-        let source = &importer.name;
-        if let Some(commands) = freeze::record_hold(&view, &candidate)? {
-            tracing::info!(event = "commit held", source, commit = %tip, hold = ?candidate.held);
-            return match commands.is_empty() {
-                true => Ok(()),
-                false => done(self.top.store.propose(commands).await?),
-            };
-        }
-        tracing::info!(event = "commit seen", source, commit = %tip);
-        let refusal = match candidate.problems.is_empty() {
-            true => importer.adopt(&view, &mut candidate).await?,
-            false => Some(candidate.problems.clone()),
+        let judge = async {
+            let mut candidate = importer.read(tip, &view, clock::now(), Scope::Changed).await?;
+            units::hand_over(&mut candidate, taken);
+            if units::is_known(&view, &candidate, look == Look::Maybe) {
+                return Ok(());
+            }
+            tracing::info!(event = "commit seen", source = importer.name, commit = %tip);
+            importer.settle(&view, candidate, &Recalled::default()).await
         };
-        if let Some(problems) = refusal {
-            tracing::info!(event = "commit refused", source, commit = %tip, problems = problems.len());
-            let commands = refuse(&view, &candidate, problems, clock::now())?;
-            done(self.top.store.propose(commands).await?)?;
-        }
-        Ok(())
+        judge.await.inspect_err(|error| {
+            tracing::warn!(event = "unit not judged", source = importer.name, %error);
+        })
     }
 }
 

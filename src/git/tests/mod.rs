@@ -4,6 +4,7 @@
 mod branches;
 mod desk;
 mod fetching;
+mod folders;
 mod packing;
 mod reading;
 mod receiving;

@@ -61,8 +61,7 @@ fn affected(change: &Change, view: &View) -> BTreeSet<Key> {
 
 /// The CronJob that controls a Job.
 fn owner_of(job: &Object) -> Option<Key> {
-    let mut owners = job.meta().owner_references.iter().flatten();
-    let owner = owners.find(|o| o.controller == Some(true) && o.kind == "CronJob")?;
+    let owner = job.controller().filter(|owner| owner.kind == GroupKind::of::<CronJob>())?;
     Some(Key::of::<CronJob>(&job.key().namespace, &owner.name))
 }
 

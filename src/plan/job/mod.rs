@@ -91,8 +91,7 @@ fn owners_of(pod: &Object, view: &View) -> Vec<Key> {
 }
 
 fn owner_of<'a>(pod: &Object, view: &'a View) -> Option<&'a Object> {
-    let mut owners = pod.owners().iter();
-    let owner = owners.find(|o| o.controller == Some(true) && o.kind == "Job")?;
+    let owner = pod.controller().filter(|owner| owner.kind == GroupKind::of::<Job>())?;
     let job = view.object(&Key::of::<Job>(&pod.key().namespace, &owner.name))?;
     (job.uid() == owner.uid).then_some(job)
 }
