@@ -63,7 +63,7 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::Value;
 use tokio::sync::watch;
 use tower::{Service, ServiceExt};
@@ -236,12 +236,12 @@ pub fn routers(backend: Arc<dyn Backend>) -> Routers {
 /// What a server serves.
 pub struct Routers {
     /// On its TLS port.
-    pub tls: Router,
+    pub tls: Front,
     /// The metrics and the health paths without TLS, for a Prometheus on the same machine.
     pub plain: Router,
 }
 
-fn tls(api: Api) -> Router {
+fn tls(api: Api) -> Front {
     let closed = talk::routes().merge(freeze::routes()).merge(adopt::routes());
     let closed = closed.merge(metrics::routes());
     let open = Router::new()
@@ -278,7 +278,8 @@ fn tls(api: Api) -> Router {
         .method_not_allowed_fallback(failure::no_such_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(api.clone());
-    Router::new().fallback_service(Guarded(Arc::new((api, routes))))
+    let guarded = Guarded(Arc::new((api, routes)));
+    Front { others: Router::new().fallback_service(guarded.clone()), guarded }
 }
 
 fn plain(api: Api) -> Router {
@@ -290,9 +291,52 @@ fn plain(api: Api) -> Router {
         .with_state(api)
 }
 
+/// Everything that is served over TLS: the API, which asks of everybody who they are, and the
+/// routes of other rooms, which do that themselves.
+///
+/// No router is asked for what is Kubernetes' alone: it costs as much as some of the answers.
+#[derive(Clone)]
+pub struct Front {
+    guarded: Guarded,
+    /// All routes; what none of them takes is the API's.
+    others: Router,
+}
+
+impl Front {
+    /// Serves the routes of another room, too. None may begin with `/api`.
+    pub fn merge(self, routes: Router) -> Self {
+        Self { others: self.others.merge(routes), ..self }
+    }
+
+    /// Answers a request.
+    pub fn answer(&self, request: Request) -> BoxFuture<'static, Response> {
+        if request.uri().path().starts_with("/api") {
+            let guarded = self.guarded.clone();
+            return Box::pin(async move { guarded.answer(request).await });
+        }
+        let others = self.others.clone();
+        Box::pin(async move {
+            others.oneshot(request).await.unwrap_or_else(|never| match never {})
+        })
+    }
+}
+
+impl Service<Request> for Front {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        self.answer(request).map(Ok).boxed()
+    }
+}
+
 /// What every request passes before it is answered: the API and the routes of what is no stored
-/// object. Objects, of which most requests are, have been read out of the path by then and need no
-/// router, which costs as much as some of what they ask for.
+/// object. Objects, of which most requests are, have been read out of the path by then.
 #[derive(Clone)]
 struct Guarded(Arc<(Api, Router)>);
 

@@ -1,30 +1,42 @@
 //! One TLS port for everything: HTTP, agents and other servers, told apart by ALPN.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use axum::{Router, body::Body, extract::ConnectInfo, response::Response};
-use http_body_util::BodyExt;
+use axum::{
+    body::{Body, Bytes},
+    extract::ConnectInfo,
+};
 use hyper::{
-    body::Incoming,
+    body::{Body as HttpBody, Frame, Incoming, SizeHint},
     service::{Service, service_fn},
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
-    service::TowerToHyperService,
 };
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::Instant,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{dispatch::Dispatch, machine::StateMachine, moving::Moving};
 use crate::{
-    api::Peer,
+    api::{Front, Peer},
     raft,
     trust::{self, ALPN_AGENT, ALPN_RAFT, Identity},
 };
@@ -58,7 +70,7 @@ const STALL_SECONDS_MAX: u64 = 60;
 /// Who serves what comes in.
 #[derive(Clone)]
 pub(super) struct Doors {
-    pub(super) http: Router,
+    pub(super) http: Front,
     pub(super) agents: Dispatch,
     pub(super) servers: raft::Node<StateMachine>,
 }
@@ -173,7 +185,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
 /// or has nothing to ask for a while.
 async fn http(
     builder: auto::Builder<TokioExecutor>,
-    router: Router,
+    front: Front,
     stream: TlsStream<TcpStream>,
     peer: Option<Identity>,
     from: SocketAddr,
@@ -188,7 +200,7 @@ async fn http(
         Err(_) => return tracing::debug!(event = "nothing was asked", %from),
     }
     let asked = Asked::default();
-    let service = service(router, peer, from, asked.clone());
+    let service = service(front, peer, from, asked.clone());
     let stream = Moving::new(stream, Duration::from_secs(STALL_SECONDS_MAX));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
@@ -205,79 +217,109 @@ async fn http(
     }
 }
 
-/// The requests of one connection.
-#[derive(Clone, Default)]
-struct Asked(Arc<watch::Sender<Count>>);
+/// The requests of one connection. Nobody is woken when one begins or ends, as there are many.
+#[derive(Clone)]
+struct Asked(Arc<Count>);
 
-#[derive(Clone, Copy, Default)]
 struct Count {
-    /// How many began.
-    begun: u64,
-    /// How many of them are being answered, to the last byte.
-    open: u64,
+    begun: Instant,
+    /// How many are being answered, to the last byte.
+    open: AtomicU64,
+    /// When the last one was, in milliseconds since the connection began.
+    answered: AtomicU64,
 }
 
 /// A request that is being answered.
 struct Open(Asked);
 
+impl Default for Asked {
+    fn default() -> Self {
+        let (open, answered) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self(Arc::new(Count { begun: Instant::now(), open, answered }))
+    }
+}
+
 impl Asked {
     fn begin(&self) -> Open {
-        self.0.send_modify(|count| {
-            count.begun += 1;
-            count.open += 1;
-        });
+        self.0.open.fetch_add(1, Ordering::SeqCst);
         Open(self.clone())
+    }
+
+    /// Since when nothing is asked; nothing while something is answered.
+    fn quiet_since(&self) -> Option<Instant> {
+        let quiet = self.0.open.load(Ordering::SeqCst) == 0;
+        let answered = Duration::from_millis(self.0.answered.load(Ordering::SeqCst));
+        quiet.then(|| self.0.begun + answered)
     }
 
     /// Ends when there was nothing to answer for `limit`.
     async fn idle(&self, limit: Duration) {
-        let mut counts = self.0.subscribe();
-        // The sender lives as long as this, so waiting does not fail.
-        while let Ok(quiet) = counts.wait_for(|count| count.open == 0).await.map(|count| *count) {
-            let next = counts.wait_for(|count| count.begun != quiet.begun);
-            if tokio::time::timeout(limit, next).await.is_err() {
+        loop {
+            let now = Instant::now();
+            let end = self.quiet_since().unwrap_or(now) + limit;
+            if end <= now {
                 return;
             }
+            tokio::time::sleep_until(end).await;
         }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.0.send_modify(|count| count.open -= 1);
+        let count = &self.0.0;
+        let passed = u64::try_from(count.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        count.answered.store(passed, Ordering::SeqCst);
+        count.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-/// The router with the peer's identity and address put into every request.
+/// The body of an answer; its request is answered when it is gone.
+struct Answer {
+    body: Body,
+    _open: Open,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What is served, with the peer's identity and address put into every request.
 fn service(
-    router: Router,
+    front: Front,
     peer: Option<Peer>,
     from: SocketAddr,
     asked: Asked,
 ) -> impl Service<
     hyper::Request<Incoming>,
-    Response = Response,
+    Response = hyper::Response<Answer>,
     Error = Infallible,
-    Future = impl Future<Output = Result<Response, Infallible>> + Send,
+    Future = impl Future<Output = Result<hyper::Response<Answer>, Infallible>> + Send,
 > + Clone {
-    let router = TowerToHyperService::new(router);
     service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(from));
         if let Some(peer) = peer.clone() {
             request.extensions_mut().insert(peer);
         }
         let open = asked.begin();
-        let answer = router.call(request);
-        async move {
-            let answer = answer.await?;
-            Ok(answer.map(|body| {
-                Body::new(body.map_frame(move |frame| {
-                    // The request is answered when its body is gone.
-                    let _open = &open;
-                    frame
-                }))
-            }))
-        }
+        let answer = front.answer(request.map(Body::new));
+        async move { Ok(answer.await.map(|body| Answer { body, _open: open })) }
     })
 }
 

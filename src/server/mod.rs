@@ -225,13 +225,10 @@ impl Server {
         let source = config.source.clone();
         let signing_ca = ca.clone();
         let joins = Arc::new(join::Joins { store: store.clone(), ca, token_key, source });
-        let api::Routers { tls: tls_router, plain: plain_router } = api::routers(backend);
+        let api::Routers { tls: front, plain: plain_router } = api::routers(backend);
+        let forwards = forward::router(store.clone(), importer.clone(), nudge);
         let doors = listen::Doors {
-            http: tls_router.merge(join::router(joins)).merge(forward::router(
-                store.clone(),
-                importer.clone(),
-                nudge,
-            )),
+            http: front.merge(join::router(joins)).merge(forwards),
             agents,
             servers: node.clone(),
         };

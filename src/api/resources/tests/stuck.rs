@@ -25,7 +25,8 @@ const SECONDS_MAX: u64 = 60;
 async fn serve(backend: &Arc<Fake>) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let router = routers(backend.clone()).tls.layer(axum::Extension(admin()));
+    let front = routers(backend.clone()).tls;
+    let router = axum::Router::new().fallback_service(front).layer(axum::Extension(admin()));
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     address
 }
