@@ -101,18 +101,19 @@ pub(super) async fn counted<F: Future<Output = Response>>(
     request: Request,
     next: impl FnOnce(Request) -> F,
 ) -> Response {
-    let long = Class::of(info).is_long();
-    let response = match long {
+    let response = match Class::of(info).is_long() {
         true => next(request).await,
-        false => in_time(next(request)).await,
+        false => {
+            let limit = Duration::from_secs(REQUEST_SECONDS_MAX);
+            // Here, as a function that is given the future would hold it twice.
+            let answer = tokio::time::timeout(limit, next(request)).await;
+            answer.unwrap_or_else(|_late| late().into_response())
+        }
     };
     gate.count(response.status().as_u16());
     response
 }
 
-async fn in_time(answer: impl Future<Output = Response>) -> Response {
-    let limit = Duration::from_secs(REQUEST_SECONDS_MAX);
-    let late =
-        || Failure::timeout(format!("no answer within {REQUEST_SECONDS_MAX}s: the server is busy"));
-    tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| late().into_response())
+fn late() -> Failure {
+    Failure::timeout(format!("no answer within {REQUEST_SECONDS_MAX}s: the server is busy"))
 }

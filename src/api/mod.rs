@@ -315,9 +315,9 @@ impl Front {
             return Box::pin(async move { guarded.answer(request).await });
         }
         let others = self.others.clone();
-        Box::pin(async move {
-            others.oneshot(request).await.unwrap_or_else(|never| match never {})
-        })
+        Box::pin(
+            async move { others.oneshot(request).await.unwrap_or_else(|never| match never {}) },
+        )
     }
 }
 
@@ -364,7 +364,11 @@ impl Guarded {
         let answered = async |request| {
             let request = request::without_last_slash(request);
             match resources::is_stored(info) {
-                true => headers::sized(request, |request| resources::serve(api, request)).await,
+                // On the heap: each guard around it would make room for it in its own future.
+                true => {
+                    Box::pin(headers::sized(request, |request| resources::serve(api, request)))
+                        .await
+                }
                 false => {
                     routes.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
                 }

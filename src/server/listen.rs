@@ -93,7 +93,9 @@ pub(super) async fn serve(
         match accepted {
             Ok((stream, from)) => {
                 let acceptor = TlsAcceptor::from(tls.borrow().clone());
-                tokio::spawn(connection(stream, from, acceptor, doors.clone(), stop.clone(), slot));
+                // Its own: whoever waits for a token looks at it whenever anything happens.
+                let stop = stop.child_token();
+                tokio::spawn(connection(stream, from, acceptor, doors.clone(), stop, slot));
             }
             // Out of file descriptors, or a peer that gave up: neither ends the listener.
             Err(error) => {

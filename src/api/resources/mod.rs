@@ -145,9 +145,9 @@ async fn answer(api: &Api, parts: Parts, body: Body) -> Result<Response, Failure
     if streams::is_stream(&resource) {
         return streams::serve(api, &resource, Request::from_parts(parts, body)).await;
     }
-    let view = api.view();
-    let Some((info, api_version)) = find(&view, &mut resource) else {
-        return match discovery::has_group(&view, &resource.group) {
+    let found = find(&api.view(), &mut resource);
+    let Some((info, api_version)) = found else {
+        return match discovery::has_group(&api.view(), &resource.group) {
             true => Err(Failure::no_resource()),
             false => Ok(discovery::no_page()),
         };

@@ -270,7 +270,7 @@ pub(super) async fn update(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let shape = Shape::of(ask, false, api.backend.now())?;
     let options = WriteOptions::of("UpdateOptions", &ask.query)?;
     let (mut value, mut told) = replacement(ask, options.strictness)?;
-    if api.view().object(&ask.key()).is_none() && ask.info.is_created_by_update() {
+    if ask.info.is_created_by_update() && api.view().object(&ask.key()).is_none() {
         if let Some(meta) = value["metadata"].as_object_mut() {
             meta.remove("resourceVersion");
         }
