@@ -6,6 +6,7 @@
 mod environment;
 mod go;
 mod python;
+mod rust;
 #[path = "../kubectl/world.rs"]
 #[allow(dead_code, reason = "shared with the tests of kubectl, which use all of it")]
 mod servers;
