@@ -1,5 +1,4 @@
-//! JSON patch (RFC 6902), with Kubernetes' leniency: `replace` of a member that is not there adds
-//! it.
+//! JSON patch (RFC 6902), with Kubernetes' leniency.
 
 use json_patch::PatchOperation;
 use serde_json::Value;
@@ -38,7 +37,7 @@ pub(super) fn apply(live: &Value, operations: &[Value]) -> Result<Value, PatchEr
     for operation in operations {
         let operation: PatchOperation =
             serde_json::from_value(operation.clone()).map_err(|_| PatchError::Rejected)?;
-        let operation = lenient(&value, operation);
+        let Some(operation) = lenient(&value, operation) else { continue };
         if let PatchOperation::Copy(copy) = &operation {
             copied +=
                 value.pointer(copy.from.as_str()).map_or(0, |source| source.to_string().len());

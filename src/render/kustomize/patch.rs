@@ -167,7 +167,7 @@ fn json(resource: &mut Resource, operations: &[Value]) -> Result<(), String> {
         let wrong = |why: String| format!("{shown}: operation {number}: {why}");
         let operation: PatchOperation =
             serde_json::from_value(operation.clone()).map_err(|error| wrong(error.to_string()))?;
-        let operation = lenient(&resource.value, operation);
+        let Some(operation) = lenient(&resource.value, operation) else { continue };
         shallow(&resource.value, &operation).map_err(wrong)?;
         if let PatchOperation::Copy(copy) = &operation {
             let source = resource.value.pointer(copy.from.as_str());

@@ -182,7 +182,7 @@ async fn subresources(client: &Client) {
     let accounts = Api::<ServiceAccount>::namespaced(client.clone(), NAMESPACE);
     let request = serde_json::from_value(json!({ "spec": { "audiences": [] } })).unwrap();
     let token = accounts.create_token_request("default", &post, &request).await.unwrap();
-    assert_eq!(token.status.unwrap().token.split('.').count(), 3);
+    assert_eq!(token.status.unwrap().token.unwrap().split('.').count(), 3);
 }
 
 /// What happened to an object, as controllers tell it.

@@ -63,7 +63,12 @@ fn a_controller_of_kube_rs_makes_keeps_and_cleans_up() {
         let controller = Controller::new(maps.clone(), wanted)
             .owns(maps.clone(), watcher::Config::default())
             .run(reconcile, again, Arc::new(client.clone()))
-            .for_each(|_| std::future::ready(()));
+            .for_each(async |done| {
+                // It is tried again; what it was says why, when that does not help.
+                if let Err(error) = done {
+                    eprintln!("the controller: {error:?}");
+                }
+            });
         tokio::spawn(controller);
 
         let original = |word: &str| -> ConfigMap {
