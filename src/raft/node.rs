@@ -362,15 +362,19 @@ impl<M: Machine> Node<M> {
         }
     }
 
-    /// Hands the lead to another voter, which must be up and caught up. Leader only.
-    pub async fn transfer_leader(&self, to: NodeId) -> Result<(), Error> {
-        if !self.is_leader() {
-            return Err(Error::NotLeader(self.0.role.borrow().leader.clone()));
-        }
+    /// Gives the lead to another voter, if this node leads and one is there to take it, and says
+    /// which. Whoever is about to stop spares the others the wait for a leader that is gone.
+    pub async fn step_down(&self) -> Result<Option<NodeId>, Error> {
+        let mut answered = self.answered();
+        answered.retain(|_, ago| *ago < self.0.config.election_min);
+        let other = |member: &Member| member.voter && member.id != self.id();
+        let others = self.members().into_iter().filter(other);
+        let next = others.filter_map(|member| Some((*answered.get(&member.id)?, member.id))).min();
+        let Some((_, to)) = next.filter(|_| self.is_leader()) else { return Ok(None) };
         self.0.handing_over.store(true, Ordering::Release);
         let handed = self.hand_over(to).await;
         self.0.handing_over.store(false, Ordering::Release);
-        handed
+        handed.map(|()| Some(to))
     }
 
     async fn hand_over(&self, to: NodeId) -> Result<(), Error> {

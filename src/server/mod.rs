@@ -84,6 +84,10 @@ pub const PKI: &str = "pki";
 /// How long loops get to end.
 const STOP_SECONDS_MAX: u64 = 10;
 
+/// How long a server that stops tries to give the lead away: longer than a hand-over takes, no
+/// longer than the others need to see for themselves that the leader is gone.
+const HAND_OVER_SECONDS_MAX: u64 = 2;
+
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -288,8 +292,10 @@ impl Server {
         }
     }
 
-    /// Stops every loop and closes the log. Nothing that was acknowledged is lost.
+    /// Gives the lead away, stops every loop and closes the log. Nothing that was acknowledged is
+    /// lost.
     pub async fn stop(mut self) {
+        self.hand_over().await;
         self.stop.cancel();
         let ended = async { while self.loops.join_next().await.is_some() {} };
         if tokio::time::timeout(Duration::from_secs(STOP_SECONDS_MAX), ended).await.is_err() {
@@ -298,6 +304,16 @@ impl Server {
         }
         if let Err(error) = self.store.node().shutdown().await {
             tracing::warn!(event = "log not closed", %error);
+        }
+    }
+
+    async fn hand_over(&self) {
+        let limit = Duration::from_secs(HAND_OVER_SECONDS_MAX);
+        match tokio::time::timeout(limit, self.store.node().step_down()).await {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(to))) => tracing::info!(event = "lead handed over", to),
+            Ok(Err(error)) => tracing::warn!(event = "lead not handed over", %error),
+            Err(_) => tracing::warn!(event = "lead not handed over in time"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Any server takes a write, and all of them tell the same.
+//! Any server takes a write, and all of them tell the same; one that stops leaves nobody waiting.
 
 use crate::world::{World, kubectls};
 
@@ -48,4 +48,23 @@ fn a_write_through_any_server_is_read_on_every_other_at_once() {
     world.until("every watch tells all", || watches.iter().all(|w| w.text().lines().count() == 8));
     let texts: Vec<String> = watches.iter().map(|watch| watch.text()).collect();
     assert!(texts.iter().all(|text| *text == texts[0]), "{texts:#?}");
+}
+
+/// Nobody has to miss a leader first that says goodbye: it is another one's turn before it is gone.
+#[test]
+fn a_leader_that_stops_hands_the_lead_over() {
+    if kubectls("a_leader_that_stops_hands_the_lead_over").is_empty() {
+        return;
+    }
+    let world = World::up(3);
+    let leader = world.leader();
+    let said = world.stop(leader);
+    assert!(said.contains("lead handed over"), "{said}");
+    let other = (leader + 1) % 3;
+    let create = ["create", "--validate=false", "-f", "-"];
+    let made = world.feed(other, "kubectl", &create, &map("after")).unwrap();
+    assert_eq!(made, "configmap/after created\n");
+    world.start_again(leader);
+    let read = ["get", "cm", "after", "-n", "free", "-o", "name"];
+    assert_eq!(world.kubectl(leader, "kubectl", &read).unwrap(), "configmap/after\n");
 }

@@ -226,6 +226,13 @@ impl World {
         kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     }
 
+    /// Stops a server as its operator does; what it has logged.
+    pub(crate) fn stop(&self, at: usize) -> String {
+        let dir = &self.servers[at].dir;
+        mainstay(&["server", "stop", "--dir", dir.to_str().unwrap()]);
+        fs::read_to_string(dir.join("server.log")).unwrap()
+    }
+
     /// Starts a server again that was killed.
     pub(crate) fn start_again(&self, at: usize) {
         mainstay(&["server", "--dir", self.servers[at].dir.to_str().unwrap(), "--detach"]);

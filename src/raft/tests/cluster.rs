@@ -252,16 +252,35 @@ async fn a_leader_knows_who_answers() {
 async fn the_lead_is_handed_over() {
     let dirs = dirs();
     let servers = three(&dirs).await;
-    let to = servers[1].node.id();
     // The target must be caught up for the hand-over to be taken.
     let index = servers[0].node.read_barrier().await.unwrap();
-    servers[1].applied(index).await;
-    servers[0].node.transfer_leader(to).await.unwrap();
-    servers[1].role(|role| role.is_leader).await;
-    servers[1].put("key", "value").await.unwrap();
+    for server in &servers {
+        server.applied(index).await;
+    }
+    assert_eq!(servers[1].node.step_down().await.unwrap(), None, "it does not lead");
+    let to = servers[0].node.step_down().await.unwrap();
+    let next = servers[1..].iter().find(|server| Some(server.node.id()) == to).unwrap();
+    next.role(|role| role.is_leader).await;
+    next.put("key", "value").await.unwrap();
     same(&servers).await;
-    servers[1].node.shutdown().await.unwrap();
-    assert!(servers[1].put("key", "value").await.is_err());
+    next.node.shutdown().await.unwrap();
+    assert!(next.put("key", "value").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lead_stays_where_nobody_can_take_it() {
+    let dirs = dirs();
+    let mut servers = three(&dirs).await;
+    let leader = servers.remove(0);
+    for server in servers {
+        server.kill();
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while leader.node.answered().values().any(|ago| *ago < Duration::from_secs(2)) {
+        assert!(Instant::now() < deadline, "{:?}", leader.node.answered());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(leader.node.step_down().await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
