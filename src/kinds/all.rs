@@ -6,7 +6,10 @@ use imbl::OrdMap;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::Value;
 
-use super::{Admitted, FieldError, KindInfo, ServedAs, Strictness, custom, door, lookup, registry};
+use super::{
+    Admitted, FieldError, KindInfo, ServedAs, Strictness, custom, door, lookup, registry,
+    registry::Nature,
+};
 use crate::model::{GroupKind, Key, Object, Timestamp};
 
 /// The kinds of a cluster. Cheap to clone; its default holds what is built in.
@@ -112,6 +115,16 @@ impl Kinds {
         strictness: Strictness,
     ) -> Result<Admitted, Vec<FieldError>> {
         door::admit_change(self, value, strictness)
+    }
+
+    /// What the rules of a custom kind say of an object that takes the place of `live`, or of a new
+    /// one besides what [`admit`](Self::admit) told. Asked by whoever lets it in, never by State: an
+    /// entry of the log is applied however long its rules would take.
+    pub fn judge(&self, live: Option<&Object>, new: &Object) -> Result<(), Vec<FieldError>> {
+        match self.custom.get(&new.key().kind).map(|info| (info, &info.nature)) {
+            Some((info, Nature::Custom(custom))) => custom.judge(info, live, new),
+            _ => Ok(()),
+        }
     }
 
     /// A new version of what is stored, as its owner sends it: [`admit_change`](Self::admit_change)

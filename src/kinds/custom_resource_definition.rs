@@ -225,21 +225,9 @@ fn validate_schema(schema: &JSONSchemaProps, at: &str, check: &mut Check) {
     match serde_json::to_value(schema) {
         Ok(value) => {
             structural::is_structural(&value, at, check);
-            if has_word(&value, "x-kubernetes-validations") {
-                check.warn(at, "x-kubernetes-validations are kept and not checked yet");
-            }
+            structural::Rules::read(&value, at, check);
         }
         Err(error) => check.invalid(at, "", error),
-    }
-}
-
-fn has_word(value: &Value, word: &str) -> bool {
-    match value {
-        Value::Object(map) => {
-            map.contains_key(word) || map.values().any(|inner| has_word(inner, word))
-        }
-        Value::Array(items) => items.iter().any(|inner| has_word(inner, word)),
-        _ => false,
     }
 }
 

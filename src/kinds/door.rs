@@ -8,13 +8,14 @@ use serde_json::{Map, Value};
 
 use super::{
     FieldError, Kind, KindInfo, Kinds, Reason, ServedAs,
+    custom::Custom,
     decode::{self, Strictness},
     field::Check,
     inert, known, lookup, meta, pod,
     registry::Nature,
     tidy,
 };
-use crate::model::{GroupKind, Object, read};
+use crate::model::{self, GroupKind, Object};
 
 /// An object that came through the door.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,7 +58,7 @@ pub(super) fn admit(
     value: Value,
     strictness: Strictness,
 ) -> Result<Admitted, Vec<FieldError>> {
-    let admitted = admit_change(kinds, value, strictness)?;
+    let admitted = read(kinds, value, strictness, Custom::admit)?;
     match pod::not_on_create(&admitted.object) {
         Some(error) => Err(vec![error]),
         None => Ok(admitted),
@@ -71,9 +72,22 @@ pub(super) fn admit_change(
     value: Value,
     strictness: Strictness,
 ) -> Result<Admitted, Vec<FieldError>> {
+    read(kinds, value, strictness, Custom::read)
+}
+
+/// How a custom object is read.
+type ReadCustom =
+    fn(&Custom, &KindInfo, Value, Strictness) -> Result<decode::Decoded, Vec<FieldError>>;
+
+fn read(
+    kinds: &Kinds,
+    value: Value,
+    strictness: Strictness,
+    custom_as: ReadCustom,
+) -> Result<Admitted, Vec<FieldError>> {
     let (info, other) = identify(kinds, &value).map_err(|e| vec![e])?;
     let (object, warnings) = match &info.nature {
-        Nature::Custom(custom) => custom.admit(info, value, strictness)?,
+        Nature::Custom(custom) => custom_as(custom, info, value, strictness)?,
         Nature::BuiltIn { door, .. } => {
             let (value, mut warnings) = match other {
                 Some(other) => other.read(info, value, strictness)?,
@@ -102,7 +116,7 @@ pub(super) fn replace(
     let (info, other) = identify(kinds, &value).map_err(|e| vec![e])?;
     let (updated, warnings) = match &info.nature {
         Nature::Custom(custom) => {
-            let (object, warnings) = custom.admit(info, value, strictness)?;
+            let (object, warnings) = custom.read(info, value, strictness)?;
             (custom.update(info, Pair::of(live, object.value(), Way::Update))?, warnings)
         }
         Nature::BuiltIn { door, .. } => {
@@ -294,7 +308,7 @@ pub(super) fn start(info: &KindInfo, value: &mut Value) -> Option<()> {
 
 pub(super) fn create_as<T: Kind>(info: &KindInfo, mut value: Value) -> Option<Value> {
     start(info, &mut value)?;
-    let mut typed: T = read(&value).ok()?;
+    let mut typed: T = model::read(&value).ok()?;
     typed.prepare_create();
     if info.generation {
         typed.metadata_mut().generation = Some(1);
@@ -430,7 +444,7 @@ fn is_of_controller(annotation: &str) -> bool {
 }
 
 fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Vec<FieldError>> {
-    read(value).map_err(|e| {
+    model::read(value).map_err(|e| {
         let detail = format!("stored object: {e}");
         vec![FieldError { field: String::new(), reason: Reason::TypeInvalid, detail }]
     })

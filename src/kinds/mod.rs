@@ -64,6 +64,7 @@ mod replica_set;
 mod replication_controller;
 mod resource_quota;
 mod rest;
+mod rule;
 mod runtime_class;
 mod schedule;
 mod schemas;

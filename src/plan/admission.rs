@@ -151,6 +151,9 @@ pub fn candidate(
     let mut warnings = picture.warnings();
     warnings.extend(left.iter().filter_map(|key| stays(view, key)));
     if problems.is_empty() {
+        let rules = kinds(view, name, picture);
+        let changed = wanted.iter().filter(|desired| differs(view, desired));
+        problems.extend(bound::broken_rules(view, &rules, changed));
         let judged = bound::judge(view, &mut wanted, &deletes, seen_at, |d| differs(view, d));
         problems.extend(judged.problems);
         warnings.extend(judged.warnings);

@@ -10,7 +10,7 @@ use k8s_openapi::api::{
 use serde_json::Value;
 
 use crate::{
-    kinds,
+    kinds::{self, FieldError, Kinds},
     model::{Key, Object, Problem, RequestId, Timestamp},
     policy::{self, Attempt, Ledger, Refused},
     state::{Command, Desired, Entry, Expect, Op, Part, State, View},
@@ -50,6 +50,30 @@ pub(super) fn judge(
         }
     }
     judged
+}
+
+/// What the rules of custom kinds say of what a commit changes, where they look at what is there
+/// now; of an object alone they were asked when its file was read.
+pub(super) fn broken_rules<'a>(
+    view: &View,
+    kinds: &Kinds,
+    changed: impl Iterator<Item = &'a Desired>,
+) -> Vec<Problem> {
+    let judge = |desired: &Desired| {
+        let live = view.object(desired.object.key());
+        let next = match live {
+            Some(live) => kinds.adopt(live, &desired.object)?,
+            None => desired.object.clone(),
+        };
+        kinds.judge(live, &next)
+    };
+    let told = |desired: &Desired, error: FieldError| {
+        let field = error.field;
+        Problem { field, ..problem(desired, &error.detail) }
+    };
+    let custom = changed.filter(|desired| kinds::lookup(&desired.object.key().kind).is_none());
+    let judged = custom.filter_map(|desired| Some((desired, judge(desired).err()?)));
+    judged.flat_map(|(desired, errors)| errors.into_iter().map(move |e| told(desired, e))).collect()
 }
 
 fn problem(desired: &Desired, message: &str) -> Problem {

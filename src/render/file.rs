@@ -128,6 +128,10 @@ pub(super) fn finish(result: &mut FileResult, more: usize) {
 
 impl Spot<'_> {
     fn line_of(&self, field: &str) -> u32 {
+        // Kubernetes' name for the schema of an only version.
+        let schema = field.strip_prefix("spec.validation.");
+        let schema = schema.map(|rest| format!("spec.versions[0].schema.{rest}"));
+        let field = schema.as_deref().unwrap_or(field);
         let field = match (self.prefix.as_str(), field) {
             ("", field) => field.to_owned(),
             (prefix, "") => prefix.to_owned(),

@@ -450,6 +450,44 @@ pub(super) mod tests {
         )
     }
 
+    /// Rules of a definition hold for what commits say, also where they look back, and a rule that
+    /// cannot work refuses the commit that brings it.
+    #[test]
+    fn rules_of_custom_kinds_are_asked_of_commits() {
+        let mut world = World::new();
+        let file = |text: String| Some(text);
+        let ruled = |rule: &str| {
+            let size = format!(
+                "{{size: {{type: integer, x-kubernetes-validations: [{{rule: {rule:?}, message: \
+                 grows}}]}}}}"
+            );
+            file(plums(&size))
+        };
+        let told = |candidate: Candidate| -> Vec<String> {
+            candidate.problems.iter().map(ToString::to_string).collect()
+        };
+        let wrong = told(world.commit(&[("crd.yaml", ruled("self.nosuch()"))]));
+        assert!(wrong[0].starts_with("crd.yaml:12: spec.validation"), "{wrong:?}");
+        assert!(wrong[0].contains("undeclared reference to 'nosuch'"), "{wrong:?}");
+        let small = world.commit(&[
+            ("crd.yaml", ruled("self >= 2 && self >= oldSelf || self == 7")),
+            ("a.yaml", file(plum("a", "{size: 3}"))),
+        ]);
+        assert_eq!(told(small), [""; 0], "there is nothing to look back at");
+        let shrinks = told(world.commit(&[("a.yaml", file(plum("a", "{size: 2}")))]));
+        assert_eq!(shrinks, ["a.yaml:1: spec.size: Invalid value: grows"]);
+        assert_eq!(told(world.commit(&[("a.yaml", file(plum("a", "{size: 5}")))])), [""; 0]);
+        let alone = world.commit(&[
+            ("crd.yaml", ruled("self > 5")),
+            ("b.yaml", file(format!("# A comment.\n{}", plum("b", "{size: 1}")))),
+        ]);
+        let both = [
+            "a.yaml:4: spec.size: Invalid value: grows",
+            "b.yaml:5: spec.size: Invalid value: grows",
+        ];
+        assert_eq!(told(alone), both);
+    }
+
     /// What must not happen: an object of a custom kind that is kept as it was when its definition
     /// changes, or that outlives its file.
     #[test]

@@ -205,10 +205,15 @@ pub(super) fn prepare(
         Onto::All(live) => view.kinds().replace(live, value, strictness),
         Onto::Status(_) => view.kinds().admit_change(value, strictness),
     };
-    let admitted = admitted.map_err(|errors| match ask.verb {
+    let refused = |errors: Vec<FieldError>| match ask.verb {
         "patch" => patching::not_admitted(ask, &name, errors),
         _ => not_admitted(&ask.info, &name, errors),
-    })?;
+    };
+    let admitted = admitted.map_err(refused)?;
+    // A status is judged once it is put together with the rest.
+    if !matches!(onto, Onto::Status(_)) {
+        view.kinds().judge(live, &admitted.object).map_err(refused)?;
+    }
     let verdict = admission::validate(&attempt, &admitted.object)?;
     Ok((admitted, verdict))
 }
@@ -526,6 +531,7 @@ fn status(
     let expect = Expect::At(live.revision());
     // A status brings labels and annotations along; State keeps the two parts apart.
     let next = view.kinds().update_status(live, new).map_err(refused)?;
+    view.kinds().judge(Some(live), &next).map_err(refused)?;
     let kept = books::after(api, ask, Some(live), new, &next);
     let next = books::with(&next, kept)?;
     let (before, after) = (live.value(), next.value());

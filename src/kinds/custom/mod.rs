@@ -28,7 +28,7 @@ use super::{
     field::Check,
     meta, names,
     registry::Nature,
-    structural,
+    structural::{self, Ask, Rules},
     table::{self, Column},
 };
 use crate::model::{Object, Timestamp};
@@ -58,6 +58,8 @@ struct Version {
     /// What is told to those who use it although it is deprecated.
     deprecation: Option<String>,
     schema: Value,
+    /// What its objects must be like besides.
+    rules: Rules,
     has_status: bool,
     scale: Option<ScalePaths>,
     columns: Vec<Printed>,
@@ -151,11 +153,13 @@ impl Version {
             let kind = format!("{api_version} is deprecated");
             version.deprecation_warning.clone().unwrap_or(kind)
         });
+        let schema = raw["schema"]["openAPIV3Schema"].clone();
         Self {
             api_version: api_version.into(),
             is_served: version.served,
             deprecation,
-            schema: raw["schema"]["openAPIV3Schema"].clone(),
+            rules: Rules::of(&schema),
+            schema,
             has_status: sub.is_some_and(|sub| sub.status.is_some()),
             scale,
             columns: if columns.is_empty() {
@@ -241,8 +245,57 @@ impl Custom {
         value
     }
 
-    /// Reads a value by the schema of the version it names.
+    /// As [`Custom::read`], for what may be new: it is asked what its rules say of it alone.
     pub(super) fn admit(
+        &self,
+        info: &KindInfo,
+        value: Value,
+        strictness: Strictness,
+    ) -> Result<Decoded, Vec<FieldError>> {
+        let mut check = Check::default();
+        let named = value["apiVersion"].as_str().unwrap_or_default().to_owned();
+        let (object, warnings) = self.read(info, value, strictness)?;
+        if let Some(version) = self.version(&named).filter(|version| !version.rules.is_empty()) {
+            let mut value = object.value();
+            without_status(info, &mut value);
+            version.rules.judge(&value, Ask::Alone, &mut check);
+        }
+        match check.errors.is_empty() {
+            true => Ok((object, warnings)),
+            false => Err(check.errors),
+        }
+    }
+
+    /// What the rules say of an object that takes the place of `live`, or of a new one besides what
+    /// [`Custom::admit`] told.
+    pub(super) fn judge(
+        &self,
+        info: &KindInfo,
+        live: Option<&Object>,
+        new: &Object,
+    ) -> Result<(), Vec<FieldError>> {
+        // What goes may go, whatever the rules have become.
+        if live.is_some_and(Object::is_terminating) {
+            return Ok(());
+        }
+        let stored = self.version(&info.api_version).filter(|version| !version.rules.is_empty());
+        let Some(version) = stored else { return Ok(()) };
+        let (mut value, live) = (new.value(), live.map(Object::value));
+        let ask = match &live {
+            Some(live) if *live == value => return Ok(()),
+            Some(live) => Ask::After(live),
+            None => {
+                without_status(info, &mut value);
+                Ask::First
+            }
+        };
+        let mut check = Check::default();
+        version.rules.judge(&value, ask, &mut check);
+        if check.errors.is_empty() { Ok(()) } else { Err(check.errors) }
+    }
+
+    /// Reads a value by the schema of the version it names.
+    pub(super) fn read(
         &self,
         info: &KindInfo,
         mut value: Value,
@@ -338,6 +391,13 @@ impl Custom {
             found.map_or(Value::Null, |found| cell_of(&column.type_, found, now))
         };
         std::iter::once(object.key().name.as_str().into()).chain(own.iter().map(cell)).collect()
+    }
+}
+
+/// A new object has no status yet where that has a path of its own.
+fn without_status(info: &KindInfo, value: &mut Value) {
+    if let Some(map) = value.as_object_mut().filter(|_| info.status) {
+        map.remove("status");
     }
 }
 

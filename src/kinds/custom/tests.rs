@@ -251,3 +251,89 @@ fn what_was_made_of_one_state_of_the_kinds_holds_while_it_lasts() {
     other.forget(definition(|_| {}).key());
     assert!(other.served("fruit.example/v1", "Plum").is_none());
 }
+
+/// Plums whose sizes grow, whose parts keep what they are, and whose color is said once.
+fn ruled() -> Kinds {
+    let mut kinds = Kinds::default();
+    kinds.define(&definition(|value| {
+        let word = "x-kubernetes-validations";
+        let schema = &mut value["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        schema[word] = json!([
+            { "rule": "self.metadata.name.startsWith('a')", "message": "names begin with a" },
+            { "rule": "!has(self.status) || self.status.ready || !oldSelf.status.ready",
+              "message": "stays ready" },
+        ]);
+        schema["properties"]["status"] =
+            json!({ "type": "object", "properties": { "ready": { "type": "boolean" } } });
+        let spec = &mut schema["properties"]["spec"];
+        spec["properties"]["size"][word] =
+            json!([{ "rule": "self >= oldSelf", "messageExpression": "'was ' + string(oldSelf)" }]);
+        spec["properties"]["color"] = json!({ "type": "string", word: [
+            { "rule": "oldSelf.hasValue() ? self == oldSelf.value() : self != 'black'",
+              "optionalOldSelf": true, "message": "one color, and not black" },
+        ] });
+        spec["properties"]["parts"] = json!({
+            "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["id"],
+            "items": {
+                "type": "object",
+                "properties": { "id": { "type": "string" }, "n": { "type": "integer" } },
+                word: [{ "rule": "self.n == oldSelf.n", "fieldPath": ".n", "message": "stays" }],
+            },
+        });
+    }));
+    kinds
+}
+
+/// Rules that look back are asked where there is something to look back at, each part beside the
+/// one it was; what did not change is not asked again.
+#[test]
+fn rules_are_asked_of_what_changes() {
+    let kinds = ruled();
+    let of = |spec: Value| {
+        let admitted = kinds.admit(plum("v1", spec), Strictness::Strict);
+        let object = admitted.map(|admitted| kinds.create(&admitted.object));
+        object.and_then(|object| kinds.judge(None, &object).map(|()| object))
+    };
+    let words = |errors: Vec<FieldError>| {
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let part = |id: &str, n: i64| json!({ "id": id, "n": n });
+    let live = of(json!({ "size": 2, "color": "red", "parts": [part("x", 1), part("y", 2)] }));
+    let live = live.unwrap();
+    let black = of(json!({ "size": 2, "color": "black" })).unwrap_err();
+    assert_eq!(words(black), "spec.color: Invalid value: one color, and not black");
+    let after = |spec: Value| {
+        let new = kinds.replace(&live, plum("v1", spec), Strictness::Strict).unwrap().object;
+        kinds.judge(Some(&live), &new).map_err(words)
+    };
+    let same = json!({ "size": 3, "color": "red", "parts": [part("y", 2), part("z", 9)] });
+    assert_eq!(after(same), Ok(()));
+    let told = after(json!({ "size": 1, "color": "blue", "parts": [part("y", 1), part("x", 1)] }));
+    expect![[r#"
+        spec.color: Invalid value: one color, and not black
+        spec.parts[0].n: Invalid value: stays
+        spec.size: Invalid value: was 2"#]]
+    .assert_eq(&told.unwrap_err());
+    let mut misnamed = plum("v1", json!({ "size": 2 }));
+    misnamed["metadata"]["name"] = "b".into();
+    let told = kinds.admit(misnamed, Strictness::Strict).unwrap_err();
+    assert_eq!(words(told), "Invalid value: names begin with a");
+}
+
+/// A status is judged beside the one it was, and what goes may go.
+#[test]
+fn rules_are_asked_of_a_status_and_not_of_what_goes() {
+    let kinds = ruled();
+    let with = |ready: bool, change: &dyn Fn(&mut Value)| {
+        let mut value = plum("v1", json!({ "size": 2 }));
+        value["status"] = json!({ "ready": ready });
+        change(&mut value);
+        Object::from_value(&value).unwrap()
+    };
+    let (live, next) = (with(true, &|_| {}), with(false, &|_| {}));
+    let next = kinds.update_status(&live, &next).unwrap();
+    assert_eq!(kinds.judge(Some(&live), &next).unwrap_err().len(), 1);
+    assert_eq!(kinds.judge(Some(&next), &live), Ok(()));
+    let going = with(true, &|v| v["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into());
+    assert_eq!(kinds.judge(Some(&going), &next), Ok(()));
+}

@@ -2,10 +2,11 @@
 //!
 //! In: a schema as it stands in `openAPIV3Schema`, and a value. Out: the value without what the
 //! schema does not know ([`prune`]), with what it leaves out ([`default_fields`]), and what is
-//! wrong with it ([`validate()`]), worded as Kubernetes words it. [`is_structural`] judges a schema
-//! itself. Never here: the definition around the schema.
+//! wrong with it ([`validate()`], and [`Rules`] in CEL), worded as Kubernetes words it.
+//! [`is_structural`] judges a schema itself. Never here: the definition around the schema.
 //! (kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions)
 
+mod rules;
 mod shape;
 mod validate;
 
@@ -16,6 +17,7 @@ use serde_json::{Map, Value};
 
 use super::decode::join;
 
+pub(super) use rules::{Ask, Rules};
 pub(super) use shape::is_structural;
 pub(super) use validate::validate;
 

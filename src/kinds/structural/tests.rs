@@ -48,6 +48,21 @@ fn values_are_refused_as_kubernetes_refuses_them() {
 }
 
 #[test]
+fn rules_refuse_as_kubernetes_does() {
+    let (schema, mut value, answer) = case("custom-object-violates-rule");
+    default_fields(&mut value, &schema);
+    let mut check = Check::default();
+    let rules = Rules::read(&schema, "", &mut check);
+    rules.judge(&value, Ask::Alone, &mut check);
+    let ours: Vec<Value> = check
+        .errors
+        .iter()
+        .map(|e| json!({ "field": e.field, "reason": e.reason.as_cause(), "message": e.detail }))
+        .collect();
+    assert_eq!(Value::from(ours), answer["steps"][1]["status"]["details"]["causes"]);
+}
+
+#[test]
 fn values_are_defaulted_and_pruned_as_kubernetes_does() {
     let (schema, mut value, answer) = case("custom-object-defaulted-and-pruned");
     let mut gone = Vec::new();
@@ -104,6 +119,66 @@ fn a_value_may_be_text_or_number_where_the_schema_says_so() {
     // A whole number is an integer however it is written; a fraction is not.
     assert!(found(&json!(2.0), &json!({ "type": "integer" })).is_empty());
     assert_eq!(found(&json!(2.5), &json!({ "type": "integer" })).len(), 1);
+}
+
+/// What is wrong with the rules of a schema: each field and its words.
+fn wrong_rules(schema: &Value) -> String {
+    let mut check = Check::default();
+    Rules::read(schema, "s", &mut check);
+    check.errors.iter().map(|e| format!("{e}\n")).collect()
+}
+
+#[test]
+fn rules_that_cannot_work_are_told_where_they_stand() {
+    let rule = |rule: Value| {
+        let word = "x-kubernetes-validations";
+        json!({
+            "type": "object",
+            "properties": { "a": { "type": "integer" }, "l": { "type": "array", "items": {
+                "type": "string", "maxLength": 9,
+            } } },
+            word: [rule],
+        })
+    };
+    let at = "s.x-kubernetes-validations[0]";
+    for (said, wanted) in [
+        (json!({ "rule": "self.a" }), format!("{at}.rule: Invalid value: ")),
+        (json!({ "rule": " " }), format!("{at}.rule: Required value: rule is not specified\n")),
+        (
+            json!({ "rule": "self.a > 1", "reason": "Nope" }),
+            format!("{at}.reason: Unsupported value: \"Nope\": supported values: "),
+        ),
+        (
+            json!({ "rule": "self.a > 1", "fieldPath": ".b" }),
+            format!("{at}.fieldPath: Invalid value: \".b\": fieldPath must be a valid path"),
+        ),
+        (
+            json!({ "rule": "self.a > 1", "messageExpression": "self.a" }),
+            format!("{at}.messageExpression: Invalid value: "),
+        ),
+        (
+            json!({ "rule": "self.a > 1", "optionalOldSelf": true }),
+            format!("{at}.optionalOldSelf: Invalid value: true: may not be set if oldSelf"),
+        ),
+        (json!({ "rule": "self.a > 1 &&\n true" }), format!("{at}.message: Required value")),
+        (json!({ "rule": "self.a.nosuch()" }), format!("{at}.rule: Invalid value: ")),
+    ] {
+        let told = wrong_rules(&rule(said.clone()));
+        assert!(told.starts_with(&wanted), "{said}: {told}");
+    }
+    assert!(wrong_rules(&rule(json!({ "rule": "self.a.nosuch()" }))).contains("'nosuch'"));
+    let good = json!({ "rule": "self.a > oldSelf.a", "fieldPath": ".a", "message": "grows" });
+    assert_eq!(wrong_rules(&rule(good)), "");
+    let mut inside = rule(json!({ "rule": "true" }));
+    inside["properties"]["l"]["items"]["x-kubernetes-validations"] =
+        json!([{ "rule": "self == oldSelf" }]);
+    let lost = "s.properties[l].items.x-kubernetes-validations[0].rule: Invalid value: \"self == \
+                oldSelf\": oldSelf cannot be used on the uncorrelatable portion of the schema within \
+                s.properties[l].items\n";
+    assert_eq!(wrong_rules(&inside), lost);
+    inside["properties"]["l"]["x-kubernetes-list-type"] = "map".into();
+    inside["properties"]["l"]["x-kubernetes-list-map-keys"] = json!(["k"]);
+    assert_eq!(wrong_rules(&inside), "");
 }
 
 /// Nobody chooses how deep we look.

@@ -244,3 +244,54 @@ async fn a_quota_counts_custom_objects() {
     )
     .await;
 }
+
+/// Rules refuse at creation, at updates and at updates of the status, in Kubernetes' words.
+#[tokio::test]
+async fn rules_are_asked_of_every_write() {
+    let backend = demo();
+    let mut ruled = definition();
+    let schema = &mut ruled["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let word = "x-kubernetes-validations";
+    schema["properties"]["spec"]["properties"]["size"][word] =
+        json!([{ "rule": "self < 10 && self >= oldSelf", "message": "grows" }]);
+    schema["properties"]["spec"]["properties"]["color"][word] = json!([
+        { "rule": "self != 'black'", "messageExpression": "self + ' is no color'",
+          "reason": "FieldValueForbidden" },
+    ]);
+    schema["properties"]["status"] = json!({
+        "type": "object", "properties": { "ripe": { "type": "boolean" } },
+        word: [{ "rule": "self.ripe || !oldSelf.ripe", "message": "stays ripe" }],
+    });
+    let (code, made) = told(&backend, "POST", DEFINITIONS, ruled).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    let black = plum("a", json!({ "size": 5, "color": "black" }));
+    let (code, status) = told(&backend, "POST", PLUMS, black).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
+    let text = "Plum.fruit.example \"a\" is invalid: spec.color: Forbidden: black is no color";
+    assert_eq!(status["message"], text);
+    assert_eq!(status["details"]["causes"][0]["reason"], "FieldValueForbidden");
+    let (code, live) =
+        told(&backend, "POST", PLUMS, plum("a", json!({ "size": 5, "color": "red" }))).await;
+    assert_eq!(code, StatusCode::CREATED, "{live}");
+    let path = format!("{PLUMS}/a");
+    let mut changed = live.clone();
+    changed["spec"]["size"] = 4.into();
+    let (code, status) = told(&backend, "PUT", &path, changed).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(
+        status["message"],
+        "Plum.fruit.example \"a\" is invalid: spec.size: Invalid value: grows"
+    );
+    let mut ripe = live.clone();
+    ripe["status"] = json!({ "ripe": true });
+    let (code, live) = told(&backend, "PUT", &format!("{path}/status"), ripe).await;
+    assert_eq!(code, StatusCode::OK, "{live}");
+    let mut unripe = live;
+    unripe["status"]["ripe"] = false.into();
+    let (code, status) = told(&backend, "PUT", &format!("{path}/status"), unripe).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(
+        status["message"],
+        "Plum.fruit.example \"a\" is invalid: status: Invalid value: stays ripe"
+    );
+}
