@@ -58,7 +58,8 @@ pub struct Details {
 /// One thing that is wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Cause {
-    /// One word of Kubernetes' list (`FieldValueInvalid`).
+    /// One word of Kubernetes' list (`FieldValueInvalid`); empty where it is no field.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
     /// What is wrong.
     pub message: String,
@@ -181,6 +182,20 @@ impl Failure {
         let of = qualified(&info.plural, &info.group);
         let text = format!("Operation cannot be fulfilled on {of} {name:?}: {why}");
         Self::conflict(text).with(Details::of(info, name))
+    }
+
+    /// As [`Failure::refused`], with the reason that a policy gives.
+    pub fn denied(info: &KindInfo, name: &str, why: &str, reason: &str) -> Self {
+        let (code, reason) = match reason {
+            "Forbidden" => (StatusCode::FORBIDDEN, "Forbidden"),
+            "Unauthorized" => (StatusCode::UNAUTHORIZED, "Unauthorized"),
+            "RequestEntityTooLarge" => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
+            _ => (StatusCode::UNPROCESSABLE_ENTITY, "Invalid"),
+        };
+        let cause = Cause { message: why.to_owned(), ..Cause::default() };
+        let details = Details { causes: vec![cause], ..Details::of(info, name) };
+        let text = Self::refused(info, name, why).message;
+        Self::of(code, reason, text).with(details)
     }
 
     /// `configmaps "x" is forbidden: why`

@@ -342,7 +342,7 @@ async fn errors_are_kubernetes_status_objects() {
         404 "NotFound": "there is no revision \"nowhere\""
         422 "Invalid": "1 problem"
         400 "BadRequest": "\"web\" does not name an object: write it as deployment/web or pod/web-1"
-        400 "BadRequest": "there is no kind \"gadget\"; known are namespace, customresourcedefinition, serviceaccount, limitrange, resourcequota, clusterrole, role, priorityclass, configmap, secret, clusterrolebinding, rolebinding, service, poddisruptionbudget, pod, replicaset, deployment, job, cronjob, node, componentstatus, endpoints, lease, endpointslice, event, commit, gitsource, freeze, certificatesigningrequest, apiservice"
+        400 "BadRequest": "there is no kind \"gadget\"; known are namespace, customresourcedefinition, serviceaccount, limitrange, resourcequota, clusterrole, role, priorityclass, configmap, secret, clusterrolebinding, rolebinding, service, poddisruptionbudget, pod, replicaset, deployment, job, cronjob, node, componentstatus, endpoints, lease, endpointslice, event, commit, gitsource, freeze, certificatesigningrequest, validatingadmissionpolicy, validatingadmissionpolicybinding, apiservice"
         404 "NotFound": "Pod shop/none not found"
         400 "BadRequest": "Service shop/web has no log: ask for a pod or a deployment"
         400 "BadRequest": "Pod shop/web-1-0 has no container \"db\", only web"

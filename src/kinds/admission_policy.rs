@@ -1,11 +1,13 @@
-//! Admission policies and their bindings. Their expressions are kept as texts.
+//! Admission policies and their bindings. Of those that validate the expressions are read
+//! ([`policy_rules`](super::policy_rules)), of those that change objects they are kept as texts.
 
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::admissionregistration::v1::{
     AuditAnnotation, MatchCondition, MatchResources, MutatingAdmissionPolicy,
     MutatingAdmissionPolicyBinding, Mutation, ParamKind, ParamRef, ValidatingAdmissionPolicy,
-    ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicyStatus, Validation, Variable,
+    ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicySpec,
+    ValidatingAdmissionPolicyStatus, Validation, Variable,
 };
 
 use super::{
@@ -13,6 +15,7 @@ use super::{
     field::Check,
     meta, names,
     pod_defaults::fill,
+    policy_rules::PolicyRules,
     webhook::{
         FAILURE_POLICIES, MATCH_POLICIES, REINVOCATION_POLICIES, Rule, validate_conditions,
         validate_rule,
@@ -22,6 +25,8 @@ use super::{
 /// Most annotations of the audit log that one policy makes.
 const ANNOTATIONS_MAX: usize = 20;
 const ACTIONS: [&str; 3] = ["Audit", "Deny", "Warn"];
+/// The subresources of which policies are asked; none for the object itself.
+const JUDGED: [&str; 5] = ["", "*", "ephemeralcontainers", "resize", "status"];
 const REASONS: [&str; 3] = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
 
 impl Kind for ValidatingAdmissionPolicy {
@@ -52,10 +57,33 @@ impl Kind for ValidatingAdmissionPolicy {
             validate_validation(&format!("spec.validations[{i}]"), validation, check);
         }
         validate_annotations(annotations, check);
+        PolicyRules::read(&spec, check);
+        not_acted_on(&spec, check);
     }
 
     fn prepare_create(&mut self) {
         self.status = Some(ValidatingAdmissionPolicyStatus::default());
+    }
+}
+
+/// Warns of what a policy asks for that nobody does.
+fn not_acted_on(spec: &ValidatingAdmissionPolicySpec, check: &mut Check) {
+    const TEXT: &str = "accepted but not acted on yet";
+    if spec.audit_annotations.as_ref().is_some_and(|list| !list.is_empty()) {
+        check.warn("spec.auditAnnotations", TEXT);
+    }
+    let rules = spec.match_constraints.iter().flat_map(|of| of.resource_rules.iter().flatten());
+    for (i, rule) in rules.enumerate() {
+        let at = format!("spec.matchConstraints.resourceRules[{i}]");
+        if rule.operations.iter().flatten().any(|operation| operation == "CONNECT") {
+            check.warn(format!("{at}.operations"), format!("CONNECT: {TEXT}"));
+        }
+        for resource in rule.resources.iter().flatten() {
+            let subresource = resource.split_once('/').map_or("", |(_, subresource)| subresource);
+            if !JUDGED.contains(&subresource) {
+                check.warn(format!("{at}.resources"), format!("{resource}: {TEXT}"));
+            }
+        }
     }
 }
 
@@ -104,6 +132,9 @@ impl Kind for ValidatingAdmissionPolicyBinding {
         let actions: BTreeSet<&String> = spec.validation_actions.iter().collect();
         if actions.is_empty() {
             check.required(field, "at least one validation action is required");
+        }
+        if actions.iter().any(|action| *action == "Audit") {
+            check.warn(field, "Audit: accepted but not acted on yet");
         }
         let mut seen = BTreeSet::new();
         for (i, action) in spec.validation_actions.iter().enumerate() {

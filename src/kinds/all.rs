@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::{
+    api::admissionregistration::v1::ValidatingAdmissionPolicy,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
 use serde_json::Value;
 
 use super::{
-    Admitted, FieldError, KindInfo, ServedAs, Strictness, custom, door, lookup, registry,
-    registry::Nature,
+    Admitted, FieldError, KindInfo, PolicyRules, ServedAs, Strictness, custom, door, lookup,
+    registry, registry::Nature,
 };
 use crate::model::{GroupKind, Key, Object, Timestamp};
 
@@ -19,6 +22,8 @@ pub struct Kinds {
     custom: OrdMap<GroupKind, Arc<KindInfo>>,
     /// Which definition gave which kind.
     given: OrdMap<Key, GroupKind>,
+    /// The rules of each ValidatingAdmissionPolicy, read once.
+    policies: OrdMap<Key, Arc<PolicyRules>>,
 }
 
 /// A kind, and the shape it has where it was looked up; `None` for the stored one.
@@ -61,10 +66,25 @@ impl Kinds {
         self.iter().filter(|info| info.plural == plural).find_map(|info| at(info, api_version))
     }
 
-    /// Takes in a definition in place of what it said before; one that is not established gives
-    /// nothing.
+    /// Whether there is a policy that could have something against a write.
+    pub fn has_policies(&self) -> bool {
+        !self.policies.is_empty()
+    }
+
+    /// The rules of a ValidatingAdmissionPolicy.
+    pub fn policy(&self, key: &Key) -> Option<&PolicyRules> {
+        self.policies.get(key).map(|rules| &**rules)
+    }
+
+    /// Takes in a definition, or a policy, in place of what it said before; a definition that is
+    /// not established gives nothing.
     pub fn define(&mut self, definition: &Object) {
         self.forget(definition.key());
+        if let Some(policy) = definition.view::<ValidatingAdmissionPolicy>() {
+            let rules = Arc::new(PolicyRules::of(policy));
+            self.policies.insert(definition.key().clone(), rules);
+            return;
+        }
         let Some(info) = custom::entry(definition) else { return };
         let kind = info.group_kind();
         if lookup(&kind).is_none() && !self.custom.contains_key(&kind) {
@@ -82,6 +102,12 @@ impl Kinds {
         others: impl Iterator<Item = &'a CustomResourceDefinition>,
     ) {
         let mut value = definition.value();
+        // One that stays as it is gives what it gave: its rules are not read again.
+        let is_same = |live: &Object| live.value().get("spec") == value.get("spec");
+        let stays = live.is_some_and(|live| !live.is_terminating() && is_same(live));
+        if stays && self.given.contains_key(definition.key()) {
+            return;
+        }
         if let Some(status) = live.and_then(|live| live.value().get("status").cloned()) {
             value["status"] = status;
         }
@@ -92,8 +118,11 @@ impl Kinds {
         }
     }
 
-    /// Takes out the kind that a definition gave.
+    /// Takes out the kind that a definition gave, or the rules of a policy.
     pub fn forget(&mut self, definition: &Key) {
+        if definition.is::<ValidatingAdmissionPolicy>() {
+            self.policies.remove(definition);
+        }
         if !definition.is::<CustomResourceDefinition>() {
             return;
         }
@@ -118,8 +147,8 @@ impl Kinds {
     }
 
     /// What the rules of a custom kind say of an object that takes the place of `live`, or of a new
-    /// one besides what [`admit`](Self::admit) told. Asked by whoever lets it in, never by State: an
-    /// entry of the log is applied however long its rules would take.
+    /// one besides what [`admit`](Self::admit) told. Asked by whoever lets it in, never by State:
+    /// an entry of the log is applied however long its rules would take.
     pub fn judge(&self, live: Option<&Object>, new: &Object) -> Result<(), Vec<FieldError>> {
         match self.custom.get(&new.key().kind).map(|info| (info, &info.nature)) {
             Some((info, Nature::Custom(custom))) => custom.judge(info, live, new),

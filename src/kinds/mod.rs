@@ -56,6 +56,7 @@ mod pod;
 mod pod_defaults;
 mod pod_spec;
 mod pod_template;
+mod policy_rules;
 mod priority_class;
 mod probe;
 mod rbac;
@@ -114,6 +115,7 @@ pub use own::{
     PruneSpec, RevertState, VerifyMode, VerifySpec,
 };
 pub use pod::{only_by_own_path, qos_class};
+pub use policy_rules::{Objection, PolicyRules, Sight};
 pub use priority_class::SYSTEM_PRIORITY_CLASSES;
 pub use registry::{KindInfo, lookup, lookup_resource, registry};
 pub use rest::Subresource;

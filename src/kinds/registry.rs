@@ -484,7 +484,8 @@ fn certificates_group() -> Vec<KindInfo> {
 }
 
 fn admission_group() -> Vec<KindInfo> {
-    let of = |info: KindInfo| info.cluster().counted().category(&["api-extensions"]).inert();
+    let acted_on = |info: KindInfo| info.cluster().counted().category(&["api-extensions"]);
+    let of = |info: KindInfo| acted_on(info).inert();
     vec![
         of(KindInfo::of::<MutatingAdmissionPolicy>("mutatingadmissionpolicy", 5))
             .table(&table::MUTATING_POLICY, table::mutating_policy),
@@ -492,11 +493,14 @@ fn admission_group() -> Vec<KindInfo> {
             .table(&table::POLICY_BINDING, table::mutating_binding),
         of(KindInfo::of::<MutatingWebhookConfiguration>("mutatingwebhookconfiguration", 5))
             .table(&table::WEBHOOKS, table::mutating_webhooks),
-        of(KindInfo::of::<ValidatingAdmissionPolicy>("validatingadmissionpolicy", 5))
+        acted_on(KindInfo::of::<ValidatingAdmissionPolicy>("validatingadmissionpolicy", 5))
             .with_status()
             .table(&table::VALIDATING_POLICY, table::validating_policy),
-        of(KindInfo::of::<ValidatingAdmissionPolicyBinding>("validatingadmissionpolicybinding", 5))
-            .table(&table::POLICY_BINDING, table::validating_binding),
+        acted_on(KindInfo::of::<ValidatingAdmissionPolicyBinding>(
+            "validatingadmissionpolicybinding",
+            5,
+        ))
+        .table(&table::POLICY_BINDING, table::validating_binding),
         of(KindInfo::of::<ValidatingWebhookConfiguration>("validatingwebhookconfiguration", 5))
             .table(&table::WEBHOOKS, table::validating_webhooks),
     ]

@@ -723,3 +723,48 @@ fn typed_objects_are_written_as_the_door_writes_them() {
     assert_eq!(update(&created, &wordy).unwrap(), created);
     assert_eq!(update(&wordy, &created).unwrap(), wordy);
 }
+
+/// What a policy cannot mean is told when it is written, with the words of Kubernetes.
+#[test]
+fn policies_that_cannot_work_are_refused() {
+    let policy = |field: &str, said: Value| {
+        let mut value = serde_json::json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+            "metadata": { "name": "p" },
+            "spec": {
+                "matchConstraints": { "resourceRules": [{
+                    "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"],
+                    "resources": ["pods"],
+                }] },
+                "validations": [{ "expression": "true" }],
+            },
+        });
+        value["spec"][field] = said;
+        value
+    };
+    let validation = |text: &str| serde_json::json!([{ "expression": text }]);
+    for (text, wanted) in [
+        ("authorizer.group('').check('x').allowed()", "undeclared reference to 'authorizer'"),
+        ("params.x == 1", "undeclared reference to 'params'"),
+        ("variables.x", "undeclared reference to 'variables'"),
+        ("object.nosuch()", "undeclared reference to 'nosuch'"),
+        ("request.user == 'a'", "undefined field 'user'"),
+        ("'text'", "must evaluate to bool"),
+    ] {
+        let told = errors(policy("validations", validation(text)));
+        assert!(told.starts_with("spec.validations[0].expression: Invalid value: "), "{told}");
+        assert!(told.contains(wanted), "{text}: {told}");
+    }
+    let later = serde_json::json!([
+        { "name": "a", "expression": "variables.b" }, { "name": "b", "expression": "1" },
+    ]);
+    assert!(errors(policy("variables", later)).contains("undeclared reference to 'variables'"));
+    let twice = serde_json::json!([{ "name": "a", "expression": "'" }]);
+    let told = errors(policy("matchConditions", twice));
+    assert!(told.starts_with("spec.matchConditions[0].expression: Invalid value: "), "{told}");
+    let annotated =
+        policy("auditAnnotations", serde_json::json!([{ "key": "a", "valueExpression": "'b'" }]));
+    let admitted = admit(annotated, Strictness::Strict).unwrap();
+    let told: Vec<String> = admitted.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["spec.auditAnnotations: accepted but not acted on yet"]);
+}

@@ -111,7 +111,8 @@ pub fn candidate(
     let Facts { commit, spec, trailers, seen_at } = facts;
     let name = spec.source.as_str();
     let mut custom = custom_keys(view, name);
-    let picture = &picture.with_custom(&kinds(view, name, picture), &mut custom);
+    let kinds = kinds(view, name, picture);
+    let picture = &picture.with_custom(&kinds, &mut custom);
     // Hooks run again, though nothing of them changes.
     custom.extend(view.hooks().filter(|key| view.origin_in(name, key).is_some()).cloned());
     let suspects = suspects.map(|keys| keys.union(&custom).cloned().collect::<BTreeSet<_>>());
@@ -151,9 +152,8 @@ pub fn candidate(
     let mut warnings = picture.warnings();
     warnings.extend(left.iter().filter_map(|key| stays(view, key)));
     if problems.is_empty() {
-        let rules = kinds(view, name, picture);
         let changed = wanted.iter().filter(|desired| differs(view, desired));
-        problems.extend(bound::broken_rules(view, &rules, changed));
+        problems.extend(bound::broken_rules(view, &kinds, changed));
         let judged = bound::judge(view, &mut wanted, &deletes, seen_at, |d| differs(view, d));
         problems.extend(judged.problems);
         warnings.extend(judged.warnings);

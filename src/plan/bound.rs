@@ -1,19 +1,26 @@
-//! What a namespace says of the objects that a commit brings: the same rules that objects of the
-//! API meet, judged against the cluster as the commit will leave it.
+//! What namespaces and policies say of the objects that a commit brings: the same rules that
+//! objects of the API meet, judged against the cluster as the commit will leave it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::{
-    core::v1::{LimitRange, Namespace, Pod, ResourceQuota, ServiceAccount},
-    scheduling::v1::PriorityClass,
+use k8s_openapi::{
+    api::{
+        admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+        core::v1::{LimitRange, Namespace, Pod, ResourceQuota, ServiceAccount},
+        scheduling::v1::PriorityClass,
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use serde_json::Value;
 
 use crate::{
     kinds::{self, FieldError, Kinds},
-    model::{Key, Object, Problem, RequestId, Timestamp},
-    policy::{self, Attempt, Ledger, Refused},
-    state::{Command, Desired, Entry, Expect, Op, Part, State, View},
+    model::{GroupKind, Key, Object, Problem, RequestId, Timestamp},
+    policy::{
+        self, Attempt, Ledger, Refused,
+        validating::{self, Write, Writer},
+    },
+    state::{Command, Desired, Entry, Expect, Op, Origin, Part, State, View},
 };
 
 /// Labels of a namespace that ask something of pods begin so.
@@ -24,6 +31,40 @@ const POD_SECURITY: &str = "pod-security.kubernetes.io/";
 pub(super) struct Judged {
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
+}
+
+/// Who a policy sees when a commit asks for something: commits are not signed in.
+const WRITER: &str = "mainstay:git";
+
+impl Judged {
+    /// Asks the policies that there will be about one object of a commit.
+    fn ask_policies(
+        &mut self,
+        future: &View,
+        origin: &Origin,
+        old: Option<&Object>,
+        new: Option<&Object>,
+    ) {
+        let Some(key) = new.or(old).map(Object::key) else { return };
+        let Some(info) = future.kinds().lookup(&key.kind) else { return };
+        if !validating::concerns(future, info) {
+            return;
+        }
+        // What stays of the live object stays; what cannot be put together is told elsewhere.
+        let kept = old.zip(new).and_then(|(old, new)| future.kinds().adopt(old, new).ok());
+        let (groups, extra) = (["system:authenticated".to_owned()], BTreeMap::new());
+        let writer = Writer { name: WRITER, uid: "", groups: &groups, extra: &extra };
+        let new = kept.as_ref().or(new);
+        let write = Write { view: future, info, subresource: "", old, new, writer, dry_run: false };
+        match validating::judge(&write) {
+            Ok(warnings) => self.warnings.extend(warnings.iter().map(|w| told(origin, w))),
+            Err(denied) => {
+                let (resource, name) = (info.resource(), &key.name);
+                let text = format!("{resource} \"{name}\" is forbidden: {}", denied.why);
+                self.problems.push(told(origin, &text));
+            }
+        }
+    }
 }
 
 /// Judges what of a commit is new or changed; a new pod is filled in as one of the API is.
@@ -38,6 +79,15 @@ pub(super) fn judge(
     let future = future(view, wanted, deletes, at);
     let strict = strict(&future);
     let mut ledger = Ledger::new(&future);
+    for desired in wanted.iter().filter(|desired| differs(desired)) {
+        let old = view.object(desired.object.key());
+        judged.ask_policies(&future, &desired.origin, old, Some(&desired.object));
+    }
+    for key in deletes {
+        if let Some((origin, old)) = view.origin(key).zip(view.object(key)) {
+            judged.ask_policies(&future, origin, Some(old), None);
+        }
+    }
     for desired in wanted {
         let key = desired.object.key();
         let bound = key.is::<Pod>() || strict.contains(key.namespace.as_str());
@@ -77,7 +127,11 @@ pub(super) fn broken_rules<'a>(
 }
 
 fn problem(desired: &Desired, message: &str) -> Problem {
-    let (file, line) = (desired.origin.file.clone(), desired.origin.line);
+    told(&desired.origin, message)
+}
+
+fn told(origin: &Origin, message: &str) -> Problem {
+    let (file, line) = (origin.file.clone(), origin.line);
     Problem { file, line, message: message.to_owned(), ..Problem::default() }
 }
 
@@ -114,8 +168,17 @@ fn forget_defaults(pod: &mut Value) {
 /// The cluster with the rules that the commit brings, and without what it deletes.
 pub(super) fn future(view: &View, wanted: &[Desired], deletes: &[Key], at: Timestamp) -> View {
     let mut trial = State::trial(view);
-    let rules = wanted.iter().filter(|desired| is_rule(desired.object.key()));
-    let puts = rules.map(|desired| {
+    let parameters = parameters(view, wanted);
+    let mut rules: Vec<&Desired> = wanted
+        .iter()
+        .filter(|desired| {
+            let key = desired.object.key();
+            is_rule(key) || parameters.contains(&key.kind)
+        })
+        .collect();
+    // Before the objects of the kinds that they define.
+    rules.sort_by_key(|desired| !desired.object.key().is::<CustomResourceDefinition>());
+    let puts = rules.into_iter().map(|desired| {
         let object = desired.object.clone();
         Op::Put { object, expect: Expect::Any, part: Part::Main }
     });
@@ -135,6 +198,26 @@ fn is_rule(key: &Key) -> bool {
         || key.is::<LimitRange>()
         || key.is::<ResourceQuota>()
         || key.is::<PriorityClass>()
+        || key.is::<ValidatingAdmissionPolicy>()
+        || key.is::<ValidatingAdmissionPolicyBinding>()
+}
+
+/// Where there are policies: the kinds of their parameters, and definitions, without whose kinds
+/// nobody could ask about their objects.
+fn parameters(view: &View, wanted: &[Desired]) -> BTreeSet<GroupKind> {
+    let policies = wanted.iter().map(|desired| &desired.object);
+    let policies = policies.filter(|object| object.key().is::<ValidatingAdmissionPolicy>());
+    let brought = policies.filter_map(|object| object.view());
+    let stored = view.list::<ValidatingAdmissionPolicy>(None).map(|(_, policy)| policy);
+    let mut kinds = BTreeSet::new();
+    for policy in stored.chain(brought) {
+        let policy: &ValidatingAdmissionPolicy = policy;
+        kinds.insert(GroupKind::of::<CustomResourceDefinition>());
+        let of = policy.spec.as_ref().and_then(|spec| spec.param_kind.as_ref());
+        let named = of.and_then(|of| of.api_version.as_deref().zip(of.kind.as_deref()));
+        kinds.extend(named.map(|(version, kind)| GroupKind::from_api_version(version, kind)));
+    }
+    kinds
 }
 
 /// The namespaces that ask something of what is in them.

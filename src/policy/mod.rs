@@ -14,6 +14,9 @@
 //! | [`pod_security`]: Pod Security Standards | | and warns |
 //! | [`quota`]: ResourceQuota, last, for it charges | | yes |
 //!
+//! [`validating`] asks the ValidatingAdmissionPolicies, which look at who writes as well: it is
+//! asked for what users and commits write, and not for what controllers do.
+//!
 //! [`rbac`] says what roles and their bindings grant, whoever wants to know.
 
 mod limits;
@@ -21,6 +24,7 @@ mod pod;
 mod pod_security;
 mod quota;
 pub mod rbac;
+pub mod validating;
 
 use serde_json::Value;
 

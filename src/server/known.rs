@@ -488,6 +488,63 @@ pub(super) mod tests {
         assert_eq!(told(alone), both);
     }
 
+    /// Policies hold for commits: those that run, those that a commit brings along, with their
+    /// parameters, and also for what it takes away. One that only warns takes nothing back.
+    #[test]
+    fn policies_are_asked_of_commits() {
+        let mut world = World::new();
+        let policy = |action: &str| {
+            Some(format!(
+                "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicy\n\
+                 metadata: {{name: short}}\nspec:\n  paramKind: {{apiVersion: v1, kind: ConfigMap}}\n  \
+                 matchConstraints: {{resourceRules: [{{apiGroups: [\"\"], apiVersions: [v1], operations: \
+                 [\"*\"], resources: [configmaps]}}]}}\n  validations:\n  - expression: >-\n      object == \
+                 null ? oldObject.data.text != 'kept' : object.data.text.size() <= \
+                 int(params.data.text)\n    message: too long\n---\napiVersion: admissionregistration.k8s.io/v1\nkind: \
+                 ValidatingAdmissionPolicyBinding\nmetadata: {{name: short}}\nspec: {{policyName: short, \
+                 validationActions: [{action}], paramRef: {{name: most, namespace: default, \
+                 parameterNotFoundAction: Deny}}}}\n"
+            ))
+        };
+        let told = |list: &[crate::model::Problem]| -> Vec<String> {
+            list.iter().map(ToString::to_string).collect()
+        };
+        let (most, a) = (Some(map("most", "'9'")), |text: &str| Some(map("a", text)));
+        let denied = "configmaps \"a\" is forbidden: ValidatingAdmissionPolicy 'short' with binding \
+                      'short' denied request: too long";
+        let brought = world.commit(&[
+            ("policy.yaml", policy("Deny")),
+            ("most.yaml", most.clone()),
+            ("a.yaml", a("much-too-long")),
+        ]);
+        assert_eq!(told(&brought.problems), [format!("a.yaml:1: {denied}")]);
+        assert_eq!(told(&world.commit(&[("a.yaml", a("kept"))]).problems), [""; 0]);
+        let grows = Some(format!("# A comment.\n{}", map("a", "much-too-long")));
+        let grown = world.commit(&[("a.yaml", grows.clone())]);
+        assert_eq!(told(&grown.problems), [format!("a.yaml:2: {denied}")]);
+        let gone = world.commit(&[("a.yaml", None)]);
+        assert_eq!(told(&gone.problems), [format!("a.yaml:1: {denied}")]);
+        let warned = world.commit(&[("policy.yaml", policy("Warn")), ("a.yaml", grows)]);
+        assert_eq!(told(&warned.problems), [""; 0]);
+        let text = "a.yaml:2: Validation failed for ValidatingAdmissionPolicy 'short' with binding \
+                    'short': too long";
+        assert_eq!(told(&warned.warnings), [text]);
+        let other = policy("Deny").unwrap().replace("[configmaps]", "[plums]");
+        let other = other
+            .replace("name: short", "name: plums")
+            .replace("policyName: short", "policyName: plums");
+        let other = other.replace("apiGroups: [\"\"]", "apiGroups: [fruit.example]");
+        let all = world.commit(&[
+            ("crd.yaml", Some(plums("{}"))),
+            ("plum.yaml", Some(plum("a", "{}"))),
+            ("plums.yaml", Some(other)),
+        ]);
+        assert_eq!(all.problems.len(), 1, "the kind, its object and the policy come together");
+        assert!(
+            told(&all.problems)[0].starts_with("plum.yaml:1: plums.fruit.example \"a\" is forbid")
+        );
+    }
+
     /// What must not happen: an object of a custom kind that is kept as it was when its definition
     /// changes, or that outlives its file.
     #[test]

@@ -1,7 +1,7 @@
 //! What is looked up besides objects by key: kept up to date as objects come and go.
 
 use k8s_openapi::{
-    api::core::v1::Pod,
+    api::{admissionregistration::v1::ValidatingAdmissionPolicy, core::v1::Pod},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use smol_str::SmolStr;
@@ -20,7 +20,8 @@ impl View {
     /// Adds an object to every index.
     pub(super) fn index(&mut self, object: &Object) {
         self.digest ^= digest(object);
-        if object.key().is::<CustomResourceDefinition>() {
+        let key = object.key();
+        if key.is::<CustomResourceDefinition>() || key.is::<ValidatingAdmissionPolicy>() {
             self.kinds.define(object);
         }
         if kinds::order(object).is_ordered() {

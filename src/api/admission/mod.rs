@@ -12,6 +12,7 @@
 //! | [`certificate`]: who asks for one, who approves and signs | yes | yes |
 //! | [`node`]: NodeRestriction | | yes |
 //! | escalation of roles (`authz`) | | yes |
+//! | [`validating`]: ValidatingAdmissionPolicies, of deletions too ([`validate_deletion`]) | | yes |
 //! | [`policy`], last, for it charges quotas | yes | yes |
 
 mod certificate;
@@ -25,7 +26,10 @@ use super::{Failure, User, authz};
 use crate::{
     kinds::KindInfo,
     model::Object,
-    policy::{self, Ledger, Refused},
+    policy::{
+        self, Ledger, Refused,
+        validating::{self, Write, Writer},
+    },
     state::{Op, View},
 };
 
@@ -61,6 +65,30 @@ impl<'a> Attempt<'a> {
         Failure::refused(self.info, name, why)
     }
 
+    /// Asks the policies; gives what the asker should know. A change of a status leaves the rest.
+    fn ask_policies(&self, new: Option<&Object>, dry_run: bool) -> Result<Vec<String>, Failure> {
+        if !validating::concerns(self.view, self.info) {
+            return Ok(Vec::new());
+        }
+        let as_status = self.live.zip(new).filter(|_| self.subresource == "status");
+        let merged =
+            as_status.and_then(|(live, new)| self.view.kinds().update_status(live, new).ok());
+        let User { name, uid, groups, extra } = self.user;
+        let write = Write {
+            view: self.view,
+            info: self.info,
+            subresource: self.subresource,
+            old: self.live,
+            new: merged.as_ref().or(new),
+            writer: Writer { name, uid, groups, extra },
+            dry_run,
+        };
+        let key = new.or(self.live).map(Object::key);
+        let name = key.map(|key| key.name.to_string()).unwrap_or_default();
+        validating::judge(&write)
+            .map_err(|denied| Failure::denied(self.info, &name, &denied.why, &denied.reason))
+    }
+
     /// The same for rules that do not care who writes.
     fn of_anybody(&self) -> policy::Attempt<'a> {
         let Self { view, info, subresource, live, .. } = *self;
@@ -81,21 +109,38 @@ pub(super) fn mutate(attempt: &Attempt<'_>, value: &mut Value) -> Result<(), Fai
 }
 
 /// Refuses what no rule lets through.
-pub(super) fn validate(attempt: &Attempt<'_>, object: &Object) -> Result<Verdict, Failure> {
+pub(super) fn validate(
+    attempt: &Attempt<'_>,
+    object: &Object,
+    dry_run: bool,
+) -> Result<Verdict, Failure> {
     // What of a pod changes while it runs counts as the pod.
     let running = matches!(attempt.subresource, "ephemeralcontainers" | "resize");
     if !attempt.subresource.is_empty() && !running {
         node::validate(attempt, object)?;
         certificate::validate(attempt, object)?;
-        return Ok(Verdict::default());
+        let warnings = match attempt.subresource {
+            "status" => attempt.ask_policies(Some(object), dry_run)?,
+            _ => Vec::new(),
+        };
+        return Ok(Verdict { warnings, ..Verdict::default() });
     }
     if attempt.live.is_none() {
         certificate::subject(attempt, object)?;
     }
     authz::may_grant(attempt.view, attempt.user, attempt.info, object)?;
     node::validate(attempt, object)?;
+    let mut warnings = attempt.ask_policies(Some(object), dry_run)?;
     let mut ledger = Ledger::new(attempt.view);
-    let warnings = policy::check(&attempt.of_anybody(), object, &mut ledger);
-    let warnings = warnings.map_err(|refused| attempt.answer(&refused))?;
+    let told = policy::check(&attempt.of_anybody(), object, &mut ledger);
+    warnings.extend(told.map_err(|refused| attempt.answer(&refused))?);
     Ok(Verdict { warnings, charges: ledger.charges() })
+}
+
+/// Refuses a deletion that a policy does not let through; gives what the asker should know.
+pub(super) fn validate_deletion(
+    attempt: &Attempt<'_>,
+    dry_run: bool,
+) -> Result<Vec<String>, Failure> {
+    attempt.ask_policies(None, dry_run)
 }

@@ -46,7 +46,7 @@ impl World {
         let attempt = Attempt { user: &user, view, info, subresource: "", live: None };
         mutate(&attempt, &mut value)?;
         let object = kinds::admit(value, Strictness::Strict).expect("the object is valid").object;
-        let verdict = validate(&attempt, &object)?;
+        let verdict = validate(&attempt, &object, false)?;
         Ok((object, verdict))
     }
 
@@ -69,6 +69,7 @@ impl World {
 fn what_is_refused_is_refused_in_kubernetes_words() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/access");
     let cases = [
+        "admission-policy-denies",
         "limitrange-refuses-claim",
         "limitrange-refuses-pod",
         "pod-priority-class-absent",
@@ -228,7 +229,8 @@ fn a_node_writes_itself_and_not_its_taints() {
     let attempt =
         Attempt { user: &user, view: state.view(), info, subresource: "", live: Some(&live) };
     let same = json!([{"key": "a", "effect": "NoSchedule"}]);
-    let judge = |object: &Object| validate(&attempt, object).map(|_| ()).map_err(|f| f.message);
+    let judge =
+        |object: &Object| validate(&attempt, object, false).map(|_| ()).map_err(|f| f.message);
     assert_eq!(judge(&node("n1", json!({"zone": "a"}), same.clone())), Ok(()));
     let refused = [
         node("n2", json!({}), same.clone()),
@@ -238,4 +240,156 @@ fn a_node_writes_itself_and_not_its_taints() {
     for object in refused {
         assert!(judge(&object).is_err(), "{object:?}");
     }
+}
+
+/// A policy with these validations, bound to deny (or whatever `bind` makes of it).
+fn policy(world: &mut World, spec: Value, bind: impl FnOnce(&mut Value)) {
+    let mut whole = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": "p"},
+        "spec": {"matchConstraints": {"resourceRules": [{
+            "apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"],
+            "resources": ["configmaps"],
+        }]}},
+    });
+    whole["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    let mut binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": "b"},
+        "spec": {"policyName": "p", "validationActions": ["Deny"]},
+    });
+    bind(&mut binding["spec"]);
+    world.create(whole).unwrap();
+    world.create(binding).unwrap();
+}
+
+fn map(name: &str, data: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
+}
+
+impl World {
+    /// What comes of a new object: nothing, warnings, or why it is refused.
+    fn told(&self, value: Value) -> String {
+        match self.admit(value) {
+            Ok((_, verdict)) => verdict.warnings.join("\n"),
+            Err(failure) => format!("{} {}", failure.code.as_u16(), failure.message),
+        }
+    }
+}
+
+const DENIED: &str = "422 configmaps \"a\" is forbidden: ValidatingAdmissionPolicy 'p' with binding \
+                      'b' denied request: ";
+
+#[test]
+fn policies_see_who_writes_what_and_where() {
+    let mut world = World::new();
+    let validations = json!({
+        "matchConditions": [{"name": "data", "expression": "has(object.data)"}],
+        "variables": [
+            {"name": "size", "expression": "object.data.size()"},
+            {"name": "double", "expression": "variables.size * 2"},
+        ],
+        "validations": [
+            {"expression": "variables.double < 4", "messageExpression":
+                "request.userInfo.username + ' wrote ' + string(variables.size)"},
+            {"expression": "request.operation == 'CREATE' && oldObject == null && request.name == 'a' \
+                            && namespaceObject.metadata.name == request.namespace"},
+        ],
+    });
+    policy(&mut world, validations, |_| {});
+    assert_eq!(world.told(map("a", json!({"x": "1"}))), "");
+    let two = json!({"x": "1", "y": "2"});
+    assert_eq!(world.told(map("a", two)), format!("{DENIED}ada wrote 2"));
+    let other = world.told(map("b", json!({"x": "1"})));
+    assert!(other.contains("denied request: failed expression: request.operation == 'CREATE'"));
+    let bare = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b"}});
+    assert_eq!(world.told(bare), "", "no condition is met");
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "b"}});
+    assert_eq!(world.told(secret), "", "not asked about it");
+}
+
+#[test]
+fn a_policy_that_fails_refuses_unless_it_says_otherwise() {
+    for (policy_of, told) in [
+        (
+            "Fail",
+            format!("{DENIED}expression 'object.data.z == '1'' resulted in error: no such key: z"),
+        ),
+        ("Ignore", String::new()),
+    ] {
+        let mut world = World::new();
+        let spec = json!({
+            "failurePolicy": policy_of,
+            "validations": [{"expression": "object.data.z == '1'"}],
+        });
+        policy(&mut world, spec, |_| {});
+        assert_eq!(world.told(map("a", json!({"x": "1"}))), told);
+    }
+}
+
+#[test]
+fn bindings_warn_select_and_bring_parameters() {
+    let mut world = World::new();
+    world.create(map("limits", json!({"most": "1"}))).unwrap();
+    let spec = || {
+        json!({
+            "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+            "validations": [{"expression": "object.data.size() <= int(params.data.most)",
+                "message": "too much", "reason": "Forbidden"}],
+        })
+    };
+    policy(&mut world, spec(), |binding| {
+        binding["paramRef"] = json!({"name": "limits", "parameterNotFoundAction": "Deny"});
+    });
+    let two = || json!({"x": "1", "y": "2"});
+    assert_eq!(world.told(map("a", two())), DENIED.replace("422", "403") + "too much");
+    let mut absent = World::new();
+    policy(&mut absent, spec(), |binding| {
+        binding["paramRef"] = json!({"name": "limits", "parameterNotFoundAction": "Deny"});
+    });
+    assert!(absent.told(map("a", two())).contains("no params found for policy binding"));
+    let mut warns = World::new();
+    let plain = json!({"validations": [{"expression": "false", "message": "no"}]});
+    policy(&mut warns, plain, |binding| {
+        binding["validationActions"] = json!(["Warn"]);
+        binding["matchResources"] = json!({"objectSelector": {"matchLabels": {"a": "b"}}});
+    });
+    assert_eq!(warns.told(map("a", two())), "", "it has no such label");
+    let mut labelled = map("a", two());
+    labelled["metadata"]["labels"] = json!({"a": "b"});
+    let text = "Validation failed for ValidatingAdmissionPolicy 'p' with binding 'b': no";
+    assert_eq!(warns.told(labelled), text);
+}
+
+/// Changes and deletions are asked about, and policies are not asked about themselves.
+#[test]
+fn policies_are_asked_of_what_changes_and_goes() {
+    let mut world = World::new();
+    let (live, _) = world.create(map("a", json!({"x": "1"}))).unwrap();
+    let spec = json!({
+        "matchConstraints": {"resourceRules": [{
+            "apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*"],
+        }]},
+        "validations": [{"expression": "request.operation == 'UPDATE' ? object.data == oldObject.data \
+                                        : false", "message": "stays"}],
+    });
+    policy(&mut world, spec, |_| {});
+    let user = User::of(&Peer { user: "ada".into(), groups: vec![] });
+    let (view, info) = (world.state.view(), kinds::lookup(&live.key().kind).unwrap());
+    let attempt = Attempt { user: &user, view, info, subresource: "", live: Some(&live) };
+    assert!(validate(&attempt, &live, false).is_ok());
+    let changed = Object::from_value(&{
+        let mut value = live.value();
+        value["data"]["x"] = "2".into();
+        value
+    });
+    let failure = validate(&attempt, &changed.unwrap(), false).unwrap_err();
+    assert_eq!(failure.message, format!("{}stays", &DENIED[4..]));
+    assert!(validate_deletion(&attempt, false).is_err());
+    let another = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": "c"},
+        "spec": {"policyName": "p", "validationActions": ["Deny"]},
+    });
+    assert_eq!(world.told(another), "");
 }

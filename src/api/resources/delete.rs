@@ -17,6 +17,7 @@ use super::{
 use crate::{
     api::{
         Api, Failure,
+        admission::{self, Attempt},
         failure::{Details, qualified},
     },
     kinds::{KindInfo, Reason, SYSTEM_PRIORITY_CLASSES},
@@ -138,11 +139,15 @@ pub(super) async fn one(api: &Api, ask: &Ask) -> Result<Response, Failure> {
     let view = api.view();
     let live = view.object(&ask.key());
     let live = live.ok_or_else(|| Failure::no_object(&ask.info, &ask.resource.name))?;
+    let warnings = asked(ask, &view, live, &options)?;
     let written = delete(api, ask, &view, live, &options).await?;
     let mut response = match written.gone && !ask.info.delete_gives_object() {
         true => shape.value(StatusCode::OK, &gone(&ask.info, &written.object)),
         false => shape.one(StatusCode::OK, &written.object),
     };
+    for warning in &warnings {
+        answer::add_warning(&mut response, warning);
+    }
     if is_job(&ask.info) && options.propagation.is_none() {
         let text = "child pods are preserved by default when jobs are deleted; set \
                     propagationPolicy=Background to remove them or set \
@@ -150,6 +155,18 @@ pub(super) async fn one(api: &Api, ask: &Ask) -> Result<Response, Failure> {
         answer::add_warning(&mut response, text);
     }
     Ok(response)
+}
+
+/// Whether admission lets an object go; gives what the asker should know.
+fn asked(
+    ask: &Ask,
+    view: &View,
+    live: &Object,
+    options: &DeleteOptions,
+) -> Result<Vec<String>, Failure> {
+    let attempt =
+        Attempt { user: &ask.user, view, info: &ask.info, subresource: "", live: Some(live) };
+    admission::validate_deletion(&attempt, options.dry_run)
 }
 
 fn is_job(info: &KindInfo) -> bool {
@@ -176,6 +193,9 @@ pub(super) async fn collection(api: &Api, ask: &Ask) -> Result<Response, Failure
     let found = view.of_kind(&kind, ask.namespace()).filter(|object| filter.matches(object));
     let mut deleted = Vec::new();
     for live in found {
+        if let Err(failure) = asked(ask, &view, live, &options) {
+            return Ok(failure.into_response());
+        }
         match delete(api, ask, &view, live, &options).await {
             Ok(written) => deleted.push(written.object),
             // Somebody else was faster.

@@ -80,7 +80,8 @@ async fn created(
 ) -> Result<Response, Failure> {
     let view = api.view();
     let wish = value.clone();
-    let (admitted, verdict) = prepare(ask, &view, options.strictness, value, Onto::Nothing)?;
+    let (admitted, verdict) =
+        prepare(ask, &view, options.strictness, value, Onto::Nothing, options.dry_run)?;
     let key = admitted.object.key().clone();
     let change = door::Change {
         info: &ask.info,
@@ -189,6 +190,7 @@ pub(super) fn prepare(
     strictness: Strictness,
     mut value: Value,
     onto: Onto<'_>,
+    dry_run: bool,
 ) -> Result<(Admitted, Verdict), Failure> {
     let (live, subresource) = match onto {
         Onto::Nothing => (None, ""),
@@ -214,7 +216,7 @@ pub(super) fn prepare(
     if !matches!(onto, Onto::Status(_)) {
         view.kinds().judge(live, &admitted.object).map_err(refused)?;
     }
-    let verdict = admission::validate(&attempt, &admitted.object)?;
+    let verdict = admission::validate(&attempt, &admitted.object, dry_run)?;
     Ok((admitted, verdict))
 }
 
@@ -475,7 +477,8 @@ async fn replace_once(
     value: Value,
 ) -> Result<(Written, Vec<FieldError>), Failure> {
     let onto = if part == Part::Main { Onto::All(live) } else { Onto::Status(live) };
-    let (mut admitted, verdict) = prepare(ask, view, options.strictness, value, onto)?;
+    let (mut admitted, verdict) =
+        prepare(ask, view, options.strictness, value, onto, options.dry_run)?;
     admitted.warnings.extend(verdict.warnings.into_iter().map(warned));
     let key = live.key();
     let change = door::Change {

@@ -323,6 +323,11 @@ impl Custom {
         meta::validate(info, &metadata, &mut check);
         structural::validate(&value, &version.schema, "", &mut check);
         if !check.errors.is_empty() {
+            if !version.rules.is_empty() {
+                let text = "some validation rules were not checked because the object was \
+                            invalid; correct the existing errors to complete validation";
+                check.invalid("", Value::Null, text);
+            }
             return Err(check.errors);
         }
         value["apiVersion"] = info.api_version.as_str().into();

@@ -12,10 +12,13 @@ use super::{
 /// Names that are types.
 const TYPES: [&str; 9] = ["bool", "bytes", "double", "dyn", "int", "list", "map", "string", "uint"];
 
+/// Most patterns that one rule spells out: reading each may take milliseconds.
+const PATTERNS_MAX: usize = 64;
+
 /// Finds the type of an expression and what is wrong with it. Names of variables are made whole,
 /// and patterns are read.
 pub(super) fn check(expr: &mut Expr, scope: &Scope) -> Result<Type, Vec<Wrong>> {
-    let mut checker = Checker { scope, locals: Vec::new(), wrong: Vec::new() };
+    let mut checker = Checker { scope, locals: Vec::new(), wrong: Vec::new(), patterns: 0 };
     let type_ = checker.type_of(expr);
     match checker.wrong.is_empty() {
         true => Ok(type_),
@@ -27,6 +30,8 @@ struct Checker<'s> {
     scope: &'s Scope,
     locals: Vec<(String, Type)>,
     wrong: Vec<Wrong>,
+    /// How many patterns were read.
+    patterns: usize,
 }
 
 fn undeclared(name: &str) -> String {
@@ -245,6 +250,11 @@ impl Checker<'_> {
         let place = if call.of.is_some() { 0 } else { 1 };
         let Some(arg) = call.args.get(place) else { return };
         if let ("matches" | "find" | "findAll", Node::Text(text)) = (&*call.name, &arg.node) {
+            self.patterns += 1;
+            if self.patterns > PATTERNS_MAX {
+                self.wrong(arg.at, format!("more than {PATTERNS_MAX} patterns"));
+                return;
+            }
             match library::pattern(text) {
                 Ok(pattern) => call.pattern = Some(pattern),
                 Err(error) => {

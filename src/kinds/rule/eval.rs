@@ -3,7 +3,7 @@
 use super::{
     Failure, Given, Meter, library,
     syntax::{Call, Expr, Loop, LoopKind, Node, Operator},
-    value::Value,
+    value::{Map, Value},
 };
 
 type Said<'a> = Result<Value<'a>, Failure>;
@@ -46,10 +46,10 @@ impl<'a> Evaluation<'a, '_> {
             Node::Has { of, field } => {
                 let of = self.value(of)?;
                 Ok(Value::Bool(match of {
-                    Value::Map(map) => map.field(field).is_some(),
+                    Value::Map(map) => map.has(field),
                     Value::Optional(None) => false,
                     Value::Optional(Some(inner)) => match inner.as_ref() {
-                        Value::Map(map) => map.field(field).is_some(),
+                        Value::Map(map) => map.has(field),
                         _ => return Err(Failure::no_overload()),
                     },
                     _ => return Err(Failure::no_overload()),
@@ -156,18 +156,24 @@ impl<'a> Evaluation<'a, '_> {
 
     fn select(&mut self, of: Value<'a>, field: &str, optional: bool) -> Said<'a> {
         match (of, optional) {
-            (Value::Map(map), false) => match map.field(field) {
-                Some(found) => found,
+            (Value::Map(map), false) => match self.field(&map, field)? {
+                Some(found) => Ok(found),
                 None => Err(Failure::other(format!("no such key: {field}"))),
             },
-            (Value::Map(map), true) => Ok(Value::optional(map.field(field).transpose()?)),
+            (Value::Map(map), true) => Ok(Value::optional(self.field(&map, field)?)),
             (Value::Optional(None), _) => Ok(Value::Optional(None)),
             (Value::Optional(Some(inner)), _) => match inner.as_ref() {
-                Value::Map(map) => Ok(Value::optional(map.field(field).transpose()?)),
+                Value::Map(map) => Ok(Value::optional(self.field(map, field)?)),
                 _ => Err(Failure::no_overload()),
             },
             _ => Err(Failure::no_overload()),
         }
+    }
+
+    fn field(&mut self, map: &Map<'a>, name: &str) -> Result<Option<Value<'a>>, Failure> {
+        let found = map.field(name).transpose()?;
+        found.iter().try_for_each(|value| self.meter.spend_value(value))?;
+        Ok(found)
     }
 
     fn index(&mut self, of: Value<'a>, index: &Value<'a>, optional: bool) -> Said<'a> {
@@ -192,6 +198,7 @@ impl<'a> Evaluation<'a, '_> {
             (Value::Map(map), index) => map.get(index, self.meter)?,
             _ => return Err(Failure::no_overload()),
         };
+        found.iter().try_for_each(|value| self.meter.spend_value(value))?;
         match (found, optional) {
             (found, true) => Ok(Value::optional(found)),
             (Some(found), false) => Ok(found),
@@ -208,7 +215,12 @@ impl<'a> Evaluation<'a, '_> {
     fn call(&mut self, call: &'a Call) -> Said<'a> {
         let mut values = Vec::with_capacity(call.args.len() + 1);
         for arg in call.of.iter().map(|of| &**of).chain(&call.args) {
-            values.push(self.value(arg)?);
+            let value = self.value(arg)?;
+            // Whatever a function does with a text, it looks at it.
+            if let Value::Text(text) = &value {
+                self.meter.spend_bytes(text.len())?;
+            }
+            values.push(value);
         }
         let fitting = library::named(&call.name, call.of.is_some()).find(|f| f.takes(&values));
         let function = fitting.ok_or_else(Failure::no_overload)?;
@@ -262,18 +274,20 @@ impl<'a> Evaluation<'a, '_> {
 
     /// What a loop runs over: the key or index of each, and the value.
     fn entries(&mut self, over: Value<'a>) -> Result<Vec<(Value<'a>, Value<'a>)>, Failure> {
-        match over {
+        let entries: Vec<(Value<'a>, Value<'a>)> = match over {
             Value::List(list) => {
                 self.meter.spend(list.len() as u64)?;
                 let index = |at: usize| Value::Int(i64::try_from(at).unwrap_or(i64::MAX));
-                Ok(list.items()?.into_iter().enumerate().map(|(at, v)| (index(at), v)).collect())
+                list.items()?.into_iter().enumerate().map(|(at, v)| (index(at), v)).collect()
             }
             Value::Map(map) => {
                 self.meter.spend(map.len() as u64)?;
-                map.entries()
+                map.entries()?
             }
-            _ => Err(Failure::no_overload()),
-        }
+            _ => return Err(Failure::no_overload()),
+        };
+        entries.iter().try_for_each(|(_, value)| self.meter.spend_value(value))?;
+        Ok(entries)
     }
 
     fn loop_over(&mut self, over: &'a Loop) -> Said<'a> {
@@ -368,7 +382,13 @@ impl<'a> Evaluation<'a, '_> {
 
     fn is_in(&mut self, wanted: &Value<'a>, among: &Value<'a>) -> Said<'a> {
         Ok(Value::Bool(match among {
-            Value::Map(map) => map.get(wanted, self.meter)?.is_some(),
+            Value::Map(map) => match wanted {
+                Value::Text(name) => {
+                    self.meter.spend_bytes(name.len())?;
+                    map.has(name)
+                }
+                wanted => map.get(wanted, self.meter)?.is_some(),
+            },
             Value::List(list) => {
                 let mut found = false;
                 for index in 0..list.len() {
@@ -429,6 +449,7 @@ impl<'a> Evaluation<'a, '_> {
                 self.meter.spend((a.len() + b.len()) as u64)?;
                 let mut all = a.items()?;
                 all.extend(b.items()?);
+                all.iter().try_for_each(|item| self.meter.spend_value(item))?;
                 Ok(Value::list(all))
             }
             (Add, Value::Time(time), Value::Duration(length))

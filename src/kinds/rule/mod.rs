@@ -64,6 +64,14 @@ impl Meter {
         Ok(())
     }
 
+    /// What was decoded to get a value, besides the step.
+    fn spend_value(&mut self, value: &Value<'_>) -> Result<(), Failure> {
+        match value {
+            Value::Bytes(bytes) => self.spend_bytes(bytes.len()),
+            _ => Ok(()),
+        }
+    }
+
     /// Bytes are looked at, or copied, ten to the step.
     fn spend_bytes(&mut self, bytes: usize) -> Result<(), Failure> {
         self.spend(1 + bytes as u64 / 10)

@@ -123,6 +123,17 @@ impl<'a> Map<'a> {
         }
     }
 
+    /// Whether something stands under a field's name, which is not looked at.
+    pub(super) fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Json(map, type_) => match Self::fields(type_) {
+                Some(fields) => fields.get(name).is_some_and(|field| map.contains_key(&field.key)),
+                None => map.contains_key(name),
+            },
+            Self::Own(_) => self.field(name).is_some(),
+        }
+    }
+
     fn value_type(type_: &'a Type) -> &'a Type {
         match type_ {
             Type::Map(value) => value,

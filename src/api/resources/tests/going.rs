@@ -129,3 +129,57 @@ async fn an_eviction_deletes_the_pod_and_says_why() {
     assert_eq!((code, &status["code"]), (StatusCode::CREATED, &json!(201)));
     assert_eq!(told(&backend, "GET", &format!("{PODS}/p"), Value::Null).await.0, 404);
 }
+
+/// A policy keeps what it names: from deletions of one and of many, dry ones too, and from changes.
+#[tokio::test]
+async fn policies_are_asked_of_every_write() {
+    let backend = demo();
+    told(&backend, "POST", MAPS, map("a", "1")).await;
+    let group = "/apis/admissionregistration.k8s.io/v1";
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": { "name": "p" },
+        "spec": {
+            "matchConstraints": { "resourceRules": [{
+                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE", "DELETE"],
+                "resources": ["configmaps"],
+            }] },
+            "validations": [{ "expression": "request.dryRun", "message": "only for show" }],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding", "metadata": { "name": "b" },
+        "spec": { "policyName": "p", "validationActions": ["Deny"] },
+    });
+    check(
+        &backend,
+        &[
+            ("POST", &format!("{group}/validatingadmissionpolicies"), policy),
+            ("POST", &format!("{group}/validatingadmissionpolicybindings"), binding),
+            ("POST", MAPS, map("b", "1")),
+            ("PUT", &one("a"), map("a", "2")),
+            ("PUT", &format!("{}?dryRun=All", one("a")), map("a", "2")),
+            ("DELETE", &format!("{}?dryRun=All", one("a")), Value::Null),
+            ("DELETE", &one("a"), Value::Null),
+            ("DELETE", MAPS, Value::Null),
+            ("GET", &one("a"), Value::Null),
+            ("DELETE", &format!("{group}/validatingadmissionpolicies/p"), Value::Null),
+            ("DELETE", &one("a"), Value::Null),
+        ],
+        expect![[r#"
+            201 ValidatingAdmissionPolicy p
+            201 ValidatingAdmissionPolicyBinding b
+            201 ConfigMap b
+            422 Invalid: configmaps "a" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: only for show
+            200 ConfigMap a
+            200 : 
+            422 Invalid: configmaps "a" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: only for show
+            422 Invalid: configmaps "a" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: only for show
+            200 ConfigMap a
+            200 : 
+            200 : 
+        "#]],
+    )
+    .await;
+}

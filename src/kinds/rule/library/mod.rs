@@ -207,7 +207,9 @@ fn items<'a>(
     match args.get(index) {
         Some(Value::List(list)) => {
             meter.spend(list.len() as u64)?;
-            list.items()
+            let items = list.items()?;
+            items.iter().try_for_each(|item| meter.spend_value(item))?;
+            Ok(items)
         }
         _ => Err(Failure::no_overload()),
     }

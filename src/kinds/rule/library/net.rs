@@ -176,7 +176,8 @@ impl Url {
         let letters = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
         let named = scheme.starts_with(|c: char| c.is_ascii_alphabetic());
         let is_path = scheme.is_empty() && text.starts_with('/');
-        if !is_path && !(named && scheme.chars().all(letters)) {
+        let is_whole = named && scheme.chars().all(letters);
+        if !(is_path || is_whole) {
             return None;
         }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));

@@ -99,7 +99,7 @@ pub(in crate::kinds::rule) fn pattern(text: &str) -> Result<Pattern, String> {
     for size in PATTERN_BYTES {
         let built = RegexBuilder::new(text).size_limit(size).nest_limit(PATTERN_DEPTH).build();
         match built {
-            Ok(regex) => return Ok(Pattern { regex, weight: (size >> 14) as u64 }),
+            Ok(regex) => return Ok(Pattern { regex, weight: (size >> 12) as u64 }),
             Err(error @ regex::Error::CompiledTooBig(_)) => failed = error.to_string(),
             Err(error) => return Err(error.to_string()),
         }

@@ -83,12 +83,16 @@ fn length(args: &[Value<'_>]) -> Result<SignedDuration, Failure> {
     }
 }
 
+/// Longest text that is read as a moment or a length: what follows is not looked at.
+const TEXT_BYTES_MAX: usize = 128;
+
 /// Reads a moment, or the beginning of a day.
 pub(in crate::kinds::rule) fn time(text: &str) -> Result<Value<'static>, Failure> {
     let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(TimeZone::UTC).ok();
     let is_day = text.len() == 10;
     let time = match is_day {
         true => day().map(|day| day.timestamp()),
+        false if text.len() > TEXT_BYTES_MAX => None,
         false => text.parse::<Timestamp>().ok(),
     };
     time.map(Value::Time).ok_or_else(|| {
@@ -122,7 +126,7 @@ pub(in crate::kinds::rule) fn duration(text: &str) -> Result<Value<'static>, Fai
 }
 
 fn nanoseconds(mut rest: &str) -> Option<i128> {
-    if rest.is_empty() {
+    if rest.is_empty() || rest.len() > TEXT_BYTES_MAX {
         return None;
     }
     let mut all = 0i128;
