@@ -252,6 +252,32 @@ fn a_rule_has_a_budget() {
     }
 }
 
+/// What is decoded to be looked at is paid for each time.
+#[test]
+fn decoding_has_its_price() {
+    let schema = json!({"type": "object", "properties": {
+        "b": {"type": "string", "format": "byte"},
+        "n": {"type": "array", "items": {"type": "integer"}},
+        "d": {"type": "string", "format": "duration"},
+    }});
+    let type_ = Type::of_schema(&schema).unwrap();
+    let mut scope = Scope::default();
+    scope.declare("self", type_.clone());
+    let of = json!({
+        "b": "AAAA".repeat(100_000), "n": (0..100).collect::<Vec<_>>(), "d": "1h".repeat(100_000),
+    });
+    let said = |text: &str| {
+        let rule = Rule::compile(text, &scope).unwrap();
+        let mut given = Given::default();
+        given.put("self", Value::typed(&of, &type_));
+        rule.holds(&given, &mut Meter::within(OBJECT_COST_MAX))
+    };
+    assert_eq!(said("self.n.all(i, has(self.b))"), Ok(true), "nobody looks at it");
+    assert_eq!(said("self.n.all(i, self.b.size() > i)"), Err(Failure::Cost));
+    assert_eq!(said("self.n.all(i, [self].exists(s, s.?b.hasValue()))"), Err(Failure::Cost));
+    assert!(matches!(said("self.d > duration('1h')"), Err(Failure::Other(_))));
+}
+
 /// Words of rules, put together at random: most make no sense, some do.
 fn text() -> impl Strategy<Value = String> {
     let words = prop::sample::select(vec![
