@@ -140,7 +140,10 @@ async fn live(maps: &Api<ConfigMap>, name: &str, stays: bool, answers: &Mutex<Ve
             }
         }
     }
-    while !stays {
+    if stays {
+        return;
+    }
+    loop {
         match maps.delete(name, &DeleteParams::default()).await {
             Err(kube::Error::Api(status)) if status.code == 404 => break,
             Ok(_) => {}
