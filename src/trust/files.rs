@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{ErrorKind, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -62,19 +62,35 @@ impl KeyFiles {
         ["crt", "key"].iter().all(|ending| self.path(&format!("{name}.{ending}")).exists())
     }
 
-    /// A certificate and its key. A replacement that was interrupted is finished first.
+    /// A certificate and its key: the new ones where a replacement is under way, or was interrupted.
+    /// Nothing is written, so anybody may read while the owner replaces them.
     pub fn issued(&self, name: &str) -> Result<Issued, Error> {
-        let next = self.path(&format!("{name}.next"));
-        if next.exists() {
-            let text = self.read(&format!("{name}.next"))?;
-            let (key, certificate) = text.split_once(BETWEEN).unwrap_or_default();
-            let issued = Issued { certificate: certificate.to_owned(), key: key.to_owned() };
-            self.finish(name, &issued)?;
+        loop {
+            if let Some(next) = self.next(name)? {
+                return Ok(next);
+            }
+            let certificate = || self.read(&format!("{name}.crt"));
+            let found =
+                Issued { certificate: certificate()?, key: self.read(&format!("{name}.key"))? };
+            // Else they were replaced between the one and the other.
+            if self.next(name)?.is_none() && certificate()? == found.certificate {
+                return Ok(found);
+            }
         }
-        Ok(Issued {
-            certificate: self.read(&format!("{name}.crt"))?,
-            key: self.read(&format!("{name}.key"))?,
-        })
+    }
+
+    /// The pair that is to take the place of another.
+    fn next(&self, name: &str) -> Result<Option<Issued>, Error> {
+        let path = self.path(&format!("{name}.next"));
+        let text = match fs::read_to_string(&path) {
+            Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
+            read => {
+                read.map_err(|cause| Error::File { path: path.display().to_string(), cause })?
+            }
+        };
+        let pair = text.split_once(BETWEEN);
+        Ok(pair
+            .map(|(key, certificate)| Issued { certificate: certificate.into(), key: key.into() }))
     }
 
     /// Writes the CA's certificate.
@@ -95,8 +111,9 @@ impl KeyFiles {
 
     /// Writes a certificate and its key.
     pub fn write_issued(&self, name: &str, issued: &Issued) -> Result<(), Error> {
-        self.write(&format!("{name}.key"), &issued.key)?;
-        self.write(&format!("{name}.crt"), &issued.certificate)
+        // What an interrupted replacement has left says nothing any more.
+        self.forget_next(name)?;
+        self.write_pair(name, issued)
     }
 
     /// Replaces a certificate and its key. A crash at any moment leaves the old pair or the new
@@ -104,14 +121,23 @@ impl KeyFiles {
     pub fn replace_issued(&self, name: &str, issued: &Issued) -> Result<(), Error> {
         let both = format!("{}{BETWEEN}{}", issued.key, issued.certificate);
         self.write(&format!("{name}.next"), &both)?;
-        self.finish(name, issued)
+        self.write_pair(name, issued)?;
+        self.forget_next(name)
     }
 
-    fn finish(&self, name: &str, issued: &Issued) -> Result<(), Error> {
-        self.write_issued(name, issued)?;
+    fn write_pair(&self, name: &str, issued: &Issued) -> Result<(), Error> {
+        self.write(&format!("{name}.key"), &issued.key)?;
+        self.write(&format!("{name}.crt"), &issued.certificate)
+    }
+
+    fn forget_next(&self, name: &str) -> Result<(), Error> {
         let next = self.path(&format!("{name}.next"));
-        fs::remove_file(&next)
-            .map_err(|cause| Error::File { path: next.display().to_string(), cause })
+        match fs::remove_file(&next) {
+            Err(cause) if cause.kind() != ErrorKind::NotFound => {
+                Err(Error::File { path: next.display().to_string(), cause })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -184,22 +184,55 @@ fn new_names(pem: &str) -> Vec<String> {
     names.value.general_names.iter().map(text).collect()
 }
 
+/// The key and the certificate that are found.
+fn found(keys: &KeyFiles) -> (String, String) {
+    pair(&keys.issued("node").unwrap())
+}
+
+fn pair(issued: &Issued) -> (String, String) {
+    (issued.key.clone(), issued.certificate.clone())
+}
+
 #[test]
-fn a_replacement_that_was_interrupted_is_finished() {
+fn a_replacement_that_was_interrupted_counts() {
     let dir = tempfile::tempdir().unwrap();
     let keys = KeyFiles::new(dir.path());
     let ca = Ca::generate("a", now()).unwrap();
-    let [old, new] = [0, 1].map(|_| ca.issue(&leaf("x", &[], &[]), now()).unwrap());
+    let [old, new, last] = [0, 1, 2].map(|_| ca.issue(&leaf("x", &[], &[]), now()).unwrap());
     keys.write_issued("node", &old).unwrap();
-    keys.replace_issued("node", &new).unwrap();
-    assert_eq!(keys.issued("node").unwrap().key, new.key);
+    assert_eq!(found(&keys), pair(&old));
 
     // A crash behind the first file: the key is new, the certificate old, the pair lies beside.
-    keys.replace_issued("node", &old).unwrap();
-    let next = format!("{}\n----- and -----\n{}", new.key, new.certificate);
-    write_private(&dir.path().join("node.next"), next.as_bytes()).unwrap();
-    write_private(&dir.path().join("node.key"), new.key.as_bytes()).unwrap();
-    let found = keys.issued("node").unwrap();
-    assert_eq!((found.key, found.certificate), (new.key, new.certificate));
+    let crash = || {
+        let next = format!("{}\n----- and -----\n{}", new.key, new.certificate);
+        write_private(&dir.path().join("node.next"), next.as_bytes()).unwrap();
+        write_private(&dir.path().join("node.key"), new.key.as_bytes()).unwrap();
+        assert_eq!(found(&keys), pair(&new));
+    };
+    crash();
+    keys.replace_issued("node", &last).unwrap();
+    assert_eq!(found(&keys), pair(&last));
+    crash();
+    keys.write_issued("node", &old).unwrap();
+    assert_eq!(found(&keys), pair(&old));
     assert!(!dir.path().join("node.next").exists());
+}
+
+/// What must not happen: who reads finds half of each, or keeps the owner from writing.
+#[test]
+fn a_pair_may_be_read_while_it_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = KeyFiles::new(dir.path());
+    let ca = Ca::generate("a", now()).unwrap();
+    let pairs = [0, 1].map(|_| ca.issue(&leaf("x", &[], &[]), now()).unwrap());
+    keys.write_issued("node", &pairs[0]).unwrap();
+    std::thread::scope(|scope| {
+        let owner = scope.spawn(|| {
+            (0..200).for_each(|n| keys.replace_issued("node", &pairs[n % 2]).unwrap());
+        });
+        while !owner.is_finished() {
+            let found = found(&keys);
+            assert!(pairs.iter().any(|issued| pair(issued) == found), "half of each");
+        }
+    });
 }
