@@ -62,8 +62,8 @@ impl KeyFiles {
         ["crt", "key"].iter().all(|ending| self.path(&format!("{name}.{ending}")).exists())
     }
 
-    /// A certificate and its key: the new ones where a replacement is under way, or was interrupted.
-    /// Nothing is written, so anybody may read while the owner replaces them.
+    /// A certificate and its key: the new ones where a replacement is under way, or was
+    /// interrupted. Nothing is written, so anybody may read while the owner replaces them.
     pub fn issued(&self, name: &str) -> Result<Issued, Error> {
         loop {
             if let Some(next) = self.next(name)? {
