@@ -455,14 +455,20 @@ impl Main {
                     servers.send_replace(unique.into_iter().collect());
                     self.unsaved |= self.known.greet(welcome);
                 }
-                ToAgent::Desired(desired) => match self.known.take(desired) {
-                    Ok(true) => {
-                        self.unsaved = true;
-                        self.act().await;
+                ToAgent::Desired(desired) => {
+                    let was_elsewhere = self.known.is_elsewhere();
+                    match self.known.take(desired) {
+                        Ok(true) => {
+                            self.unsaved = true;
+                            self.act().await;
+                            // What happened to survivors until they were kept was told of pods
+                            // that nobody knew.
+                            self.behind |= was_elsewhere;
+                        }
+                        Ok(false) => {}
+                        Err(error) => tracing::error!(event = "older generation refused", %error),
                     }
-                    Ok(false) => {}
-                    Err(error) => tracing::error!(event = "older generation refused", %error),
-                },
+                }
                 ToAgent::Heard(_) | ToAgent::Goodbye(_) => {}
             },
         }

@@ -176,11 +176,10 @@ impl Node {
         let Some(agent) = &mut self.agent else { return wants };
         if !agent.open {
             agent.open = true;
-            let pods: Vec<ObservedPod> = agent.latest.values().cloned().collect();
-            if !pods.is_empty() {
-                wants.reports.push(ToServer::Pods(pods));
-            }
+            self.report_all(&mut wants);
         }
+        let Some(agent) = &mut self.agent else { return wants };
+        let was_elsewhere = agent.known.is_elsewhere();
         match message {
             ToAgent::Welcome(welcome) => wants.save |= agent.known.greet(welcome),
             ToAgent::Desired(desired) => match agent.known.take(desired) {
@@ -188,6 +187,11 @@ impl Node {
                     wants.save = true;
                     wants.programs = Some(agent.known.generation);
                     self.act(now, &mut wants);
+                    // What happened to survivors until they were kept was told of pods that nobody
+                    // knew.
+                    if was_elsewhere {
+                        self.report_all(&mut wants);
+                    }
                 }
                 Ok(false) => {}
                 Err(error) => {
@@ -200,6 +204,14 @@ impl Node {
         }
         self.bring(&mut wants);
         wants
+    }
+
+    fn report_all(&self, wants: &mut Wants) {
+        let latest = self.agent.iter().flat_map(|agent| agent.latest.values());
+        let pods: Vec<ObservedPod> = latest.cloned().collect();
+        if !pods.is_empty() {
+            wants.reports.push(ToServer::Pods(pods));
+        }
     }
 
     /// Tells a server of another cluster what still runs here, once each pod was seen.
