@@ -279,7 +279,9 @@ fn tls(api: Api) -> Front {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(api.clone());
     let guarded = Guarded(Arc::new((api, routes)));
-    Front { others: Router::new().fallback_service(guarded.clone()), guarded }
+    let rest = guarded.clone();
+    let others = Router::new().fallback(async move |request| rest.answer(request).await);
+    Front { guarded, others }
 }
 
 fn plain(api: Api) -> Router {
@@ -339,21 +341,6 @@ impl Service<Request> for Front {
 /// object. Objects, of which most requests are, have been read out of the path by then.
 #[derive(Clone)]
 struct Guarded(Arc<(Api, Router)>);
-
-impl Service<Request> for Guarded {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        let this = self.clone();
-        Box::pin(async move { Ok(this.answer(request).await) })
-    }
-}
 
 impl Guarded {
     /// Answers a request, the outermost guard first.

@@ -186,8 +186,8 @@ impl PolicyRules {
             Ok(true) => None,
             Ok(false) => {
                 let made = one.message.as_ref().and_then(|rule| {
-                    let mut meter = Meter::within(*left);
-                    let made = rule.text(given, &mut meter).ok()?.trim().to_owned();
+                    let made = Meter::pay(left, |meter| rule.text(given, meter));
+                    let made = made.ok()?.trim().to_owned();
                     (!made.is_empty() && !made.contains('\n')).then_some(made)
                 });
                 let said = one.said.message.as_deref().map(str::trim).filter(|m| !m.is_empty());
@@ -212,11 +212,7 @@ fn evaluate<'a, T>(
     run: impl FnOnce(&'a Rule, &mut Meter) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let rule = rule.as_ref().map_err(|error| Failure::Other(format!("compile error: {error}")))?;
-    let mut meter = Meter::within(*left);
-    let start = meter.left();
-    let result = run(rule, &mut meter);
-    *left -= start - meter.left();
-    result
+    Meter::pay(left, |meter| run(rule, meter))
 }
 
 fn compile(

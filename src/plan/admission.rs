@@ -152,8 +152,7 @@ pub fn candidate(
     let mut warnings = picture.warnings();
     warnings.extend(left.iter().filter_map(|key| stays(view, key)));
     if problems.is_empty() {
-        let changed = wanted.iter().filter(|desired| differs(view, desired));
-        problems.extend(bound::broken_rules(view, &kinds, changed));
+        problems.extend(bound::broken_rules(view, &kinds, &wanted, |d| differs(view, d)));
         let judged = bound::judge(view, &mut wanted, &deletes, seen_at, |d| differs(view, d));
         problems.extend(judged.problems);
         warnings.extend(judged.warnings);

@@ -79,7 +79,8 @@ pub(super) fn judge(
     let future = future(view, wanted, deletes, at);
     let strict = strict(&future);
     let mut ledger = Ledger::new(&future);
-    for desired in wanted.iter().filter(|desired| differs(desired)) {
+    let asked = future.kinds().has_policies();
+    for desired in wanted.iter().filter(|desired| asked && differs(desired)) {
         let old = view.object(desired.object.key());
         judged.ask_policies(&future, &desired.origin, old, Some(&desired.object));
     }
@@ -104,10 +105,11 @@ pub(super) fn judge(
 
 /// What the rules of custom kinds say of what a commit changes, where they look at what is there
 /// now; of an object alone they were asked when its file was read.
-pub(super) fn broken_rules<'a>(
+pub(super) fn broken_rules(
     view: &View,
     kinds: &Kinds,
-    changed: impl Iterator<Item = &'a Desired>,
+    wanted: &[Desired],
+    differs: impl Fn(&Desired) -> bool,
 ) -> Vec<Problem> {
     let judge = |desired: &Desired| {
         let live = view.object(desired.object.key());
@@ -121,8 +123,9 @@ pub(super) fn broken_rules<'a>(
         let field = error.field;
         Problem { field, ..problem(desired, &error.detail) }
     };
-    let custom = changed.filter(|desired| kinds::lookup(&desired.object.key().kind).is_none());
-    let judged = custom.filter_map(|desired| Some((desired, judge(desired).err()?)));
+    let is_custom = |desired: &Desired| kinds::lookup(&desired.object.key().kind).is_none();
+    let changed = wanted.iter().filter(|desired| is_custom(desired) && differs(desired));
+    let judged = changed.filter_map(|desired| Some((desired, judge(desired).err()?)));
     judged.flat_map(|(desired, errors)| errors.into_iter().map(move |e| told(desired, e))).collect()
 }
 

@@ -24,6 +24,20 @@ fn overflow() -> Failure {
     Failure::other("integer overflow")
 }
 
+/// An operation on two whole numbers, with or without a sign.
+macro_rules! whole {
+    ($operator:expr, $a:expr, $b:expr) => {
+        match $operator {
+            op @ (Operator::Divide | Operator::Modulo) if $b == 0 => Err(by_zero(op)),
+            Operator::Add => $a.checked_add($b).ok_or_else(overflow),
+            Operator::Subtract => $a.checked_sub($b).ok_or_else(overflow),
+            Operator::Multiply => $a.checked_mul($b).ok_or_else(overflow),
+            Operator::Divide => $a.checked_div($b).ok_or_else(overflow),
+            _ => $a.checked_rem($b).ok_or_else(overflow),
+        }
+    };
+}
+
 impl<'a> Evaluation<'a, '_> {
     fn value(&mut self, expr: &'a Expr) -> Said<'a> {
         self.meter.spend(1)?;
@@ -405,34 +419,10 @@ impl<'a> Evaluation<'a, '_> {
     }
 
     fn arithmetic(&mut self, operator: Operator, left: Value<'a>, right: Value<'a>) -> Said<'a> {
-        use Operator::{Add, Divide, Modulo, Multiply, Subtract};
+        use Operator::{Add, Divide, Multiply, Subtract};
         match (operator, left, right) {
-            (op, Value::Int(a), Value::Int(b)) => {
-                if b == 0 && matches!(op, Divide | Modulo) {
-                    return Err(by_zero(op));
-                }
-                let number = match op {
-                    Add => a.checked_add(b),
-                    Subtract => a.checked_sub(b),
-                    Multiply => a.checked_mul(b),
-                    Divide => a.checked_div(b),
-                    _ => a.checked_rem(b),
-                };
-                number.map(Value::Int).ok_or_else(overflow)
-            }
-            (op, Value::Uint(a), Value::Uint(b)) => {
-                if b == 0 && matches!(op, Divide | Modulo) {
-                    return Err(by_zero(op));
-                }
-                let number = match op {
-                    Add => a.checked_add(b),
-                    Subtract => a.checked_sub(b),
-                    Multiply => a.checked_mul(b),
-                    Divide => a.checked_div(b),
-                    _ => a.checked_rem(b),
-                };
-                number.map(Value::Uint).ok_or_else(overflow)
-            }
+            (op, Value::Int(a), Value::Int(b)) => whole!(op, a, b).map(Value::Int),
+            (op, Value::Uint(a), Value::Uint(b)) => whole!(op, a, b).map(Value::Uint),
             (Add, Value::Double(a), Value::Double(b)) => Ok(Value::Double(a + b)),
             (Subtract, Value::Double(a), Value::Double(b)) => Ok(Value::Double(a - b)),
             (Multiply, Value::Double(a), Value::Double(b)) => Ok(Value::Double(a * b)),

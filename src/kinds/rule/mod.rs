@@ -43,14 +43,14 @@ pub(in crate::kinds) struct Meter {
 }
 
 impl Meter {
-    /// For one rule of an object that has this much left for all of them.
-    pub(in crate::kinds) fn within(left: u64) -> Self {
-        Self { left: left.min(RULE_COST_MAX) }
-    }
-
-    /// What is left of it.
-    pub(in crate::kinds) fn left(&self) -> u64 {
-        self.left
+    /// Runs one rule of an object that has this much left for all of them, and takes what it spent
+    /// from that.
+    pub(in crate::kinds) fn pay<T>(left: &mut u64, run: impl FnOnce(&mut Self) -> T) -> T {
+        let start = (*left).min(RULE_COST_MAX);
+        let mut meter = Self { left: start };
+        let result = run(&mut meter);
+        *left -= start - meter.left;
+        result
     }
 
     fn spend(&mut self, cost: u64) -> Result<(), Failure> {

@@ -13,7 +13,7 @@ use super::{
 type Parsed = Result<Expr, Wrong>;
 
 /// Words that no name may be.
-const RESERVED: [&str; 15] = [
+pub(super) const RESERVED: [&str; 15] = [
     "as",
     "break",
     "const",

@@ -18,7 +18,7 @@ fn says(text: &str, of: &Json) -> String {
     };
     let mut given = Given::default();
     given.put("self", Ok(Value::json(of)));
-    let mut meter = Meter::within(OBJECT_COST_MAX);
+    let mut meter = Meter { left: RULE_COST_MAX };
     match rule.run(&given, &mut meter) {
         Ok(value) => {
             let text = library::as_text(&value, &mut meter);
@@ -270,7 +270,7 @@ fn decoding_has_its_price() {
         let rule = Rule::compile(text, &scope).unwrap();
         let mut given = Given::default();
         given.put("self", Value::typed(&of, &type_));
-        rule.holds(&given, &mut Meter::within(OBJECT_COST_MAX))
+        rule.holds(&given, &mut Meter { left: RULE_COST_MAX })
     };
     assert_eq!(said("self.n.all(i, has(self.b))"), Ok(true), "nobody looks at it");
     assert_eq!(said("self.n.all(i, self.b.size() > i)"), Err(Failure::Cost));

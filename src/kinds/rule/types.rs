@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde_json::Value as Json;
 
+use super::parse::RESERVED;
+
 /// The type of a value.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::kinds) enum Type {
@@ -212,32 +214,12 @@ impl Fields {
     }
 }
 
-/// Words that CEL keeps for itself.
-const KEYWORDS: [&str; 19] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-];
+/// Words that mean something in CEL.
+const KEYWORDS: [&str; 4] = ["true", "false", "null", "in"];
 
 /// The name of a field in rules, where that is no identifier.
 fn escaped(name: &str) -> String {
-    if KEYWORDS.contains(&name) {
+    if KEYWORDS.contains(&name) || RESERVED.contains(&name) {
         return format!("__{name}__");
     }
     name.replace("__", "__underscores__")

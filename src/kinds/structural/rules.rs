@@ -447,10 +447,7 @@ impl Judge<'_, '_> {
                 },
             );
         }
-        let mut meter = Meter::within(self.left);
-        let start = meter.left();
-        let holds = compiled.holds(&given, &mut meter);
-        self.left -= start - meter.left();
+        let holds = Meter::pay(&mut self.left, |meter| compiled.holds(&given, meter));
         let name = rule.said.name();
         let invalid = |text: String| (Reason::Invalid, format!("Invalid value: {text}"));
         let (reason, detail) = match holds {
@@ -490,10 +487,7 @@ impl Judge<'_, '_> {
     /// What is told of a rule that does not hold.
     fn told(&mut self, rule: &OneRule, given: &Given<'_>) -> String {
         if let Some(message) = &rule.message {
-            let mut meter = Meter::within(self.left);
-            let start = meter.left();
-            let made = message.text(given, &mut meter);
-            self.left -= start - meter.left();
+            let made = Meter::pay(&mut self.left, |meter| message.text(given, meter));
             let fits = |text: &String| {
                 let text = text.trim();
                 !text.is_empty() && !text.contains('\n') && text.len() <= MESSAGE_BYTES_MAX
